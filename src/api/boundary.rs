@@ -1,0 +1,120 @@
+//! The outermost layer: whatever happens inside, what leaves here is an answer with an id, and every refusal a problem.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use poem::http::{HeaderValue, Method, Uri, header};
+use poem::{Endpoint, Request, Response};
+
+use super::problem::{Kind, Problem};
+use crate::config::{Auth, Settings};
+
+/// The header that names a request, on its way in and out.
+const REQUEST_ID: &str = "x-request-id";
+
+/// What a request is called in the log and in its answer.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's own `X-Request-Id` if it is a plain word of at most 128 characters, else a new one.
+    fn of(request: &Request) -> Self {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/=:".contains(byte);
+        match request.headers().get(REQUEST_ID) {
+            Some(id) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(plain) => Self(id.clone()),
+            _ => {
+                let id = uuid::Uuid::now_v7().to_string();
+                Self(HeaderValue::try_from(id).expect("a UUID is a header value"))
+            }
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().expect("a request id is ASCII")
+    }
+}
+
+/// Wraps an endpoint so that it always answers.
+pub struct Boundary<E> {
+    inner: E,
+    base_path: String,
+    refuse_cross_site: bool,
+    response_timeout: Duration,
+    body_timeout: Duration,
+}
+
+impl<E> Boundary<E> {
+    /// The boundary around `inner`.
+    pub fn new(inner: E, settings: &Settings) -> Self {
+        let refuse_cross_site = match settings.auth {
+            Auth::Auto | Auth::None => true,
+        };
+        Self {
+            inner,
+            base_path: settings.base_path.to_string(),
+            refuse_cross_site,
+            response_timeout: settings.response_timeout.get(),
+            body_timeout: settings.body_timeout.get(),
+        }
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Boundary<E> {
+    async fn answer(&self, request: Request) -> Result<Response, Problem> {
+        if self.refuse_cross_site && is_cross_site(&request) {
+            let detail = "A browser sent this request for another site; without tokens only its own origin may.";
+            return Err(Problem::new(Kind::CrossSite, detail));
+        }
+        let limit = if has_body(&request) { self.body_timeout + self.response_timeout } else { self.response_timeout };
+        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(error))) => Err(Problem::from_poem(error)),
+            // The panic hook has put what happened into the log.
+            Ok(Err(_panic)) => Err(Problem::internal()),
+            Err(_elapsed) => {
+                let detail = format!("There was no answer within {} ms.", limit.as_millis());
+                Err(Problem::new(Kind::ResponseTimeout, detail))
+            }
+        }
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let id = RequestId::of(&request);
+        let uri: Uri = request.original_uri().clone();
+        let mut response = match self.answer(request).await {
+            Ok(response) => response,
+            Err(problem) => {
+                let kind = problem.kind();
+                let mut response = problem.into_response(&self.base_path, uri.path(), id.as_str());
+                response.set_data(kind);
+                response
+            }
+        };
+        response.headers_mut().insert(REQUEST_ID, id.0.clone());
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response.set_data(id);
+        Ok(response)
+    }
+}
+
+/// Whether a browser says that a page of another site made the request (Fetch Metadata). Following a link is no harm:
+/// it changes nothing, and the other site cannot read what comes.
+fn is_cross_site(request: &Request) -> bool {
+    let cross_site = matches!(request.header("sec-fetch-site"), Some("cross-site" | "same-site"));
+    let followed_link =
+        request.header("sec-fetch-mode") == Some("navigate") && matches!(*request.method(), Method::GET | Method::HEAD);
+    cross_site && !followed_link
+}
+
+fn has_body(request: &Request) -> bool {
+    request.headers().contains_key(header::TRANSFER_ENCODING)
+        || request.header(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || request.version() == poem::http::Version::HTTP_2
+}

@@ -1,0 +1,156 @@
+//! The documents that a browser reads: Swagger UI, the OpenAPI document, a page for each kind of problem.
+//!
+//! Swagger UI is served from files of its own under a Content-Security-Policy: no inline script, and nothing from any
+//! other host. The files are compressed when Stockroom is built, and a hash of what they hold is part of their names:
+//! a browser keeps them for good, and asks for other names after an update.
+
+use std::io::{Read, Write};
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use poem::endpoint::make;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Request, Response, Route};
+
+use super::problem::{Kind, Problem};
+use super::router::Resource;
+use super::spec;
+use crate::config::BasePath;
+
+/// A file of Swagger UI.
+struct Asset {
+    name: &'static str,
+    media_type: &'static str,
+    gzip: &'static [u8],
+}
+
+include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
+
+/// Swagger UI draws with inline styles and with images in its style sheet; scripts come from its own files only.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Adds the documents to the routes.
+pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
+    let to_docs = redirect(format!("{base_path}/docs"));
+    let from_slash = redirect(format!("{base_path}/docs"));
+    routes = routes
+        .at("/", Resource::page(make(move |_| std::future::ready(to_docs()))))
+        .at("/docs/", Resource::page(make(move |_| std::future::ready(from_slash()))))
+        .at("/docs", Resource::page(make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
+        .at("/problems/:name", Resource::page(make(|request| std::future::ready(problem_page(&request)))));
+    for asset in ASSETS {
+        let file = Compressed { media_type: asset.media_type, gzip: Bytes::from_static(asset.gzip), immutable: true };
+        let path = format!("/docs/{}", asset.name);
+        routes = routes.at(path, Resource::page(make(move |request| std::future::ready(file.answer(&request)))));
+    }
+    let documents = [
+        ("/openapi.json", "application/json", spec::json as fn(&BasePath) -> String),
+        ("/openapi.yaml", "application/yaml", spec::yaml),
+    ];
+    for (path, media_type, write) in documents {
+        let base_path = base_path.clone();
+        // Made at the first request, so that the start does not wait for it.
+        let file = LazyLock::new(move || Compressed::new(media_type, write(&base_path).as_bytes()));
+        routes = routes.at(path, Resource::page(make(move |request| std::future::ready(file.answer(&request)))));
+    }
+    routes
+}
+
+fn redirect(to: String) -> impl Fn() -> poem::Result<Response> {
+    move || Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to.clone()).into_response())
+}
+
+fn html(text: String, policy: &'static str) -> poem::Result<Response> {
+    Ok(text
+        .with_content_type("text/html; charset=utf-8")
+        .with_header(header::CONTENT_SECURITY_POLICY, policy)
+        .with_header(header::REFERRER_POLICY, "no-referrer")
+        .with_header(header::CACHE_CONTROL, "no-cache")
+        .into_response())
+}
+
+/// What a kind of problem means, from the same words as the code: the page that the problem's `type` leads to.
+fn problem_page(request: &Request) -> poem::Result<Response> {
+    let name = request.raw_path_param("name").unwrap_or_default();
+    let kind = Kind::ALL
+        .iter()
+        .find(|kind| kind.name() == name)
+        .ok_or_else(|| Problem::new(Kind::NotFound, "There is no such kind of problem."))?;
+    let (title, status) = (kind.title(), kind.status());
+    let about = kind.about().replace("\n ", "\n");
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
+         <link rel=\"icon\" href=\"data:,\"></head>\n<body>\n<h1>{title}</h1>\n<p>{name}, status {status}</p>\n\
+         <p>{about}</p>\n</body>\n</html>\n"
+    );
+    html(page, PAGE_POLICY)
+}
+
+/// A file that is kept compressed.
+struct Compressed {
+    media_type: &'static str,
+    gzip: Bytes,
+    immutable: bool,
+}
+
+impl Compressed {
+    fn new(media_type: &'static str, plain: &[u8]) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let gzip = encoder.write_all(plain).and_then(|()| encoder.finish()).expect("memory can be written");
+        Self { media_type, gzip: gzip.into(), immutable: false }
+    }
+
+    fn answer(&self, request: &Request) -> poem::Result<Response> {
+        let caching = if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+        let compressed = accepts_gzip(request.header(header::ACCEPT_ENCODING).unwrap_or_default());
+        let body = if compressed { self.gzip.clone() } else { self.plain() };
+        let mut response = body
+            .with_content_type(self.media_type)
+            .with_header(header::CACHE_CONTROL, caching)
+            .with_header(header::VARY, "Accept-Encoding")
+            .into_response();
+        if compressed {
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(response)
+    }
+
+    fn plain(&self) -> Bytes {
+        let mut plain = Vec::new();
+        GzDecoder::new(&*self.gzip).read_to_end(&mut plain).expect("what was compressed can be read");
+        plain.into()
+    }
+}
+
+/// Whether a client takes gzip (RFC 9110, section 12.5.3).
+fn accepts_gzip(accept_encoding: &str) -> bool {
+    let weight_of = |coding: &str| {
+        accept_encoding.split(',').find_map(|entry| {
+            let (name, parameters) = entry.split_once(';').unwrap_or((entry, ""));
+            let weight = parameters.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()).unwrap_or(1.0f32);
+            name.trim().eq_ignore_ascii_case(coding).then_some(weight)
+        })
+    };
+    weight_of("gzip").or_else(|| weight_of("*")).is_some_and(|weight| weight > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_only_to_those_who_take_it() {
+        for accepting in ["gzip", "br, gzip", "GZIP;q=0.5", "*", "deflate;q=1, *;q=0.1"] {
+            assert!(accepts_gzip(accepting), "{accepting}");
+        }
+        for refusing in ["", "identity", "br", "gzip;q=0", "*, gzip;q=0", "*;q=0"] {
+            assert!(!accepts_gzip(refusing), "{refusing}");
+        }
+    }
+}

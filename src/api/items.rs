@@ -1,0 +1,431 @@
+//! `/inventory`: the items.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poem_openapi::param::Path;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::Tag;
+use super::conditional::{self, EntityTags};
+use super::page::{Cursor, CursorText, Limit};
+use super::params::{Checked, Header, Query};
+use super::payload::Json;
+use super::problem::{FieldError, Kind, Place, Problem};
+use super::schema::object;
+use crate::config::BasePath;
+use crate::domain::{
+    Attributes, Command, Description, Details, Invalid, Item, ItemId, Label, Name, Precondition, Quantity, Timestamp,
+    UnitPrice, Version,
+};
+use crate::store::{Outcome, Store, Write};
+
+object! {
+    /// An item as it stands in the inventory. Members without a value are left out.
+    writes ItemView {
+        /// What names the item, in the inventory and in its URL.
+        id: ItemId,
+        /// What the item is called.
+        name: Name,
+        /// A longer text about it.
+        description: Option<Description>,
+        /// What kind of thing it is.
+        category: Option<Label>,
+        /// Where it is kept.
+        location: Option<Label>,
+        /// What one of its quantity is, such as `piece` or `g`.
+        unit: Option<Label>,
+        /// How much of it there is, in its smallest unit.
+        quantity: Quantity,
+        /// How much of that open reservations hold.
+        reserved: Quantity,
+        /// How much of it can be sold or reserved: `quantity` less `reserved`.
+        available: Quantity,
+        /// At which availability, or below, the stock counts as low.
+        reorder_level: Option<Quantity>,
+        /// Whether as much or less is available as `reorder_level` says; never without one.
+        low_stock: bool,
+        /// What one unit costs.
+        unit_price: Option<UnitPrice>,
+        /// Fields of your own: any JSON object of at most 16 KiB.
+        attributes: Attributes,
+        /// How often the item has changed; its entity tag is made of it.
+        version: Version,
+        /// When the item was created (RFC 3339, UTC).
+        created_at: Timestamp,
+        /// When the item last changed (RFC 3339, UTC).
+        updated_at: Timestamp,
+    }
+    example {
+        "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "reorder_level": 5,
+        "low_stock": false, "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" },
+        "version": 1, "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z"
+    }
+}
+
+impl From<Item> for ItemView {
+    fn from(item: Item) -> Self {
+        let (available, low_stock) = (item.available(), item.low_stock());
+        let Item { id, details, quantity, reserved, version, created_at, updated_at } = item;
+        let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
+        Self {
+            id,
+            name,
+            description,
+            category,
+            location,
+            unit,
+            quantity,
+            reserved,
+            available,
+            reorder_level,
+            low_stock,
+            unit_price,
+            attributes,
+            version,
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+object! {
+    /// An item to put into the inventory.
+    reads NewItem {
+        /// What names the item; a UUID of version 7 if absent.
+        id: Option<ItemId>,
+        /// What the item is called.
+        name: Name,
+        /// A longer text about it.
+        description: Option<Description>,
+        /// What kind of thing it is.
+        category: Option<Label>,
+        /// Where it is kept.
+        location: Option<Label>,
+        /// What one of its quantity is, such as `piece` or `g`.
+        unit: Option<Label>,
+        /// How much of it there is, in its smallest unit.
+        quantity: Option<Quantity> = 0,
+        /// At which availability, or below, the stock counts as low.
+        reorder_level: Option<Quantity>,
+        /// What one unit costs.
+        unit_price: Option<UnitPrice>,
+        /// Fields of your own: any JSON object of at most 16 KiB.
+        attributes: Option<Attributes> = {},
+    }
+    example {
+        "id": "widget-1", "name": "Widget", "quantity": 10, "reorder_level": 5,
+        "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" }
+    }
+}
+
+object! {
+    /// What an item is to be from now on. What is absent is taken away, but for `quantity`: without it the stock stays.
+    /// Read-only members may be sent and say nothing, so that an item can be sent back as it was read.
+    reads ItemReplacement {
+        /// The item's id, if it is to be repeated; the same as in the path.
+        id: Option<ItemId>,
+        /// What the item is called.
+        name: Name,
+        /// A longer text about it.
+        description: Option<Description>,
+        /// What kind of thing it is.
+        category: Option<Label>,
+        /// Where it is kept.
+        location: Option<Label>,
+        /// What one of its quantity is, such as `piece` or `g`.
+        unit: Option<Label>,
+        /// How much of it there is, in its smallest unit; the stock stays as it is if absent.
+        quantity: Option<Quantity>,
+        /// At which availability, or below, the stock counts as low.
+        reorder_level: Option<Quantity>,
+        /// What one unit costs.
+        unit_price: Option<UnitPrice>,
+        /// Fields of your own: any JSON object of at most 16 KiB.
+        attributes: Option<Attributes> = {},
+    }
+    ignores {
+        /// Read-only.
+        reserved: Quantity,
+        /// Read-only.
+        available: Quantity,
+        /// Read-only.
+        low_stock: bool,
+        /// Read-only.
+        version: Version,
+        /// Read-only.
+        created_at: Timestamp,
+        /// Read-only.
+        updated_at: Timestamp,
+    }
+    example {
+        "name": "Widget", "quantity": 12, "reorder_level": 5,
+        "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" }
+    }
+}
+
+object! {
+    /// A page of items.
+    writes ItemPage {
+        /// The items, in the order of the list.
+        items: Vec<ItemView>,
+        /// What to send as `cursor` for the next page; absent on the last one.
+        next_cursor: Option<String>,
+    }
+    example { "items": [], "next_cursor": "WzEsImlkIiwid2lkZ2V0LTEiXQ" }
+}
+
+/// What `POST /inventory` answers.
+#[derive(ApiResponse)]
+pub enum Created {
+    /// The item is in the inventory.
+    #[oai(status = 201)]
+    Created(
+        Json<ItemView>,
+        /// Where the item is.
+        #[oai(header = "Location")]
+        String,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+/// What `GET /inventory/{id}` answers.
+#[derive(ApiResponse)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and it lives for a moment")]
+pub enum Found {
+    /// The item.
+    #[oai(status = 200)]
+    Ok(
+        Json<ItemView>,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+    /// The item is still in a version that `If-None-Match` lists.
+    #[oai(status = 304)]
+    NotModified(
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+/// What `PUT /inventory/{id}` answers.
+#[derive(ApiResponse)]
+pub enum Replaced {
+    /// The item as it is now.
+    #[oai(status = 200)]
+    Ok(
+        Json<ItemView>,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+    /// The item was not there and is now, as `If-None-Match: *` demanded.
+    #[oai(status = 201)]
+    Created(
+        Json<ItemView>,
+        /// Where the item is.
+        #[oai(header = "Location")]
+        String,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+/// What `DELETE /inventory/{id}` answers.
+#[derive(ApiResponse)]
+pub enum Deleted {
+    /// The item is gone.
+    #[oai(status = 204)]
+    Gone,
+}
+
+/// What `GET /inventory` answers.
+#[derive(ApiResponse)]
+pub enum Listed {
+    /// A page of items.
+    #[oai(status = 200)]
+    Ok(
+        Json<ItemPage>,
+        /// The URL of the next page, with `rel="next"` (RFC 8288); absent on the last one.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// The calls on items.
+pub struct Items {
+    /// Where they are kept.
+    pub store: Arc<dyn Store>,
+    /// What stands before every path.
+    pub base_path: BasePath,
+    /// How long a change may wait for its turn.
+    pub queue_timeout: Duration,
+}
+
+impl Items {
+    fn location(&self, id: &ItemId) -> String {
+        format!("{}/inventory/{}", self.base_path, id.as_str())
+    }
+
+    async fn write(&self, command: Command, precondition: Precondition) -> Result<Outcome, Problem> {
+        let deadline = Instant::now() + self.queue_timeout;
+        Ok(self.store.write(Write { command, precondition, deadline }).await?)
+    }
+}
+
+#[OpenApi(tag = "Tag::Inventory")]
+impl Items {
+    /// List items
+    ///
+    /// Answers a page of items in the order of their ids, byte by byte. An item that is there all the time is on
+    /// exactly one page, whatever is created or deleted while the pages are read.
+    #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
+    async fn list(
+        &self,
+        /// The most items on the page.
+        limit: Query<Limit>,
+        /// Where the page begins: the `next_cursor` of the page before.
+        cursor: Query<CursorText>,
+        _checked: Checked,
+    ) -> Result<Listed, Problem> {
+        let cursor = cursor.0.as_ref().map(Cursor::decode).transpose()?;
+        let limit = limit.0.unwrap_or_default().get();
+        // One more than the page holds tells whether there is a next one.
+        let mut items = self.store.items(cursor.as_ref().map(|cursor| &cursor.after), limit + 1).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| Cursor { after: last.id.clone() }.encode());
+        let link = next
+            .as_ref()
+            .map(|next| format!("<{}/inventory?limit={limit}&cursor={next}>; rel=\"next\"", self.base_path));
+        let page = ItemPage { items: items.into_iter().map(ItemView::from).collect(), next_cursor: next };
+        Ok(Listed::Ok(Json(page), link))
+    }
+
+    /// Create an item
+    ///
+    /// Puts a new item into the inventory. Once the answer is there, the item is on stable storage.
+    #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
+    async fn create(&self, body: Json<NewItem>) -> Result<Created, Problem> {
+        let Json(new) = body;
+        let command = Command::Create {
+            id: new.id.unwrap_or_else(ItemId::generate),
+            details: Details {
+                name: new.name,
+                description: new.description,
+                category: new.category,
+                location: new.location,
+                unit: new.unit,
+                reorder_level: new.reorder_level,
+                unit_price: new.unit_price,
+                attributes: new.attributes.unwrap_or_default(),
+            },
+            quantity: new.quantity.unwrap_or_default(),
+        };
+        match self.write(command, Precondition::None).await? {
+            Outcome::Created(item) => {
+                let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
+                Ok(Created::Created(Json(item.into()), location, etag))
+            }
+            outcome @ (Outcome::Updated(_) | Outcome::Deleted) => Err(unexpected(outcome)),
+        }
+    }
+
+    /// Get an item
+    #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
+    async fn get(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Answer 304, without the item, if it is still in one of these versions.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<EntityTags>,
+        _checked: Checked,
+    ) -> Result<Found, Problem> {
+        let item = self.store.item(&id.0).await?.ok_or(crate::domain::Refusal::NotFound)?;
+        let etag = conditional::etag(item.version);
+        if if_none_match.0.is_some_and(|tags| tags.match_weakly(item.version)) {
+            return Ok(Found::NotModified(etag));
+        }
+        Ok(Found::Ok(Json(item.into()), etag))
+    }
+
+    /// Replace an item
+    ///
+    /// Sets all writable fields of an item anew: what the body leaves out is taken away, except `quantity`, without
+    /// which the stock stays. A replacement that changes nothing keeps the version.
+    #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
+    async fn replace(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Replace only an item in one of these versions, else answer 412.
+        #[oai(name = "If-Match")]
+        if_match: Header<EntityTags>,
+        /// With `*`: create the item, and answer 412 if it is there already.
+        #[oai(name = "If-None-Match")]
+        if_none_match: Header<EntityTags>,
+        _checked: Checked,
+        body: Json<ItemReplacement>,
+    ) -> Result<Replaced, Problem> {
+        let (Path(id), Json(new)) = (id, body);
+        if new.id.is_some_and(|repeated| repeated != id) {
+            let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
+            let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
+            return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
+        }
+        let precondition = conditional::precondition(if_match.0, if_none_match.0)?;
+        let details = Details {
+            name: new.name,
+            description: new.description,
+            category: new.category,
+            location: new.location,
+            unit: new.unit,
+            reorder_level: new.reorder_level,
+            unit_price: new.unit_price,
+            attributes: new.attributes.unwrap_or_default(),
+        };
+        match self.write(Command::Replace { id, details, quantity: new.quantity }, precondition).await? {
+            Outcome::Updated(item) => {
+                let etag = conditional::etag(item.version);
+                Ok(Replaced::Ok(Json(item.into()), etag))
+            }
+            Outcome::Created(item) => {
+                let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
+                Ok(Replaced::Created(Json(item.into()), location, etag))
+            }
+            outcome @ Outcome::Deleted => Err(unexpected(outcome)),
+        }
+    }
+
+    /// Delete an item
+    ///
+    /// Takes an item out of the inventory, with all its stock. Its ledger stays.
+    #[oai(path = "/inventory/:id", method = "delete", operation_id = "deleteItem")]
+    async fn delete(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Delete only an item in one of these versions, else answer 412.
+        #[oai(name = "If-Match")]
+        if_match: Header<EntityTags>,
+        _checked: Checked,
+    ) -> Result<Deleted, Problem> {
+        let precondition = conditional::precondition(if_match.0, None)?;
+        match self.write(Command::Delete { id: id.0 }, precondition).await? {
+            Outcome::Deleted => Ok(Deleted::Gone),
+            outcome @ (Outcome::Created(_) | Outcome::Updated(_)) => Err(unexpected(outcome)),
+        }
+    }
+}
+
+/// The store broke its promise of what a command comes to.
+fn unexpected(outcome: Outcome) -> Problem {
+    tracing::error!(?outcome, "the store answered another command's outcome");
+    Problem::internal()
+}

@@ -1,0 +1,88 @@
+//! The HTTP surface: a file for each resource, and one for each concern of HTTP.
+//!
+//! A request's way is a straight line: [`boundary`] gives it an id, a time limit and, if it must be, a problem for an
+//! answer; [`router`] finds its operation; the handler reads it into domain types, calls the store once, and writes
+//! the outcome.
+
+mod boundary;
+mod conditional;
+mod docs;
+mod items;
+mod page;
+mod params;
+mod payload;
+pub mod problem;
+mod router;
+mod schema;
+mod spec;
+mod system;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use poem::http::Method;
+use poem::{Endpoint, EndpointExt, Response, Route};
+use poem_openapi::registry::{MetaApi, Registry};
+use poem_openapi::{OpenApi, Tags};
+
+pub use self::boundary::RequestId;
+pub use self::spec::{json, yaml};
+use crate::config::Settings;
+use crate::store::Store;
+
+/// How the document groups its operations.
+#[derive(Tags)]
+enum Tag {
+    /// The items and their stock.
+    Inventory,
+    /// For those who run the service.
+    Operations,
+}
+
+type Api = (items::Items, system::System);
+
+/// All of the API, over this store.
+pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
+    app_with(store, settings, |routes| routes)
+}
+
+/// As [`app`], with further routes: so that a test can see how the app treats a handler that panics or hangs.
+pub fn app_with(
+    store: Arc<dyn Store>,
+    settings: &Settings,
+    add: impl FnOnce(Route) -> Route,
+) -> impl Endpoint<Output = Response> + 'static {
+    let base_path = &settings.base_path;
+    let items = items::Items {
+        store: Arc::clone(&store),
+        base_path: base_path.clone(),
+        // Half, so that a write that waited in vain is told so before the whole answer is given up.
+        queue_timeout: settings.response_timeout.get() / 2,
+    };
+    let routes = add(docs::add(router::routes((items, system::System { store })), base_path));
+    let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
+    let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };
+    boundary::Boundary::new(routes.data(limits), settings)
+}
+
+/// What poem-openapi knows of an API without an instance of it.
+struct Described<A>(PhantomData<A>);
+
+impl<A: OpenApi> OpenApi for Described<A> {
+    fn meta() -> Vec<MetaApi> {
+        A::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        A::register(registry);
+    }
+
+    fn add_routes(
+        self,
+        _table: &mut std::collections::HashMap<
+            String,
+            std::collections::HashMap<Method, poem::endpoint::BoxEndpoint<'static>>,
+        >,
+    ) {
+    }
+}

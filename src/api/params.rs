@@ -1,0 +1,218 @@
+//! Parameters of the query and headers: read strictly, with everything that is wrong gathered before the handler runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use poem::http::HeaderMap;
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::problem::{FieldError, Kind, Place, Problem};
+use super::schema::Schema;
+use crate::domain::{Invalid, ItemId};
+
+/// A value that a parameter or a header can carry.
+pub trait Parameter: Sized + Send + Sync {
+    /// Its schema in the document.
+    fn schema() -> MetaSchema;
+
+    /// Reads it from its text.
+    fn parse(text: &str) -> Result<Self, Invalid>;
+}
+
+/// What has been read of a request's parameters, and what is wrong with them.
+#[derive(Clone)]
+pub struct Inputs(Arc<State>);
+
+struct State {
+    query: Vec<(String, String)>,
+    errors: Mutex<Vec<FieldError>>,
+}
+
+impl Inputs {
+    /// Reads a query of the form `name=value&…`, in which only the names in `known` may stand, each once.
+    pub fn read(query: &str, known: &[String]) -> Self {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        let mut errors = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (decode(name), decode(value)) else {
+                let shown = decode(name).unwrap_or_default();
+                let invalid = Invalid::new("encoding", "must be percent-encoded UTF-8");
+                errors.push(FieldError::new(Place::Parameter(shown), invalid));
+                continue;
+            };
+            if !known.contains(&name) {
+                let detail = match known {
+                    [] => "is unknown; this call takes no parameters".to_owned(),
+                    known => format!("is unknown; this call takes {}", known.join(", ")),
+                };
+                errors.push(FieldError::new(Place::Parameter(name), Invalid::new("unknown-parameter", detail)));
+            } else if pairs.iter().any(|(earlier, _)| *earlier == name) {
+                let invalid = Invalid::new("duplicate-parameter", "must be given only once");
+                errors.push(FieldError::new(Place::Parameter(name), invalid));
+            } else {
+                pairs.push((name, value));
+            }
+        }
+        Self(Arc::new(State { query: pairs, errors: Mutex::new(errors) }))
+    }
+
+    /// Everything that is wrong so far, as one problem.
+    pub fn check(&self) -> Result<(), Problem> {
+        let errors = std::mem::take(&mut *self.errors());
+        if errors.is_empty() { Ok(()) } else { Err(Problem::with_errors(Kind::InvalidParameter, errors)) }
+    }
+
+    fn refuse(&self, place: Place, invalid: Invalid) {
+        self.errors().push(FieldError::new(place, invalid));
+    }
+
+    fn errors(&self) -> std::sync::MutexGuard<'_, Vec<FieldError>> {
+        self.0.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(request: &Request) -> &Self {
+        request.data().expect("the router puts the inputs into each request")
+    }
+}
+
+/// Undoes the encoding of `application/x-www-form-urlencoded`; `None` if that gives no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(|text| text.into_owned())
+}
+
+/// An optional parameter of the query. `None` if it is absent, or wrong, which [`Checked`] then tells.
+pub struct Query<T>(pub Option<T>);
+
+impl<'a, T: Parameter> ApiExtractor<'a> for Query<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Query)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(T::schema())))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let inputs = Inputs::of(request);
+        let text = inputs.0.query.iter().find(|(name, _)| name == options.name).map(|(_, value)| value);
+        Ok(Self(text.and_then(|text| {
+            T::parse(text).map_err(|invalid| inputs.refuse(Place::Parameter(options.name.to_owned()), invalid)).ok()
+        })))
+    }
+}
+
+/// An optional header. `None` if it is absent, or wrong, which [`Checked`] then tells.
+///
+/// Several lines of one header count as one, joined by commas (RFC 9110, section 5.3). A value that is not ASCII is
+/// wrong, where poem would take it for absent.
+pub struct Header<T>(pub Option<T>);
+
+impl<'a, T: Parameter> ApiExtractor<'a> for Header<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(T::schema())))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let parsed = joined(request.headers(), options.name).map(|text| text.and_then(|text| T::parse(&text)));
+        Ok(Self(parsed.and_then(|parsed| {
+            parsed.map_err(|invalid| Inputs::of(request).refuse(Place::Header(options.name), invalid)).ok()
+        })))
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &str) -> Option<Result<String, Invalid>> {
+    let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str()).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let lines: Result<Vec<_>, _> = lines.into_iter().collect();
+    Some(lines.map(|lines| lines.join(", ")).map_err(|_| Invalid::new("encoding", "must be ASCII")))
+}
+
+/// Says that all parameters before it are right. It stands after them and before the body in every operation that has
+/// parameters; an operation without any needs none.
+pub struct Checked;
+
+impl<'a> FromRequest<'a> for Checked {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Inputs::of(request).check()?;
+        Ok(Self)
+    }
+}
+
+/// How poem's own path parameters read an id; one that is none is nowhere in the inventory, so it answers 404.
+impl poem_openapi::types::Type for ItemId {
+    const IS_REQUIRED: bool = true;
+
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> std::borrow::Cow<'static, str> {
+        "ItemId".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        <Self as Schema>::schema_ref()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromParameter for ItemId {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        let decoded = percent_encoding::percent_decode_str(value).decode_utf8().map_err(ParseError::custom)?;
+        ItemId::parse(decoded).map_err(|invalid| ParseError::custom(invalid.detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_query_has_no_parameters() {
+        for query in ["", "&", "&&"] {
+            assert!(Inputs::read(query, &[]).check().is_ok(), "{query}");
+        }
+    }
+
+    #[test]
+    fn unknown_repeated_and_undecodable_parameters_are_all_named() {
+        let inputs = Inputs::read("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &["limit".to_owned(), "q".to_owned()]);
+        let codes: Vec<_> = inputs.errors().iter().map(|error| error.code).collect();
+        assert_eq!(codes, ["unknown-parameter", "duplicate-parameter", "encoding"]);
+        assert_eq!(inputs.0.query, [("limit".to_owned(), "1".to_owned()), ("q".to_owned(), "a b!".to_owned())]);
+    }
+}

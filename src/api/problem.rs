@@ -1,0 +1,309 @@
+//! Every refusal, as problem details (RFC 9457).
+//!
+//! There is one kind of problem for each thing a client can do about it. A [`Kind`] has a stable name, which is the
+//! last part of its `type`, and a page of its own at `/problems/{name}`. Domain and store errors become problems in
+//! this file alone, by exhaustive matches: a new variant does not compile until it has a kind.
+
+use poem::http::{HeaderName, HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{MetaResponses, Registry};
+use serde::Serialize;
+
+use crate::domain::{Invalid, Refusal};
+use crate::store::{StoreError, WriteError};
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+macro_rules! kinds {
+    ($($(#[doc = $about:literal])* $kind:ident = $status:ident, $name:literal, $title:literal;)*) => {
+        /// What kind of problem a request ran into.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[doc = $about])* $kind,)*
+        }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &[Kind] = &[$(Kind::$kind,)*];
+
+            /// The status of the answer.
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Kind::$kind => StatusCode::$status,)*
+                }
+            }
+
+            /// The stable name, the last part of the problem's `type`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $name,)*
+                }
+            }
+
+            /// A short summary, the same for every problem of this kind.
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $title,)*
+                }
+            }
+
+            /// What it means, and what a client can do about it.
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => concat!($($about),*).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The body is not JSON: it is empty or cut short, breaks the grammar, is not UTF-8, names a member twice or is
+    /// nested too deeply. Nothing was changed. The detail says where reading stopped.
+    InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
+    /// A parameter of the query or a header has a value that it cannot have, is unknown or is given more than once.
+    /// Nothing was changed. `errors` names each one.
+    InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
+    /// The `cursor` was not made by this service for this list. Begin again without a cursor.
+    InvalidCursor = BAD_REQUEST, "invalid-cursor", "The cursor is not valid";
+    /// A browser says that another site sent the request (`Sec-Fetch-Site`), and there are no tokens to tell whether
+    /// its user meant it. Use a page of the same origin, or a client that is no browser.
+    CrossSite = FORBIDDEN, "cross-site-request", "Requests from other sites are refused";
+    /// There is no such item, or nothing at all, at this path.
+    NotFound = NOT_FOUND, "not-found", "There is nothing here";
+    /// The path is there, but not for this method. The header `Allow` lists those it has.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method";
+    /// The body did not arrive in time. Nothing was changed; send the request again.
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long";
+    /// An item with this id is there already; it was not changed. Replace it with `PUT`, or choose another id.
+    ItemExists = CONFLICT, "item-exists", "There is already an item with this id";
+    /// The change would leave less stock than open reservations hold. Nothing was changed.
+    InsufficientStock = CONFLICT, "insufficient-stock", "There is not enough stock";
+    /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
+    /// changed. Read it again, and decide anew.
+    PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
+    /// The body has more bytes than this server takes. Nothing was changed.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
+    /// The body is of a media type that this call does not read. The header `Accept` lists those it does.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
+    /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
+    InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
+    /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
+    /// was made is not known: read before you send it again.
+    Internal = INTERNAL_SERVER_ERROR, "internal-error", "The server failed";
+    /// The answer took too long. Whether a change was made is not known: read before you send it again.
+    ResponseTimeout = SERVICE_UNAVAILABLE, "response-timeout", "The answer took too long";
+    /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
+    /// again after the seconds in `Retry-After`.
+    NotDone = SERVICE_UNAVAILABLE, "not-done", "The change was not made";
+    /// More changes wait than the server queues. This one was certainly not made. Send it again after the seconds in
+    /// `Retry-After`.
+    Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
+    /// seconds in `Retry-After`.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";
+    /// The disk is full. Nothing was changed. Somebody must make room first.
+    StorageFull = INSUFFICIENT_STORAGE, "storage-full", "The storage is full";
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: Place,
+    /// A stable word for what is wrong with it.
+    pub code: &'static str,
+    /// What a valid value is.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// What is wrong with the value at `place`.
+    pub fn new(place: Place, invalid: Invalid) -> Self {
+        Self { place, code: invalid.code, detail: invalid.detail }
+    }
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A value in the JSON body, as a JSON Pointer (RFC 6901); the empty one is the whole body.
+    Pointer(String),
+    /// A parameter of the query, by name.
+    Parameter(String),
+    /// A header, by name.
+    Header(&'static str),
+}
+
+/// A refusal on its way to the client.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {detail}", kind.name())]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem of this kind; `detail` says what is wrong with this request, and never repeats what it sent.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let mut headers = Vec::new();
+        if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        Self { kind, detail: detail.into(), errors: Vec::new(), headers }
+    }
+
+    /// Several things wrong with one request, all of them at once.
+    pub fn with_errors(kind: Kind, errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => "One thing is wrong with the request; see errors.".to_owned(),
+            count => format!("{count} things are wrong with the request; see errors."),
+        };
+        Self { errors, ..Self::new(kind, detail) }
+    }
+
+    /// The same problem, with a header on its answer.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// What kind of problem it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The problem that a poem error stands for; what is not foreseen is the server's fault, and is logged as such.
+    pub fn from_poem(error: poem::Error) -> Self {
+        if error.is::<poem::error::NotFoundError>() || error.is::<poem_openapi::error::ParsePathError>() {
+            return Self::new(Kind::NotFound, "There is nothing at this path.");
+        }
+        error.downcast().unwrap_or_else(|error| {
+            tracing::error!(error = %error, "an unforeseen error");
+            Self::internal()
+        })
+    }
+
+    /// The server's own fault; what happened is in the log only.
+    pub fn internal() -> Self {
+        Self::new(Kind::Internal, "The server failed; its log has more under this request_id.")
+    }
+
+    /// The answer that tells of the problem, for a request to the path `instance`.
+    pub fn into_response(self, base_path: &str, instance: &str, request_id: &str) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'static str,
+            status: u16,
+            detail: String,
+            instance: &'a str,
+            request_id: &'a str,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            errors: Vec<FieldError>,
+        }
+        let body = Body {
+            r#type: format!("{base_path}/problems/{}", self.kind.name()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: self.detail,
+            instance,
+            request_id,
+            errors: self.errors,
+        };
+        let body = serde_json::to_vec(&body).expect("a problem can be written as JSON");
+        let mut response = body.with_content_type(MEDIA_TYPE).with_status(self.kind.status()).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<Problem> for poem::Error {
+    fn from(problem: Problem) -> Self {
+        let status = problem.kind.status();
+        poem::Error::new(problem, status)
+    }
+}
+
+/// Which problems an operation can answer with is written into the document in one place (`super::spec`).
+impl ApiResponse for Problem {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: Vec::new() }
+    }
+
+    fn register(_registry: &mut Registry) {}
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::new(Kind::NotFound, "There is no item with this id."),
+            Refusal::ItemExists => {
+                let mut problem =
+                    Self::new(Kind::ItemExists, "There is already an item with this id; it was not changed.");
+                let taken = Invalid::new("taken", "must be an id that no item has");
+                problem.errors.push(FieldError::new(Place::Pointer("/id".to_owned()), taken));
+                problem
+            }
+            Refusal::PreconditionFailed => Self::new(
+                Kind::PreconditionFailed,
+                "The item is not in the state that If-Match or If-None-Match demands; nothing was changed.",
+            ),
+            Refusal::InsufficientStock { reserved } => Self::new(
+                Kind::InsufficientStock,
+                format!("Open reservations hold {reserved}; the quantity cannot be set below that."),
+            ),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::new(Kind::Busy, "Too many changes are waiting; this one was not made."),
+            StoreError::Expired => {
+                Self::new(Kind::NotDone, "The change waited too long for its turn and was not made.")
+            }
+            StoreError::Full => Self::new(Kind::StorageFull, "The disk is full; nothing was changed."),
+            StoreError::Unavailable(cause) => {
+                tracing::error!(cause, "the storage is unavailable");
+                Self::new(Kind::Unavailable, "The storage does not answer; whether a change was made is not known.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own_and_says_what_to_do() {
+        let names: HashSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            assert!(kind.status().is_client_error() || kind.status().is_server_error(), "{kind:?}");
+            assert!(kind.about().ends_with('.'), "{kind:?}");
+        }
+    }
+}

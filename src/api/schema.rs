@@ -1,0 +1,376 @@
+//! Where a JSON object is declared: once, for the document and for the reader alike.
+//!
+//! poem-openapi's own derive stops at the first error, takes numbers for strings and nulls for defaults, and goes
+//! through XML and YAML as well. [`object!`] takes its place: the members of a struct, written down once, become its
+//! schema and its strict reader, which finds everything that is wrong at once.
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use serde_json::{Map, Value};
+
+use super::problem::{FieldError, Place};
+use crate::domain::{
+    Amount, Attributes, Currency, Description, Invalid, ItemId, Label, Name, Quantity, Timestamp, UnitPrice, Version,
+};
+
+/// A type that the document describes.
+pub trait Schema {
+    /// Whether an object that has a member of this type always has it.
+    const REQUIRED: bool = true;
+
+    /// The schema, or a reference to it.
+    fn schema_ref() -> MetaSchemaRef;
+
+    /// Puts what the reference leads to into the document.
+    fn register(_registry: &mut Registry) {}
+
+    /// Whether an object leaves a member with this value out.
+    fn is_absent(&self) -> bool {
+        false
+    }
+}
+
+/// A type that can be read from JSON, strictly.
+pub trait Read: Sized {
+    /// Reads the value at `pointer`; on `None` it has put everything that is wrong into `errors`.
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self>;
+
+    /// What it means that the member at `pointer` is not there.
+    fn absent(pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        refuse(pointer, Invalid::new("required", "must be there"), errors)
+    }
+}
+
+impl<T: Schema> Schema for Option<T> {
+    const REQUIRED: bool = false;
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T: Read> Read for Option<T> {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        T::read(value, pointer, errors).map(Some)
+    }
+
+    fn absent(_pointer: &str, _errors: &mut Vec<FieldError>) -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl<T: Schema> Schema for Vec<T> {
+    fn schema_ref() -> MetaSchemaRef {
+        let items = Some(Box::new(T::schema_ref()));
+        MetaSchemaRef::Inline(Box::new(MetaSchema { items, ..MetaSchema::new("array") }))
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+/// Puts what is wrong at `pointer` into `errors`.
+pub fn refuse<T>(pointer: &str, invalid: Invalid, errors: &mut Vec<FieldError>) -> Option<T> {
+    errors.push(FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+    None
+}
+
+/// The pointer to the member `name` of the object at `pointer` (RFC 6901, section 3).
+pub fn member_pointer(pointer: &str, name: &str) -> String {
+    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The members of a JSON object that is being read.
+pub struct Members<'a> {
+    members: Map<String, Value>,
+    pointer: &'a str,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl<'a> Members<'a> {
+    /// The members of the object at `pointer`, if it is one.
+    pub fn of(value: Value, pointer: &'a str, errors: &'a mut Vec<FieldError>) -> Option<Self> {
+        match value {
+            Value::Object(members) => Some(Self { members, pointer, errors }),
+            other => refuse(pointer, wrong_type(&other, "an object"), errors),
+        }
+    }
+
+    /// Takes out the member `name`.
+    pub fn take<T: Read>(&mut self, name: &str) -> Option<T> {
+        let pointer = member_pointer(self.pointer, name);
+        match self.members.remove(name) {
+            Some(value) => T::read(value, &pointer, self.errors),
+            None => T::absent(&pointer, self.errors),
+        }
+    }
+
+    /// Takes out the member `name`, whatever it is.
+    pub fn ignore(&mut self, name: &str) {
+        self.members.remove(name);
+    }
+
+    /// Refuses every member that was not taken.
+    pub fn finish(self) {
+        for name in self.members.keys() {
+            let unknown = Invalid::new("unknown-member", "is not a member that this call takes");
+            let _: Option<()> = refuse(&member_pointer(self.pointer, name), unknown, self.errors);
+        }
+    }
+}
+
+fn wrong_type(value: &Value, expected: &str) -> Invalid {
+    match value {
+        Value::Null => Invalid::new("null", format!("must be {expected}, not null; leave it out for no value")),
+        _ => Invalid::wrong_type(expected),
+    }
+}
+
+/// Declares a JSON object: `reads` for one that clients send, `writes` for one that they get.
+///
+/// The doc comments are the descriptions in the document. A member of type `Option` may be absent. `ignores` lists
+/// members that a client may send but that say nothing, because they are read-only.
+macro_rules! object {
+    (
+        $(#[doc = $about:literal])*
+        reads $name:ident {
+            $($(#[doc = $doc:literal])* $member:ident: $type:ty $(= $default:tt)?,)*
+        }
+        $(ignores { $($(#[doc = $ignored_doc:literal])* $ignored:ident: $ignored_type:ty,)* })?
+        example $example:tt
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            $($(#[doc = $doc])* pub $member: $type,)*
+        }
+
+        impl $crate::api::schema::Read for $name {
+            fn read(
+                value: serde_json::Value,
+                pointer: &str,
+                errors: &mut Vec<$crate::api::problem::FieldError>,
+            ) -> Option<Self> {
+                let mut members = $crate::api::schema::Members::of(value, pointer, errors)?;
+                $(let $member = members.take::<$type>(stringify!($member));)*
+                $($(members.ignore(stringify!($ignored));)*)?
+                members.finish();
+                Some(Self { $($member: $member?,)* })
+            }
+        }
+
+        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
+            $(($member, $type, false, ($($doc)*), ($($default)?)))*
+            $($(($ignored, $ignored_type, true, ($($ignored_doc)*), ()))*)?
+        }
+    };
+    (
+        $(#[doc = $about:literal])*
+        writes $name:ident {
+            $($(#[doc = $doc:literal])* $member:ident: $type:ty,)*
+        }
+        example $example:tt
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            $($(#[doc = $doc])* pub $member: $type,)*
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut members = serializer.serialize_map(None)?;
+                $(
+                    if !$crate::api::schema::Schema::is_absent(&self.$member) {
+                        serde::ser::SerializeMap::serialize_entry(&mut members, stringify!($member), &self.$member)?;
+                    }
+                )*
+                serde::ser::SerializeMap::end(members)
+            }
+        }
+
+        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
+            $(($member, $type, false, ($($doc)*), ()))*
+        }
+    };
+    (@schema $name:ident ($($about:literal)*) ($example:tt)
+        $(($member:ident, $type:ty, $read_only:literal, ($($doc:literal)*), ($($default:tt)?)))*
+    ) => {
+        impl $crate::api::schema::Schema for $name {
+            fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
+                poem_openapi::registry::MetaSchemaRef::Reference(stringify!($name).to_owned())
+            }
+
+            fn register(registry: &mut poem_openapi::registry::Registry) {
+                registry.create_schema::<Self, _>(stringify!($name).to_owned(), |registry| {
+                    $(<$type as $crate::api::schema::Schema>::register(registry);)*
+                    let mut schema = poem_openapi::registry::MetaSchema::new("object");
+                    schema.description = Some(concat!($($about, "\n"),*).trim_ascii());
+                    schema.example = Some(serde_json::json!($example));
+                    $(
+                        if <$type as $crate::api::schema::Schema>::REQUIRED && !$read_only {
+                            schema.required.push(stringify!($member));
+                        }
+                        let member = $crate::api::schema::member_schema::<$type>(
+                            concat!($($doc, "\n"),*), $read_only, [$(serde_json::json!($default))?].into_iter().next(),
+                        );
+                        schema.properties.push((stringify!($member), member));
+                    )*
+                    schema
+                });
+            }
+        }
+    };
+}
+pub(crate) use object;
+
+/// The schema of a member, with what its own doc comment says of it.
+pub fn member_schema<T: Schema>(doc: &'static str, read_only: bool, default: Option<Value>) -> MetaSchemaRef {
+    let description = Some(doc.trim_ascii());
+    T::schema_ref().merge(MetaSchema { description, read_only, default, ..MetaSchema::ANY })
+}
+
+macro_rules! text_schemas {
+    ($($type:ident: $max:expr;)*) => {
+        $(
+            impl Schema for $type {
+                fn schema_ref() -> MetaSchemaRef {
+                    MetaSchemaRef::Inline(Box::new(MetaSchema {
+                        min_length: Some(1),
+                        max_length: $max,
+                        pattern: Some($type::PATTERN.to_owned()),
+                        ..MetaSchema::new("string")
+                    }))
+                }
+            }
+
+            impl Read for $type {
+                fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+                    match value {
+                        Value::String(text) => {
+                            $type::parse(text).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+                        }
+                        other => refuse(pointer, wrong_type(&other, "a string"), errors),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+text_schemas! {
+    ItemId: Some(ItemId::MAX_CHARS);
+    Name: Some(Name::MAX_CHARS);
+    Description: Some(Description::MAX_CHARS);
+    Label: Some(Label::MAX_CHARS);
+    Amount: None;
+    Currency: None;
+}
+
+impl Schema for Quantity {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            minimum: Some(0.0),
+            maximum: Some(Quantity::MAX as f64),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }))
+    }
+}
+
+impl Read for Quantity {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        let Value::Number(number) = &value else {
+            return refuse(pointer, wrong_type(&value, "an integer"), errors);
+        };
+        // JSON knows one kind of number (RFC 8259, section 6): 10.0 and 1e1 are the integer 10.
+        let number = match (number.as_i64(), number.as_f64()) {
+            (Some(number), _) => number,
+            (None, Some(float)) if float.fract() == 0.0 => float as i64,
+            (None, _) => return refuse(pointer, wrong_type(&value, "an integer"), errors),
+        };
+        Quantity::new(number).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+    }
+}
+
+impl Schema for Version {
+    fn schema_ref() -> MetaSchemaRef {
+        let minimum = Some(1.0);
+        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+    }
+}
+
+impl Schema for Timestamp {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")))
+    }
+}
+
+impl Schema for bool {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new("boolean")))
+    }
+}
+
+impl Schema for String {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))
+    }
+}
+
+impl Schema for Attributes {
+    fn schema_ref() -> MetaSchemaRef {
+        let any = Some(Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY))));
+        MetaSchemaRef::Inline(Box::new(MetaSchema { additional_properties: any, ..MetaSchema::new("object") }))
+    }
+}
+
+impl Read for Attributes {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        match value {
+            Value::Object(object) => {
+                Attributes::new(object).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+            }
+            other => refuse(pointer, wrong_type(&other, "an object"), errors),
+        }
+    }
+}
+
+impl Schema for UnitPrice {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Reference("UnitPrice".to_owned())
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.create_schema::<Self, _>("UnitPrice".to_owned(), |_| MetaSchema {
+            description: Some("The price of one unit."),
+            required: vec!["amount", "currency"],
+            properties: vec![
+                (
+                    "amount",
+                    member_schema::<Amount>("How much, as a decimal number that keeps its digits.", false, None),
+                ),
+                ("currency", member_schema::<Currency>("An ISO 4217 currency code.", false, None)),
+            ],
+            example: Some(serde_json::json!({ "amount": "12.50", "currency": "EUR" })),
+            ..MetaSchema::new("object")
+        });
+    }
+}
+
+impl Read for UnitPrice {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        let mut members = Members::of(value, pointer, errors)?;
+        let amount = members.take("amount");
+        let currency = members.take("currency");
+        members.finish();
+        Some(UnitPrice { amount: amount?, currency: currency? })
+    }
+}

@@ -1,0 +1,211 @@
+//! The OpenAPI document: what poem-openapi generates, made valid and complete in one pass.
+//!
+//! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
+//! without a word on errors. [`document`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
+
+use std::marker::PhantomData;
+
+use poem_openapi::OpenApiService;
+use serde_json::{Map, Value, json};
+
+use super::problem::{self, Kind};
+use super::{Api, Described, payload};
+use crate::config::BasePath;
+
+/// The document as JSON.
+pub fn json(base_path: &BasePath) -> String {
+    serde_json::to_string_pretty(&document(base_path)).expect("the document is JSON")
+}
+
+/// The document as YAML.
+pub fn yaml(base_path: &BasePath) -> String {
+    serde_yaml::to_string(&document(base_path)).expect("JSON can be written as YAML")
+}
+
+const DESCRIPTION: &str = "\
+An inventory with exact stock: nothing that was acknowledged is ever lost, and stock never goes wrong under concurrency.
+
+Every refusal is a problem document (RFC 9457) that says what was wrong, where, and what to do; its `type` leads to a \
+page about it. An item's entity tag changes with each change of the item: send it back as `If-Match`, and a change that \
+somebody else made meanwhile is never overwritten.";
+
+/// The document, for a service that answers behind `base_path`.
+fn document(base_path: &BasePath) -> Value {
+    let generated = OpenApiService::new(Described::<Api>(PhantomData), "Stockroom", env!("CARGO_PKG_VERSION"))
+        .description(DESCRIPTION)
+        .spec();
+    // The strict reader refuses a name that comes twice: an operation that another one hides.
+    let mut document = payload::parse(generated.as_bytes()).expect("the generated document is strict JSON");
+    mend(&mut document);
+    document["openapi"] = json!("3.1.0");
+    document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
+    document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
+    for schema in ["NewItem", "ItemReplacement", "UnitPrice"] {
+        // Only what clients send is closed: an answer may gain members without breaking those who read it.
+        document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
+    }
+    document["components"]["schemas"]["Problem"] = problem_schema();
+    let paths = document["paths"].as_object_mut().expect("the document has paths");
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object_mut().expect("a path has operations") {
+            add_problems(path, method, operation);
+        }
+    }
+    document
+}
+
+/// Mends a part of the document and all parts of it.
+fn mend(value: &mut Value) {
+    match value {
+        Value::Array(parts) => parts.iter_mut().for_each(mend),
+        Value::Object(members) => {
+            members.retain(|name, value| !(name == "deprecated" && *value == json!(false)));
+            members.shift_remove("explode");
+            if let Some(example) = members.get("example").filter(|_| !members.contains_key("properties")).cloned() {
+                // A property may be called "example"; the keyword stands beside a type.
+                if members.contains_key("type") {
+                    members.shift_remove("example");
+                    members.insert("examples".to_owned(), json!([example]));
+                }
+            } else if let Some(example) = members.shift_remove("example") {
+                members.insert("examples".to_owned(), json!([example]));
+            }
+            if let Some(reference) = described_reference(members) {
+                *members = reference;
+            }
+            if let Some(Value::Object(headers)) = members.get_mut("headers") {
+                *headers =
+                    std::mem::take(headers).into_iter().map(|(name, value)| (header_name(&name), value)).collect();
+            }
+            members.values_mut().for_each(mend);
+        }
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
+                *value = json!(float as i64);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// `{"$ref": …, "description": …}`, which OpenAPI 3.1 allows, for what had to be an `allOf` in 3.0.
+fn described_reference(members: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let reference = members.get("allOf")?.get(0)?.get("$ref")?.clone();
+    let description = members.get("description")?.clone();
+    Some(Map::from_iter([("$ref".to_owned(), reference), ("description".to_owned(), description)]))
+}
+
+/// A header's name as it is usually written: `ETag` for `ETAG`.
+fn header_name(name: &str) -> String {
+    match name {
+        "ETAG" => "ETag".to_owned(),
+        _ => {
+            let capitalised = |word: &str| word[..1].to_owned() + &word[1..].to_ascii_lowercase();
+            name.split('-').map(capitalised).collect::<Vec<_>>().join("-")
+        }
+    }
+}
+
+fn problem_schema() -> Value {
+    let names: Vec<_> = Kind::ALL.iter().map(|kind| format!("`{}`", kind.name())).collect();
+    json!({
+        "type": "object",
+        "description": format!(
+            "Why a request was refused (RFC 9457). The last part of `type` is one of {}.", names.join(", ")
+        ),
+        "required": ["type", "title", "status", "detail", "instance", "request_id"],
+        "properties": {
+            "type": { "type": "string", "format": "uri-reference", "description": "What kind of problem it is; also the path of a page about it." },
+            "title": { "type": "string", "description": "A summary, the same for every problem of this kind." },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the answer." },
+            "detail": { "type": "string", "description": "What is wrong with this request." },
+            "instance": { "type": "string", "format": "uri-reference", "description": "The path that was asked for." },
+            "request_id": { "type": "string", "description": "What the request is called in the server's log." },
+            "errors": {
+                "type": "array",
+                "description": "Everything that is wrong, at once.",
+                "items": {
+                    "type": "object",
+                    "required": ["code", "detail"],
+                    "properties": {
+                        "pointer": { "type": "string", "description": "Where in the body (RFC 6901)." },
+                        "parameter": { "type": "string", "description": "Which parameter." },
+                        "header": { "type": "string", "description": "Which header." },
+                        "code": { "type": "string", "description": "A stable word for what is wrong." },
+                        "detail": { "type": "string", "description": "What a valid value is." }
+                    }
+                }
+            }
+        },
+        "examples": [{
+            "type": "/problems/invalid-body", "title": "The body is not what this call takes", "status": 422,
+            "detail": "One thing is wrong with the request; see errors.", "instance": "/inventory",
+            "request_id": "019a7d3e-7c1b-7d52-9a55-0242ac120002",
+            "errors": [{ "pointer": "/quantity", "code": "out-of-range", "detail": "must be from 0 to 1000000000000" }]
+        }]
+    })
+}
+
+/// The problems that an operation can answer with.
+fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
+    let parameter = |place: &str, name: &str| {
+        let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name))
+    };
+    let mut kinds = vec![Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
+    if path != "/livez" {
+        kinds.push(Kind::Unavailable);
+    }
+    if parameter("query", "cursor") {
+        kinds.push(Kind::InvalidCursor);
+    }
+    if parameter("path", "") {
+        kinds.push(Kind::NotFound);
+    }
+    if operation.get("requestBody").is_some() {
+        kinds.extend([
+            Kind::InvalidJson,
+            Kind::RequestTimeout,
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::InvalidBody,
+        ]);
+    }
+    if method != "get" {
+        kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
+        if parameter("header", "If-Match") {
+            kinds.push(Kind::PreconditionFailed);
+        }
+    }
+    match operation["operationId"].as_str() {
+        Some("createItem") => kinds.push(Kind::ItemExists),
+        Some("replaceItem") => kinds.push(Kind::InsufficientStock),
+        _ => {}
+    }
+    kinds
+}
+
+fn add_problems(path: &str, method: &str, operation: &mut Value) {
+    let kinds = problems(path, method, operation);
+    let responses = operation["responses"].as_object_mut().expect("an operation has responses");
+    let mut statuses: Vec<_> = kinds.iter().map(|kind| kind.status()).collect();
+    statuses.sort();
+    statuses.dedup();
+    for status in statuses {
+        let of_status = kinds.iter().filter(|kind| kind.status() == status);
+        let lines: Vec<_> = of_status.map(|kind| format!("`{}`: {}.", kind.name(), kind.title())).collect();
+        let mut response = json!({
+            "description": lines.join("\n\n"),
+            "content": { problem::MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" } } }
+        });
+        if status.as_u16() == 503 {
+            response["headers"] = json!({
+                "Retry-After": {
+                    "description": "After how many seconds to try again.",
+                    "schema": { "type": "integer", "minimum": 0 }
+                }
+            });
+        }
+        responses.insert(status.as_str().to_owned(), response);
+    }
+}

@@ -1,0 +1,293 @@
+//! Every setting of the service, from flags and environment variables.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing_subscriber::filter::Targets;
+
+/// What can be set, with its default. A flag beats its environment variable.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Where to listen: ADDRESS:PORT (port 0 takes a free one), or unix:PATH
+    #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: Listen,
+
+    /// Where the inventory is kept: sqlite:PATH
+    #[arg(long, global = true, env = "STOCKROOM_DATABASE", default_value = "sqlite:stockroom.db")]
+    pub database: Database,
+
+    /// Who may use the API: with `auto` everyone on this machine and nobody else, with `none` everyone
+    #[arg(long, global = true, env = "STOCKROOM_AUTH", default_value = "auto")]
+    pub auth: Auth,
+
+    /// Put everything behind this path prefix, as a reverse proxy may want it, such as /stockroom
+    #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
+    pub base_path: BasePath,
+
+    /// What to log: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
+    #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
+    pub log: Targets,
+
+    /// How to log: `auto` is text on a terminal, else JSON
+    #[arg(long, global = true, env = "STOCKROOM_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
+    /// The most bytes that a request's body may have
+    #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1048576", value_name = "BYTES")]
+    pub max_body: usize,
+
+    /// The most connections at once; further ones wait to be accepted
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections: u32,
+
+    /// How long a client may take to send a request's head, and stay silent between two requests
+    #[arg(long, global = true, env = "STOCKROOM_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
+    pub header_timeout: Time,
+
+    /// How long a client may take to send a request's body
+    #[arg(long, global = true, env = "STOCKROOM_BODY_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub body_timeout: Time,
+
+    /// How long an answer may take to begin once the request is there
+    #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub response_timeout: Time,
+
+    /// How long a client may take none of an answer that is being sent
+    #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub stall_timeout: Time,
+
+    /// How long requests may go on after SIGTERM or SIGINT
+    #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
+    pub shutdown_grace: Time,
+}
+
+impl Settings {
+    /// Refuses settings that are each right but not together.
+    pub fn check(&self) -> Result<(), String> {
+        if self.auth == Auth::Auto && !self.listen.is_local() {
+            return Err(format!(
+                "without tokens, --listen {listen} would let anyone who reaches it change the inventory: \
+                 say --auth none (STOCKROOM_AUTH=none) if that is meant, or listen on 127.0.0.1 or unix:PATH",
+                listen = self.listen
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// At an IP address and port.
+    Tcp(SocketAddr),
+    /// At a Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => true,
+        }
+    }
+
+    /// Where a client on this machine finds it: the loopback address stands for "all addresses".
+    pub fn local(&self) -> Listen {
+        match self {
+            Listen::Tcp(address) => {
+                let ip = match address.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                    ip => ip,
+                };
+                Listen::Tcp(SocketAddr::new(ip, address.port()))
+            }
+            Listen::Unix(path) => Listen::Unix(path.clone()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("must name a path after unix:".to_owned()),
+            Some(path) => Ok(Listen::Unix(path.into())),
+            None => text.replace("localhost:", "127.0.0.1:").parse().map(Listen::Tcp).map_err(|_| {
+                "must be ADDRESS:PORT, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080, or unix:PATH".to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Which store keeps the inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// The embedded store, in this file.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for Database {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() && path != ":memory:" => Ok(Database::Sqlite(path.into())),
+            _ => {
+                Err("must be sqlite:PATH, such as sqlite:stockroom.db; what is only in memory would be lost".to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+/// Who may use the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// Everyone who can reach a server that listens to this machine only; no wider server is started.
+    Auto,
+    /// Everyone who can reach the server, wherever it listens.
+    None,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// A readable line for each event.
+    Text,
+    /// A JSON object on a line for each event.
+    Json,
+}
+
+/// A prefix for all paths: empty, or `/` and segments without a final `/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BasePath(String);
+
+impl BasePath {
+    /// The prefix, which may be empty.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BasePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim_end_matches('/');
+        let segment = |segment: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+            !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(plain)
+        };
+        match trimmed.strip_prefix('/') {
+            None if trimmed.is_empty() => Ok(Self::default()),
+            Some(path) if path.split('/').all(segment) => Ok(Self(trimmed.to_owned())),
+            _ => Err("must begin with / and be made of A-Z, a-z, 0-9 and . _ ~ -, such as /stockroom".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for BasePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A span of time above zero, written as a number with its unit: `500ms`, `10s`, `2m`, `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(Duration);
+
+impl Time {
+    /// The span.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Time {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "must be a number with its unit, above zero and at most a day, such as 500ms, 10s or 2m";
+        let span: jiff::SignedDuration = text.parse().map_err(|_| WRONG)?;
+        let span = Duration::try_from(span).map_err(|_| WRONG)?;
+        if span.is_zero() || span > Duration::from_secs(24 * 60 * 60) { Err(WRONG) } else { Ok(Self(span)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_unix_sockets_are_local() {
+        for (listen, local) in [
+            ("127.0.0.1:80", true),
+            ("127.8.8.8:80", true),
+            ("[::1]:80", true),
+            ("[::ffff:127.0.0.1]:80", true),
+            ("localhost:80", true),
+            ("unix:/run/stockroom", true),
+            ("0.0.0.0:80", false),
+            ("[::]:80", false),
+            ("192.168.1.1:80", false),
+        ] {
+            assert_eq!(listen.parse::<Listen>().unwrap().is_local(), local, "{listen}");
+        }
+    }
+
+    #[test]
+    fn a_client_on_this_machine_finds_a_server_that_listens_everywhere() {
+        let local = |text: &str| text.parse::<Listen>().unwrap().local().to_string();
+        assert_eq!(local("0.0.0.0:8080"), "127.0.0.1:8080");
+        assert_eq!(local("[::]:8080"), "[::1]:8080");
+        assert_eq!(local("10.0.0.1:8080"), "10.0.0.1:8080");
+        assert_eq!(local("unix:/a"), "unix:/a");
+    }
+
+    #[test]
+    fn a_base_path_is_a_plain_prefix() {
+        for (text, path) in [("", ""), ("/", ""), ("/a", "/a"), ("/a/b/", "/a/b")] {
+            assert_eq!(text.parse::<BasePath>().unwrap().as_str(), path);
+        }
+        for text in ["a", "//a", "/a//b", "/a b", "/a/../b", "/{a}", "/:a", "http://host/a"] {
+            assert!(text.parse::<BasePath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!("500ms".parse::<Time>().unwrap().get(), Duration::from_millis(500));
+        assert_eq!("2m".parse::<Time>().unwrap().get(), Duration::from_secs(120));
+        for text in ["", "10", "0s", "-1s", "2 fortnights", "25h"] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
+        }
+    }
+}

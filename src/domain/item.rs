@@ -1,0 +1,193 @@
+use serde_json::{Map, Value};
+
+use super::{Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
+
+/// What names an item in the inventory and in its URL.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct ItemId(String);
+
+impl ItemId {
+    /// The most characters that an id may have.
+    pub const MAX_CHARS: usize = 64;
+    /// How an id is written, as a regular expression.
+    pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$";
+
+    /// Takes 1 to 64 of RFC 3986's unreserved characters, the first a letter or a digit: such an id stands in a
+    /// URL as it is, and never reads as a relative path.
+    pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        if text.is_empty() {
+            Err(Invalid::new("too-short", "must have at least 1 character; leave it out to have an id made"))
+        } else if text.chars().nth(Self::MAX_CHARS).is_some() {
+            Err(Invalid::new("too-long", format!("must have at most {} characters", Self::MAX_CHARS)))
+        } else if text.as_bytes()[0].is_ascii_alphanumeric() && text.bytes().all(unreserved) {
+            Ok(Self(text))
+        } else {
+            Err(Invalid::new(
+                "pattern",
+                "must be made of A-Z, a-z, 0-9 and . _ ~ -, and begin with a letter or a digit",
+            ))
+        }
+    }
+
+    /// A new id that no other item has: a UUID of version 7 (RFC 9562), so that later ids sort after earlier ones.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How often an item's id has changed: 1 at first, one more with each change, never the same twice for one id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct Version(i64);
+
+impl Version {
+    /// The version before an id's first item.
+    pub const NONE: Self = Self(0);
+
+    /// The version with this number.
+    pub fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The version after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The number of this version.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+/// A JSON object of the client's own making: a home for fields that Stockroom does not know.
+///
+/// Numbers are those of RFC 8259, section 6: 64-bit integers and binary64 keep their value, longer ones are
+/// rounded; what needs more digits belongs in a string.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Attributes(Map<String, Value>);
+
+impl Attributes {
+    /// The most bytes that the object may take as compact JSON: 16 KiB.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// Takes an object of at most [`Attributes::MAX_BYTES`] without NUL, which PostgreSQL's texts cannot hold.
+    pub fn new(object: Map<String, Value>) -> Result<Self, Invalid> {
+        let attributes = Self(object);
+        let json = attributes.to_json();
+        if json.len() > Self::MAX_BYTES {
+            Err(Invalid::new("too-long", format!("must take at most {} bytes as JSON", Self::MAX_BYTES)))
+        } else if json.contains("\\u0000") && attributes.0.iter().any(|(key, value)| has_nul(key, value)) {
+            Err(Invalid::new("control-character", "must not contain the character U+0000"))
+        } else {
+            Ok(attributes)
+        }
+    }
+
+    /// Takes an object that [`Attributes::to_json`] wrote.
+    pub fn from_json(json: &str) -> Result<Self, Invalid> {
+        serde_json::from_str(json).map(Self).map_err(|_| Invalid::wrong_type("a JSON object"))
+    }
+
+    /// The object, as compact JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&self.0).expect("a JSON object can be written as JSON")
+    }
+}
+
+fn has_nul(key: &str, value: &Value) -> bool {
+    key.contains('\0')
+        || match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(values) => values.iter().any(|value| has_nul("", value)),
+            Value::Object(members) => members.iter().any(|(key, value)| has_nul(key, value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+}
+
+/// What a client says of an item, apart from its id and its stock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Details {
+    /// What the item is called.
+    pub name: Name,
+    /// A longer text about it.
+    pub description: Option<Description>,
+    /// What kind of thing it is.
+    pub category: Option<Label>,
+    /// Where it is kept; an item has one location.
+    pub location: Option<Label>,
+    /// What one of its quantity is, such as `piece` or `g`.
+    pub unit: Option<Label>,
+    /// At which availability, or below, its stock counts as low.
+    pub reorder_level: Option<Quantity>,
+    /// What one unit costs.
+    pub unit_price: Option<UnitPrice>,
+    /// Fields of the client's own.
+    pub attributes: Attributes,
+}
+
+/// One kind of thing in the inventory, with its stock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// What names it.
+    pub id: ItemId,
+    /// What the client said of it.
+    pub details: Details,
+    /// How much of it there is.
+    pub quantity: Quantity,
+    /// How much of that is held by open reservations; never more than `quantity`.
+    pub reserved: Quantity,
+    /// How often it has changed.
+    pub version: Version,
+    /// When it came to be.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Item {
+    /// How much of it can be sold or reserved: the quantity less what is reserved.
+    pub fn available(&self) -> Quantity {
+        Quantity::new(self.quantity.get() - self.reserved.get()).expect("no more is reserved than there is")
+    }
+
+    /// Whether as much or less is available as its reorder level says; never without a level.
+    pub fn low_stock(&self) -> bool {
+        self.details.reorder_level.is_some_and(|level| self.available() <= level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_id_stands_in_a_url_as_it_is() {
+        for id in ["widget-1", "A", "0", "a.b_c~d-e", &"x".repeat(64)] {
+            assert_eq!(ItemId::parse(id).unwrap().as_str(), id);
+        }
+        for id in ["", ".", "..", "-a", "a/b", "a b", "a%20b", "é", "a\0", &"x".repeat(65)] {
+            assert!(ItemId::parse(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_hold_any_json_but_no_nul_and_no_more_than_16_kib() {
+        let object = |value: Value| Attributes::new(json!({ "key": value }).as_object().unwrap().clone());
+        assert!(object(json!(["\\u0000", { "deep": [null, 1.5] }])).is_ok());
+        assert_eq!(object(json!([{ "deep": "a\0" }])).unwrap_err().code, "control-character");
+        assert_eq!(object(json!({ "a\0": 1 })).unwrap_err().code, "control-character");
+        assert_eq!(object(json!("x".repeat(16 * 1024))).unwrap_err().code, "too-long");
+    }
+}

@@ -1,0 +1,22 @@
+//! What an inventory is: items, quantities, money, ledger entries, and the rules by which they change.
+//!
+//! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads what a [`Command`] is about, asks
+//! [`decide`] what it comes to, and writes that down; so every store keeps the same rules by construction.
+
+mod invalid;
+mod item;
+mod ledger;
+mod money;
+mod quantity;
+mod rules;
+mod text;
+mod time;
+
+pub use invalid::Invalid;
+pub use item::{Attributes, Details, Item, ItemId, Version};
+pub use ledger::{Entry, Event, Position};
+pub use money::{Amount, Currency, UnitPrice};
+pub use quantity::Quantity;
+pub use rules::{Change, Command, Current, Decision, Precondition, Refusal, decide};
+pub use text::{Description, Label, Name};
+pub use time::Timestamp;

@@ -1,0 +1,22 @@
+//! Stockroom keeps an exact inventory: a small typed HTTP service over storage that loses nothing.
+//!
+//! Each module may use those listed after it, never the other way round:
+//!
+//! - [`cli`]: the command line, a file for each subcommand;
+//! - [`server`]: the accept loop, limits and timeouts, shutdown, the log;
+//! - [`api`]: the HTTP surface, a file for each resource and for each concern of HTTP;
+//! - [`store`]: where an inventory is kept, and what a keeper of it promises;
+//! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
+//! - [`config`]: every setting.
+
+#![warn(clippy::unwrap_used)]
+
+#[cfg(panic = "abort")]
+compile_error!("Stockroom answers a panic with a 500 and goes on, which needs panic = \"unwind\"");
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod server;
+pub mod store;

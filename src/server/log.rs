@@ -1,0 +1,58 @@
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use poem::{Endpoint, Request, Response};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{fmt, registry};
+
+use crate::api::{RequestId, problem};
+use crate::config::{LogFormat, Settings};
+
+/// Starts the log, on standard error, and sends panics there too.
+pub fn start(settings: &Settings) {
+    let text = match settings.log_format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let filtered = registry().with(settings.log.clone());
+    if text {
+        let colours = std::io::stderr().is_terminal();
+        filtered.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours)).init();
+    } else {
+        filtered.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(message, location, "a panic");
+    }));
+}
+
+/// Writes a line for each request that an endpoint has answered. Of the URL it tells the path only: a query can hold
+/// what belongs in no log.
+pub struct Logged<E>(pub E);
+
+impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let start = Instant::now();
+        let (method, uri, peer) =
+            (request.method().clone(), request.original_uri().clone(), request.remote_addr().clone());
+        let response = self.0.get_response(request).await;
+        let elapsed_us = start.elapsed().as_micros() as u64;
+        tracing::info!(
+            target: "stockroom::request",
+            %method,
+            path = uri.path(),
+            status = response.status().as_u16(),
+            problem = response.data::<problem::Kind>().map(|kind| kind.name()),
+            elapsed_us,
+            peer = peer.as_socket_addr().map(tracing::field::display),
+            request_id = response.data::<RequestId>().map(RequestId::as_str),
+            "request"
+        );
+        Ok(response)
+    }
+}

@@ -1,0 +1,89 @@
+//! Where an inventory is kept, and what a keeper of it promises.
+
+pub mod sqlite;
+
+use std::time::Instant;
+
+use crate::domain::{Command, Item, ItemId, Precondition, Refusal};
+
+/// A place that keeps an inventory.
+///
+/// What every implementation promises:
+///
+/// - **Durable.** When [`Store::write`] answers with an [`Outcome`], the change is on stable storage: neither a
+///   killed process nor a lost power supply takes it back.
+/// - **Atomic.** A write is done whole, with its ledger entry in the same transaction, or not at all. A refusal
+///   changes nothing, and harms no other write.
+/// - **Serial.** Writes take effect one after the other, each on what those before it left behind. Ledger positions
+///   have no gaps and stand in that order.
+/// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees one moment, never half
+///   of a change.
+/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`] and [`StoreError::Full`] mean that nothing was
+///   done. Only [`StoreError::Unavailable`] leaves open whether a write was done.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// The item with this id, if there is one.
+    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError>;
+
+    /// Up to `limit` items in the order of their ids (byte by byte), from the first id after `after`.
+    async fn items(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Item>, StoreError>;
+
+    /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
+    async fn write(&self, write: Write) -> Result<Outcome, WriteError>;
+
+    /// Whether the store can answer, and did not fail at its last write.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Finishes the writes that wait, refuses new ones, and lets go of the storage. The last call.
+    async fn close(&self);
+}
+
+/// A command on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What is asked.
+    pub command: Command,
+    /// What must be true for it to be carried out.
+    pub precondition: Precondition,
+    /// When to give up on a write that has not begun.
+    pub deadline: Instant,
+}
+
+/// What a write came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The new item.
+    Created(Item),
+    /// The item as it is now, whether or not anything about it had to be changed.
+    Updated(Item),
+    /// The item is gone.
+    Deleted,
+}
+
+/// Why a write was not done, or not surely.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a store cannot answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// More writes wait than the queue holds; this one was not done.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The write's deadline passed before it began; it was not done.
+    #[error("the write was still waiting when its deadline passed")]
+    Expired,
+    /// There is no space left; the write was not done.
+    #[error("the storage is full")]
+    Full,
+    /// The storage fails or is closed. The text is for the log, not for clients.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(String),
+}

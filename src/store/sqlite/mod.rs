@@ -1,0 +1,157 @@
+//! The embedded store: one SQLite database, one thread that writes, many connections that read.
+//!
+//! A write goes through a bounded queue to the writer thread, which takes all that wait, carries them out in one
+//! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
+//! own, which the write-ahead log lets them use beside the writer.
+
+mod lock;
+mod migrations;
+mod readers;
+mod rows;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::lock::Lock;
+use self::readers::Readers;
+use self::writer::Writer;
+use super::{Outcome, Store, StoreError, Write, WriteError};
+use crate::domain::{Item, ItemId};
+
+/// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// An inventory in one SQLite file.
+pub struct SqliteStore {
+    readers: Arc<Readers>,
+    writer: Writer,
+}
+
+/// Why a database could not be opened. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the database.
+    #[error(
+        "the database {path} is in use by {holder}: stop that process first, or choose another file with --database",
+        path = path.display()
+    )]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+        /// Who holds it, as far as it can be told.
+        holder: String,
+    },
+    /// The lock beside the database cannot be had.
+    #[error("cannot lock the database with the file {path}: {error}: the folder must exist and be writable", path = path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is a database of some other program.
+    #[error("{path} is a database, but not one of Stockroom: choose another file with --database", path = path.display())]
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A later Stockroom has changed the schema.
+    #[error(
+        "the database {path} has schema {found}, and this Stockroom knows schemas up to {known}: use a later version",
+        path = path.display()
+    )]
+    TooNew {
+        /// The database file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// The SQLite library is too old to be trusted.
+    #[error("SQLite {found} can corrupt a database: Stockroom needs 3.51.3 or later")]
+    OldSqlite {
+        /// The version of the library.
+        found: &'static str,
+    },
+    /// SQLite refused the file.
+    #[error("cannot open the database {path}: {error}", path = path.display())]
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        error: rusqlite::Error,
+    },
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it if there is none, brings its schema up to date, and keeps every other
+    /// process from doing the same until [`Store::close`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(OpenError::OldSqlite { found: rusqlite::version() });
+        }
+        let lock = Lock::acquire(path)?;
+        let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
+        let mut connection = open_writable(path).map_err(in_path)?;
+        migrations::migrate(&mut connection, path)?;
+        let writer = Writer::start(connection, lock).map_err(in_path)?;
+        Ok(Self { readers: Arc::new(Readers::new(path)), writer })
+    }
+}
+
+fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if journal != "wal" {
+        let message = format!("the file system does not allow a write-ahead log (journal mode {journal})");
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(message),
+        ));
+    }
+    // FULL, not NORMAL: in WAL mode NORMAL does not sync at each commit, so a power cut takes acknowledged changes.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn unavailable(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for SqliteStore {
+    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
+        self.readers.read_here(|connection| rows::item(connection, id)).await
+    }
+
+    async fn items(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Item>, StoreError> {
+        let after = after.cloned();
+        self.readers.read_aside(move |connection| rows::items(connection, after.as_ref(), limit)).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Outcome, WriteError> {
+        self.writer.write(write).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.writer.healthy()?;
+        self.readers.read_here(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close().await;
+    }
+}

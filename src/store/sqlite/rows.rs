@@ -1,0 +1,159 @@
+//! How items and ledger entries stand in their tables.
+
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use crate::domain::{
+    Amount, Attributes, Currency, Description, Details, Entry, Invalid, Item, ItemId, Label, Name, Position, Quantity,
+    Timestamp, UnitPrice, Version,
+};
+
+/// Selects the columns that [`item_from_row`] reads, in its order.
+macro_rules! select_items {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, ",
+            "price_currency, attributes, version, created_at, updated_at FROM item ",
+            $rest
+        )
+    };
+}
+
+/// The item with this id.
+pub fn item(connection: &Connection, id: &ItemId) -> rusqlite::Result<Option<Item>> {
+    connection.prepare_cached(select_items!("WHERE id = ?1"))?.query_row([id.as_str()], item_from_row).optional()
+}
+
+/// Up to `limit` items after the id `after`, by id.
+pub fn items(connection: &Connection, after: Option<&ItemId>, limit: usize) -> rusqlite::Result<Vec<Item>> {
+    connection
+        .prepare_cached(select_items!("WHERE id > ?1 ORDER BY id LIMIT ?2"))?
+        .query_map(params![after.map_or("", ItemId::as_str), limit as i64], item_from_row)?
+        .collect()
+}
+
+/// The last version that an id ever had, and [`Version::NONE`] if it never was.
+pub fn last_version(connection: &Connection, id: &ItemId) -> rusqlite::Result<Version> {
+    let number: Option<i64> = connection
+        .prepare_cached("SELECT max(version) FROM ledger WHERE item_id = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))?;
+    Ok(number.map_or(Version::NONE, Version::new))
+}
+
+/// The ledger's last position and the time of that entry.
+pub fn head(connection: &Connection) -> rusqlite::Result<(Position, Option<Timestamp>)> {
+    let head = connection
+        .query_row("SELECT position, at FROM ledger ORDER BY position DESC LIMIT 1", [], |row| {
+            Ok((Position::new(row.get(0)?), Some(timestamp(row, 1)?)))
+        })
+        .optional()?;
+    Ok(head.unwrap_or((Position::NONE, None)))
+}
+
+/// Writes an item down, whether or not it is there already.
+pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
+    let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = &item.details;
+    connection
+        .prepare_cached(
+            "INSERT INTO item (id, name, description, category, location, unit, quantity, reserved, reorder_level,
+                               price_amount, price_currency, attributes, version, created_at, updated_at)
+             VALUES (:id, :name, :description, :category, :location, :unit, :quantity, :reserved, :reorder_level,
+                     :price_amount, :price_currency, :attributes, :version, :created_at, :updated_at)
+             ON CONFLICT (id) DO UPDATE SET
+                 name = excluded.name, description = excluded.description, category = excluded.category,
+                 location = excluded.location, unit = excluded.unit, quantity = excluded.quantity,
+                 reserved = excluded.reserved, reorder_level = excluded.reorder_level,
+                 price_amount = excluded.price_amount, price_currency = excluded.price_currency,
+                 attributes = excluded.attributes, version = excluded.version, updated_at = excluded.updated_at",
+        )?
+        .execute(named_params! {
+            ":id": item.id.as_str(),
+            ":name": name.as_str(),
+            ":description": description.as_ref().map(Description::as_str),
+            ":category": category.as_ref().map(Label::as_str),
+            ":location": location.as_ref().map(Label::as_str),
+            ":unit": unit.as_ref().map(Label::as_str),
+            ":quantity": item.quantity.get(),
+            ":reserved": item.reserved.get(),
+            ":reorder_level": reorder_level.map(Quantity::get),
+            ":price_amount": unit_price.as_ref().map(|price| price.amount.as_str()),
+            ":price_currency": unit_price.as_ref().map(|price| price.currency.as_str()),
+            ":attributes": attributes.to_json(),
+            ":version": item.version.get(),
+            ":created_at": item.created_at.unix_milliseconds(),
+            ":updated_at": item.updated_at.unix_milliseconds(),
+        })?;
+    Ok(())
+}
+
+/// Takes an item away.
+pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM item WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Writes a ledger entry down at its position.
+pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, at)
+             VALUES (:position, :item_id, :event, :delta, :quantity, :reserved, :version, :at)",
+        )?
+        .execute(named_params! {
+            ":position": position.get(),
+            ":item_id": entry.item_id.as_str(),
+            ":event": entry.event.as_str(),
+            ":delta": entry.delta,
+            ":quantity": entry.quantity.get(),
+            ":reserved": entry.reserved.get(),
+            ":version": entry.version.get(),
+            ":at": entry.at.unix_milliseconds(),
+        })?;
+    Ok(())
+}
+
+/// Reads a row of `select_items!`.
+fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
+    let amount = optional(row, 9, Amount::parse)?;
+    let currency = optional(row, 10, Currency::parse)?;
+    Ok(Item {
+        id: required(row, 0, ItemId::parse)?,
+        details: Details {
+            name: required(row, 1, Name::parse)?,
+            description: optional(row, 2, Description::parse)?,
+            category: optional(row, 3, Label::parse)?,
+            location: optional(row, 4, Label::parse)?,
+            unit: optional(row, 5, Label::parse)?,
+            reorder_level: row.get::<_, Option<i64>>(8)?.map(|number| quantity(8, number)).transpose()?,
+            unit_price: amount.zip(currency).map(|(amount, currency)| UnitPrice { amount, currency }),
+            attributes: Attributes::from_json(row.get_ref(11)?.as_str()?).map_err(|error| corrupt(11, error))?,
+        },
+        quantity: quantity(6, row.get(6)?)?,
+        reserved: quantity(7, row.get(7)?)?,
+        version: Version::new(row.get(12)?),
+        created_at: timestamp(row, 13)?,
+        updated_at: timestamp(row, 14)?,
+    })
+}
+
+fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
+    parse(row.get(column)?).map_err(|error| corrupt(column, error))
+}
+
+fn optional<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?.map(parse).transpose().map_err(|error| corrupt(column, error))
+}
+
+fn quantity(column: usize, number: i64) -> rusqlite::Result<Quantity> {
+    Quantity::new(number).map_err(|error| corrupt(column, error))
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_unix_milliseconds(row.get(column)?).map_err(|error| corrupt(column, error))
+}
+
+/// What is stored breaks a rule that it was checked against when it was written.
+fn corrupt(column: usize, error: Invalid) -> rusqlite::Error {
+    let error = FromSqlError::Other(error.detail.into());
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}

@@ -1,0 +1,232 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::lock::Lock;
+use super::{rows, unavailable};
+use crate::domain::{self, Change, Current, Decision, Event, Position, Timestamp};
+use crate::store::{Outcome, StoreError, Write, WriteError};
+
+/// How many writes may wait; one more is refused with [`StoreError::Busy`].
+const QUEUE: usize = 4096;
+
+/// How many writes share one commit at the most, so that the first of them does not wait for ever.
+const BATCH: usize = 256;
+
+/// How long after a failed commit, and after each failed try since, the writer tries by itself whether it can write
+/// again: while it cannot, the service is not ready, and nobody may send it a write that would show it.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Answer = Result<Outcome, WriteError>;
+
+struct Job {
+    write: Write,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The one thread that writes, and the queue that leads to it.
+pub struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    healthy: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread; it keeps the `lock` until it ends. Panics outside a Tokio runtime.
+    pub fn start(connection: Connection, lock: Lock) -> rusqlite::Result<Self> {
+        let (head, last_at) = rows::head(&connection)?;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let healthy = Arc::new(AtomicBool::new(true));
+        let runtime = Handle::current();
+        let mut worker = Worker { connection, head, last_at, healthy: Arc::clone(&healthy), runtime };
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                worker.run(jobs);
+                drop(worker);
+                drop(lock);
+            })
+            .expect("a thread can be started");
+        Ok(Self { queue: Mutex::new(Some(queue)), healthy, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a write to the thread and waits for its answer.
+    pub async fn write(&self, write: Write) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let closed = || StoreError::Unavailable("the writer has stopped".to_owned());
+        match queue.ok_or_else(closed)?.try_send(Job { write, answer }) {
+            Ok(()) => answered.await.map_err(|_| closed())?,
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed().into()),
+        }
+    }
+
+    /// Whether the last commit succeeded.
+    pub fn healthy(&self) -> Result<(), StoreError> {
+        if self.healthy.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable("the last write failed".to_owned()))
+        }
+    }
+
+    /// Lets the thread finish what waits, and waits for its end.
+    pub async fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the writer thread ended in a panic");
+            }
+        }
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    connection: Connection,
+    head: Position,
+    last_at: Option<Timestamp>,
+    healthy: Arc<AtomicBool>,
+    runtime: Handle,
+}
+
+impl Worker {
+    fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let received = if self.healthy.load(Ordering::Relaxed) {
+                Ok(jobs.blocking_recv_many(&mut batch, BATCH))
+            } else {
+                let receive = async { tokio::time::timeout(RETRY, jobs.recv_many(&mut batch, BATCH)).await };
+                self.runtime.block_on(receive)
+            };
+            match received {
+                Ok(0) => break,
+                Ok(_) => {
+                    let answers = self.commit(&batch);
+                    for (job, answer) in batch.drain(..).zip(answers) {
+                        // Whoever asked may have gone; the write is done all the same.
+                        let _ = job.answer.send(answer);
+                    }
+                }
+                Err(_elapsed) => self.probe(),
+            }
+        }
+    }
+
+    /// Writes something that changes nothing, and is ready again if that reaches the disk.
+    fn probe(&self) {
+        let rewrite = || -> rusqlite::Result<()> {
+            let schema: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            self.connection.pragma_update(None, "user_version", schema)
+        };
+        if rewrite().is_ok() {
+            tracing::info!("the database can be written again");
+            self.healthy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Carries out a batch in one transaction; the answers are true once this returns, and not before.
+    fn commit(&mut self, batch: &[Job]) -> Vec<Answer> {
+        let before = (self.head, self.last_at);
+        match self.transact(batch) {
+            Ok(answers) => {
+                self.healthy.store(true, Ordering::Relaxed);
+                answers
+            }
+            Err(error) => {
+                tracing::error!(error = %error, writes = batch.len(), "a commit failed");
+                (self.head, self.last_at) = before;
+                if !self.connection.is_autocommit()
+                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(error = %error, "the failed transaction could not be rolled back");
+                }
+                let error = unavailable(error);
+                if matches!(error, StoreError::Unavailable(_)) {
+                    self.healthy.store(false, Ordering::Relaxed);
+                }
+                batch.iter().map(|_| Err(error.clone().into())).collect()
+            }
+        }
+    }
+
+    fn transact(&mut self, batch: &[Job]) -> rusqlite::Result<Vec<Answer>> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let answers = batch.iter().map(|job| self.attempt(&job.write)).collect::<rusqlite::Result<_>>()?;
+        self.execute("COMMIT")?;
+        Ok(answers)
+    }
+
+    /// Carries out one write, or leaves everything as it was before it.
+    fn attempt(&mut self, write: &Write) -> rusqlite::Result<Answer> {
+        if Instant::now() >= write.deadline {
+            return Ok(Err(StoreError::Expired.into()));
+        }
+        self.execute("SAVEPOINT attempt")?;
+        match self.apply(write) {
+            Ok(answer) => {
+                self.execute("RELEASE attempt")?;
+                Ok(answer)
+            }
+            // A full or failing disk may have ended the whole transaction, and the other writes with it.
+            Err(error) if self.connection.is_autocommit() => Err(error),
+            Err(error) => {
+                self.execute("ROLLBACK TO attempt")?;
+                self.execute("RELEASE attempt")?;
+                tracing::error!(error = %error, "a write failed");
+                Ok(Err(unavailable(error).into()))
+            }
+        }
+    }
+
+    fn apply(&mut self, write: &Write) -> rusqlite::Result<Answer> {
+        let id = write.command.item_id();
+        let item = rows::item(&self.connection, id)?;
+        let last_version = match &item {
+            Some(item) => item.version,
+            None => rows::last_version(&self.connection, id)?,
+        };
+        let now = self.now();
+        let decision = domain::decide(&write.command, &write.precondition, &Current { item, last_version }, now);
+        let Change { item, entry } = match decision {
+            Err(refusal) => return Ok(Err(refusal.into())),
+            Ok(Decision::Unchanged(item)) => return Ok(Ok(Outcome::Updated(item))),
+            Ok(Decision::Change(change)) => change,
+        };
+        match &item {
+            Some(item) => rows::put_item(&self.connection, item)?,
+            None => rows::delete_item(&self.connection, id)?,
+        }
+        let position = self.head.next();
+        rows::append(&self.connection, position, &entry)?;
+        self.head = position;
+        self.last_at = Some(now);
+        Ok(Ok(match (entry.event, item) {
+            (Event::Created, Some(item)) => Outcome::Created(item),
+            (_, Some(item)) => Outcome::Updated(item),
+            (_, None) => Outcome::Deleted,
+        }))
+    }
+
+    /// The wall clock, but never before the last ledger entry: a clock that was set back does not turn history round.
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
+            .expect("the system's clock stands before the year 10000");
+        self.last_at.map_or(wall, |last| wall.max(last))
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! A real server for a test: the program itself on a free port, with a database of its own.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::http::{HeaderMap, Method, Request};
+
+/// How long a test waits for what must come; it fails afterwards.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with no settings but those given, in a folder.
+pub fn stockroom(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockroom"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKROOM_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end, in a folder of its own.
+pub fn run(arguments: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    stockroom(folder.path(), arguments).output().unwrap()
+}
+
+/// A server under test; it is killed when the test lets go of it.
+pub struct Server {
+    process: Child,
+    address: SocketAddr,
+    log: Receiver<Value>,
+    folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts a server on a new database.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server on a new database, with further arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(TempDir::new().unwrap(), arguments)
+    }
+
+    /// Starts a server on the database in a folder.
+    pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = stockroom(folder.path(), &["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        let mut process = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, log) = channel();
+        let errors = BufReader::new(process.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or_else(|_| json!({ "message": line }));
+                if lines.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let started = log.recv_timeout(PATIENCE).expect("the server writes to its log");
+        let address = started["listen"].as_str().unwrap_or_else(|| panic!("the server does not start: {started}"));
+        Self { process, address: address.parse().unwrap(), log, folder: Some(folder) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The folder it runs in, where its database is.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    /// The process it is.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The next line of its log for which `wanted` holds.
+    pub fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.log.recv_timeout(PATIENCE).expect("the line comes into the log");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits for its end, and gives back its folder.
+    pub fn wait(mut self) -> (ExitStatus, TempDir) {
+        let status = self.process.wait().unwrap();
+        (status, self.folder.take().unwrap())
+    }
+
+    /// Stops it in order.
+    pub fn stop(self) -> (ExitStatus, TempDir) {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub fn kill(self) -> TempDir {
+        self.signal(Signal::KILL);
+        self.wait().1
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        send(&self.url(path), method, headers, body)
+    }
+
+    /// `GET`.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "")
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], "")
+    }
+
+    /// `POST` with a JSON body.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[("Content-Type", "application/json")], body.to_string())
+    }
+
+    /// `PUT` with a JSON body.
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &[("Content-Type", "application/json")], body.to_string())
+    }
+
+    /// All items of the inventory, by the pages of the list.
+    pub fn all_items(&self) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut path = "/inventory?limit=200".to_owned();
+        loop {
+            let page = self.get(&path).expect(200);
+            items.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/inventory?limit=200&cursor={cursor}"),
+                None => return items,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Sends a request to a URL and reads the whole answer.
+pub fn send(url: &str, method: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .allow_non_standard_methods(true)
+        .timeout_global(Some(PATIENCE))
+        .build();
+    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body: Vec<u8> = body.into();
+    let agent = ureq::Agent::new_with_config(config);
+    let answer = if body.is_empty() && !matches!(method, "POST" | "PUT" | "PATCH") {
+        agent.run(request.body(()).unwrap())
+    } else {
+        agent.run(request.body(body).unwrap())
+    };
+    let mut answer = answer.unwrap_or_else(|error| panic!("{method} {url}: {error}"));
+    let mut bytes = Vec::new();
+    answer.body_mut().as_reader().read_to_end(&mut bytes).unwrap();
+    Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: bytes }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, still compressed if it was sent so.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header that is there once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        assert!(values.next().is_none(), "{name} is there twice");
+        Some(value.to_str().unwrap())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, of an answer with this status.
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The problem, of an answer with this status that is a whole and proper one of this kind.
+    pub fn problem(&self, status: u16, name: &str) -> Value {
+        let problem = self.expect(status);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(problem["type"], format!("/problems/{name}"));
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
+        for member in ["title", "detail", "instance"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member} in {problem}");
+        }
+        problem
+    }
+
+    /// The places and codes of the errors of a problem, sorted.
+    pub fn errors(&self) -> Vec<(String, String)> {
+        let problem = self.json();
+        let mut errors: Vec<_> = problem["errors"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no errors in {problem}"))
+            .iter()
+            .map(|error| {
+                let place = ["pointer", "parameter", "header"].iter().find_map(|place| error[*place].as_str());
+                assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+                (place.expect("an error has a place").to_owned(), error["code"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        errors.sort();
+        errors
+    }
+}
+
+/// Pairs of texts, as [`Answer::errors`] gives them.
+pub fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(place, code)| ((*place).to_owned(), (*code).to_owned())).collect()
+}
