@@ -232,6 +232,13 @@ impl Answer {
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
+    /// The text, of an answer that is a page for people.
+    pub fn expect_page(&self) -> String {
+        assert_eq!((self.status, self.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        assert!(self.header("content-security-policy").unwrap().contains("default-src 'none'"));
+        self.text()
+    }
+
     /// The problem, of an answer with this status that is a whole and proper one of this kind.
     pub fn problem(&self, status: u16, name: &str) -> Value {
         let problem = self.expect(status);

@@ -1,0 +1,333 @@
+//! What no client can do to the server, however it behaves; and how the server ends.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{Answer, PATIENCE, Server, run, stockroom};
+use poem::endpoint::make;
+use poem::{IntoResponse, Route};
+use rustix::process::Signal;
+use serde_json::json;
+use stockroom::api;
+use stockroom::config::{Listen, Settings};
+use stockroom::server::{self, Listener};
+use stockroom::store::Store;
+use stockroom::store::sqlite::SqliteStore;
+use tokio::sync::{Notify, oneshot};
+
+/// A connection to the server, on which a test fails rather than waits for ever.
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Everything that comes until the server closes the connection.
+fn until_closed(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the server does not close the connection: {error}"),
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// One answer without a body of its own on a connection that goes on.
+fn head_of_answer(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn whoever_does_not_finish_a_request_is_cut_off() {
+    let server = Server::start_with(&["--header-timeout", "200ms"]);
+    for opening in ["", "P", "PRI * HTTP/2.0\r\n\r\nS", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+        let mut stream = connect(&server);
+        stream.write_all(opening.as_bytes()).unwrap();
+        let answer = until_closed(stream);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{opening:?}: {answer}");
+    }
+    server.get("/livez").expect(200);
+}
+
+#[test]
+fn a_connection_that_stays_idle_after_a_request_is_closed() {
+    let server = Server::start_with(&["--header-timeout", "200ms"]);
+    let mut stream = connect(&server);
+    stream.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(head_of_answer(&mut stream).starts_with("HTTP/1.1 200"));
+    assert_eq!(until_closed(stream), "");
+}
+
+#[test]
+fn a_body_that_does_not_come_is_given_up() {
+    let server = Server::start_with(&["--body-timeout", "200ms"]);
+    let mut stream = connect(&server);
+    let head =
+        "POST /inventory HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"na";
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = until_closed(stream);
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/request-timeout"), "{answer}");
+    assert!(server.all_items().is_empty());
+}
+
+#[test]
+fn an_endless_body_is_cut_off_with_an_answer_whether_or_not_it_is_announced() {
+    let server = Server::start_with(&["--max-body", "1000"]);
+    let mut announced = connect(&server);
+    let head =
+        "POST /inventory HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
+    announced.write_all(head.as_bytes()).unwrap();
+    let answer = until_closed(announced);
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("/problems/body-too-large"), "{answer}");
+    let mut chunked = connect(&server);
+    let head =
+        "POST /inventory HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    chunked.write_all(head.as_bytes()).unwrap();
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+    while chunked.write_all(chunk.as_bytes()).is_ok() {}
+    server.get("/livez").expect(200);
+}
+
+#[test]
+fn heads_that_are_too_large_and_garbage_end_their_connection_only() {
+    let server = Server::start();
+    let many = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(200));
+    let large = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "b".repeat(200_000));
+    for (bytes, status) in [
+        (many.as_bytes(), "HTTP/1.1 431"),
+        (large.as_bytes(), "HTTP/1.1 431"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n", "HTTP/1.1 400"),
+        (b"GET /livez HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400"),
+    ] {
+        let mut stream = connect(&server);
+        // The server may have refused before all is written.
+        let _ = stream.write_all(bytes);
+        let answer = until_closed(stream);
+        assert!(answer.is_empty() || answer.starts_with(status), "{answer}");
+    }
+    server.get("/livez").expect(200);
+}
+
+#[test]
+fn no_more_connections_are_served_at_once_than_allowed() {
+    let server = Server::start_with(&["--max-connections", "1"]);
+    let mut first = connect(&server);
+    first.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(head_of_answer(&mut first).starts_with("HTTP/1.1 200"));
+    let mut second = connect(&server);
+    second.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    second.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let waits = second.read(&mut [0]).unwrap_err().kind();
+    assert!(matches!(waits, ErrorKind::WouldBlock | ErrorKind::TimedOut), "the second one waits: {waits}");
+    drop(first);
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(until_closed(second).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_loses_its_place() {
+    let server = Server::start_with(&["--max-connections", "2", "--stall-timeout", "200ms"]);
+    for count in 0..200 {
+        let item = json!({ "id": format!("i{count}"), "name": "A", "attributes": { "x": "y".repeat(16_000) } });
+        server.post("/inventory", &item).expect(201);
+    }
+    let mut stalled = connect(&server);
+    for _ in 0..20 {
+        stalled.write_all(b"GET /inventory?limit=200 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    }
+    let mut other = connect(&server);
+    other.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(head_of_answer(&mut other).starts_with("HTTP/1.1 200"));
+    // Both places are taken; this one is served once the stalled connection has lost its own.
+    let mut third = connect(&server);
+    third.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(until_closed(third).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn each_request_has_one_line_in_the_log_without_its_query() {
+    let server = Server::start();
+    server.send("GET", "/inventory?cursor=s3cr3t", &[("X-Request-Id", "first")], "").problem(400, "invalid-cursor");
+    server.send("GET", "/livez", &[("X-Request-Id", "second")], "").expect(200);
+    let first = server.logged(|line| line["target"] == "stockroom::request");
+    assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &json!("/inventory")));
+    assert_eq!((&first["status"], &first["problem"]), (&json!(400), &json!("invalid-cursor")));
+    assert_eq!(first["request_id"], "first");
+    assert!(first["elapsed_us"].is_u64() && first["peer"].is_string() && !first.to_string().contains("s3cr3t"));
+    let second = server.logged(|line| line["target"] == "stockroom::request");
+    assert_eq!((&second["request_id"], &second["status"]), (&json!("second"), &json!(200)));
+}
+
+#[test]
+fn both_signals_stop_the_server_in_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Server::start();
+        server.post("/inventory", &json!({ "name": "A" })).expect(201);
+        // An idle connection does not hold it up.
+        let _idle = connect(&server);
+        server.signal(signal);
+        let (status, folder) = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(!folder.path().join("stockroom.db-wal").exists(), "the write-ahead log is folded in");
+    }
+}
+
+#[test]
+fn a_unix_socket_serves_like_a_port_and_is_removed_at_the_end() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let listen = format!("unix:{}", folder.path().join("stockroom.sock").display());
+    for _ in 0..2 {
+        // A socket that a killed server left behind is in nobody's way the second time.
+        let mut process =
+            stockroom(folder.path(), &["--listen", &listen]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        while !run(&["healthcheck", "--listen", &listen]).status.success() {
+            assert!(process.try_wait().unwrap().is_none(), "the server runs");
+            std::thread::yield_now();
+        }
+        let mut stream = UnixStream::connect(folder.path().join("stockroom.sock")).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    let process = stockroom(folder.path(), &["--listen", &listen]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while !run(&["healthcheck", "--listen", &listen]).status.success() {
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&process), Signal::TERM).unwrap();
+    assert!(process.wait_with_output().unwrap().status.success());
+    assert!(!folder.path().join("stockroom.sock").exists());
+}
+
+/// The service in this process, with further routes.
+struct InProcess {
+    url: String,
+    stop: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl InProcess {
+    async fn start(arguments: &[&str], add: impl FnOnce(Route) -> Route) -> Self {
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let settings = Cli::parse_from([&["test"], arguments].concat()).settings;
+        let folder = tempfile::TempDir::new().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
+        let app = api::app_with(store, &settings, add);
+        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let url = listener.url(&settings.base_path, "");
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            server::serve(listener, app, &settings, async { stopped.await.unwrap_or_default() }).await;
+        });
+        Self { url, stop: Some(stop), served, _folder: folder }
+    }
+
+    fn get(&self, path: &str) -> tokio::task::JoinHandle<Answer> {
+        let url = format!("{}{path}", self.url);
+        tokio::task::spawn_blocking(move || common::send(&url, "GET", &[], ""))
+    }
+}
+
+fn panicking() -> poem::Result<&'static str> {
+    panic!("the inside of the server")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_answers_500_and_the_server_goes_on() {
+    let server = InProcess::start(&[], |routes| routes.at("/panic", make(|_| async { panicking() }))).await;
+    for _ in 0..3 {
+        let answer = server.get("/panic").await.unwrap();
+        answer.problem(500, "internal-error");
+        assert!(!answer.text().contains("the inside of the server"));
+        server.get("/readyz").await.unwrap().expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_long_is_given_up() {
+    let server = InProcess::start(&["--response-timeout", "100ms"], |routes| {
+        routes.at("/hang", make(|_| std::future::pending::<poem::Result<&str>>()))
+    })
+    .await;
+    let answer = server.get("/hang").await.unwrap();
+    answer.problem(503, "response-timeout");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_under_way_are_finished_before_the_end() {
+    let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (signal, wait) = (Arc::clone(&arrived), Arc::clone(&release));
+    let mut server = InProcess::start(&["--shutdown-grace", "60s"], |routes| {
+        let handler = make(move |_| {
+            let (signal, wait) = (Arc::clone(&signal), Arc::clone(&wait));
+            async move {
+                signal.notify_one();
+                wait.notified().await;
+                Ok::<_, poem::Error>("finished".into_response())
+            }
+        });
+        routes.at("/slow", handler)
+    })
+    .await;
+    let answer = server.get("/slow");
+    arrived.notified().await;
+    server.stop.take().unwrap().send(()).unwrap();
+    release.notify_one();
+    assert_eq!(answer.await.unwrap().text(), "finished");
+    server.served.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_outlast_the_grace_are_cut_off() {
+    let arrived = Arc::new(Notify::new());
+    let signal = Arc::clone(&arrived);
+    let mut server = InProcess::start(&["--shutdown-grace", "100ms"], |routes| {
+        let handler = make(move |_| {
+            signal.notify_one();
+            std::future::pending::<poem::Result<&str>>()
+        });
+        routes.at("/hang", handler)
+    })
+    .await;
+    let url = format!("{}/hang", server.url);
+    std::thread::spawn(move || ureq::get(&url).call().map(drop));
+    arrived.notified().await;
+    server.stop.take().unwrap().send(()).unwrap();
+    server.served.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_spoken_without_tls_to_those_who_begin_with_it() {
+    let server = InProcess::start(&[], |routes| routes).await;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::get(format!("{}/livez", server.url)).body(String::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
+}

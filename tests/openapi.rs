@@ -1,0 +1,137 @@
+//! The document says what the service does, and is the same wherever it comes from.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Server, run};
+use serde_json::Value;
+
+fn printed(format: &str) -> String {
+    let output = run(&["openapi", "--format", format]);
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every operation of the document: method, path and the operation itself.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, operations)| {
+            let operations = operations.as_object().unwrap().iter();
+            operations.map(|(method, operation)| (method.to_uppercase(), path.clone(), operation.clone()))
+        })
+        .collect()
+}
+
+#[test]
+fn a_change_of_the_api_is_a_visible_change_of_the_document() {
+    let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/openapi.json");
+    let document = printed("json");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&snapshot, &document).unwrap();
+    }
+    let expected = std::fs::read_to_string(&snapshot).unwrap_or_default();
+    let differs = document.lines().zip(expected.lines()).position(|(new, old)| new != old);
+    assert!(
+        document == expected,
+        "the document differs from {} at line {:?}: if that is meant, run UPDATE_SNAPSHOTS=1 cargo test --test openapi",
+        snapshot.display(),
+        differs.map(|line| line + 1)
+    );
+}
+
+#[test]
+fn what_is_printed_is_what_is_served_in_both_forms() {
+    let server = Server::start();
+    let json: Value = serde_json::from_str(&printed("json")).unwrap();
+    assert_eq!(server.get("/openapi.json").expect(200), json);
+    let yaml = server.get("/openapi.yaml");
+    assert_eq!((yaml.status, yaml.header("content-type")), (200, Some("application/yaml")));
+    assert_eq!(yaml.text().trim_end(), printed("yaml").trim_end());
+    assert_eq!(serde_yaml::from_str::<Value>(&yaml.text()).unwrap(), json);
+}
+
+#[test]
+fn every_operation_has_a_name_a_tag_and_its_problems() {
+    let document: Value = serde_json::from_str(&printed("json")).unwrap();
+    let mut ids = Vec::new();
+    for (method, path, operation) in operations(&document) {
+        let at = format!("{method} {path}");
+        ids.push(operation["operationId"].as_str().expect(&at).to_owned());
+        assert!(operation["summary"].is_string() && operation["tags"][0].is_string(), "{at}");
+        let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().map(String::as_str).collect();
+        for expected in ["400", "403", "500", "503"] {
+            assert!(statuses.contains(&expected), "{expected} of {at}");
+        }
+        assert_eq!(statuses.contains(&"404"), path.contains('{'), "{at}");
+        assert_eq!(statuses.contains(&"422"), operation.get("requestBody").is_some(), "{at}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["description"].as_str().is_some_and(|text| !text.is_empty()), "{at}: {parameter}");
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "operation ids are unique");
+}
+
+#[test]
+fn no_operation_takes_a_parameter_that_the_document_does_not_name() {
+    let server = Server::start();
+    let document = server.get("/openapi.json").expect(200);
+    for (method, path, _) in operations(&document) {
+        let path = path.replace("{id}", "a");
+        let headers = [("Content-Type", "application/json")];
+        let answer = server.send(&method, &format!("{path}?surprise=1"), &headers, r#"{"name": "A"}"#);
+        answer.problem(400, "invalid-parameter");
+        assert_eq!(answer.errors(), common::pairs(&[("surprise", "unknown-parameter")]), "{method} {path}");
+    }
+    assert!(server.all_items().is_empty());
+}
+
+#[test]
+fn the_examples_of_the_document_are_accepted() {
+    let server = Server::start();
+    let document = server.get("/openapi.json").expect(200);
+    let example = |schema: &str| document["components"]["schemas"][schema]["examples"][0].clone();
+    let created = server.post("/inventory", &example("NewItem")).expect(201);
+    let shown = example("ItemView");
+    for (member, value) in shown.as_object().unwrap() {
+        assert!(member.ends_with("_at") || created[member] == *value, "{member} of {created}");
+    }
+    server.put("/inventory/widget-1", &example("ItemReplacement")).expect(200);
+    assert!(
+        server.get(&format!("/inventory?cursor={}", example("ItemPage")["next_cursor"].as_str().unwrap())).status
+            == 200
+    );
+}
+
+#[test]
+fn the_document_is_openapi_3_1_without_leftovers_of_3_0() {
+    fn walk(value: &Value, at: &str) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    assert!(!["nullable", "example", "explode", "allOf"].contains(&name.as_str()), "{name} at {at}");
+                    assert!(!(name == "deprecated" && *member == false), "{at}");
+                    walk(member, &format!("{at}/{name}"));
+                }
+            }
+            Value::Array(parts) => parts.iter().for_each(|part| walk(part, at)),
+            Value::Number(number) => assert!(!number.to_string().ends_with(".0"), "{number} at {at}"),
+            _ => {}
+        }
+    }
+    let document: Value = serde_json::from_str(&printed("json")).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    for part in ["paths", "components"] {
+        walk(&document[part], part);
+    }
+    for schema in ["NewItem", "ItemReplacement", "UnitPrice"] {
+        assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
+    }
+    let created = &document["paths"]["/inventory"]["post"]["responses"]["201"];
+    assert!(created["headers"]["ETag"].is_object() && created["headers"]["Location"].is_object());
+    assert!(created["content"]["application/json"].is_object());
+}
