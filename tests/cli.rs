@@ -22,6 +22,7 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         (&["--base-path", "shop"], "--base-path", "STOCKROOM_BASE_PATH", "must begin with /"),
         (&["--header-timeout", "10"], "--header-timeout", "STOCKROOM_HEADER_TIMEOUT", "500ms"),
         (&["--max-connections", "0"], "--max-connections", "STOCKROOM_MAX_CONNECTIONS", "1..=1000000"),
+        (&["--auth", "maybe"], "--auth", "STOCKROOM_AUTH", "must be one of auto, none"),
         (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "invalid digit"),
         (&["--log", "loud=="], "--log", "STOCKROOM_LOG", "invalid"),
     ];

@@ -4,6 +4,7 @@ mod healthcheck;
 mod openapi;
 mod serve;
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -55,25 +56,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Help and version as they are; anything else is one line on standard error that names the flag and its variable.
+/// Help and version as they are; anything else is one line on standard error.
 fn refuse(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    eprintln!("stockroom: {line}{}; see stockroom --help", variable_of(error).unwrap_or_default());
+    let line = bad_setting(error).unwrap_or_else(|| {
+        let text = error.render().to_string();
+        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    });
+    eprintln!("stockroom: {line}; see stockroom --help");
     ExitCode::from(2)
 }
 
-/// The environment variable behind the flag that an error is about: the value may come from there.
-fn variable_of(error: &clap::Error) -> Option<String> {
+/// Which setting has a bad value: its flag, its environment variable (the value may come from there), and what a good
+/// value is.
+fn bad_setting(error: &clap::Error) -> Option<String> {
     let flag = error.get(ContextKind::InvalidArg)?.to_string();
+    let value = error.get(ContextKind::InvalidValue)?.to_string();
     let long = flag.strip_prefix("--")?.split([' ', '=']).next()?;
     let command = Cli::command();
-    let variable = command.get_arguments().find(|argument| argument.get_long() == Some(long))?.get_env()?;
-    Some(format!(" (or {})", variable.to_str()?))
+    let variable = command.get_arguments().find(|argument| argument.get_long() == Some(long))?.get_env()?.to_str()?;
+    let allowed = match (error.get(ContextKind::ValidValue), error.source()) {
+        (Some(values), _) => format!("must be one of {values}"),
+        (None, Some(reason)) => reason.to_string(),
+        (None, None) => "is not valid".to_owned(),
+    };
+    Some(format!("--{long} ({variable}): '{value}': {allowed}"))
 }
 
 /// A runtime for what a subcommand awaits.

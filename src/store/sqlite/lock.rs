@@ -21,7 +21,9 @@ impl Lock {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {
-                let holder = format!("process {}\n", std::process::id());
+                // A container has process numbers of its own; its host name tells which one it is.
+                let host = rustix::system::uname();
+                let holder = format!("process {} on {}\n", std::process::id(), host.nodename().to_string_lossy());
                 file.set_len(0).map_err(failed)?;
                 file.rewind().map_err(failed)?;
                 file.write_all(holder.as_bytes()).map_err(failed)?;
