@@ -3,7 +3,6 @@
 use poem_openapi::registry::MetaSchema;
 
 use super::params::Parameter;
-use super::problem::{FieldError, Kind, Place, Problem};
 use crate::domain::{Invalid, Precondition, Version};
 
 /// The entity tag of an item in this version: a strong one, `"7"`.
@@ -29,7 +28,9 @@ pub struct EntityTag {
 
 impl Parameter for EntityTags {
     fn schema() -> MetaSchema {
-        MetaSchema { example: Some("\"1\"".into()), ..MetaSchema::new("string") }
+        let tag = r#"(W/)?"[!#-~]*""#;
+        let pattern = Some(format!(r"^(\*|{tag}(, *{tag})*)$"));
+        MetaSchema { pattern, example: Some("\"1\"".into()), ..MetaSchema::new("string") }
     }
 
     fn parse(text: &str) -> Result<Self, Invalid> {
@@ -82,23 +83,32 @@ impl EntityTag {
     }
 }
 
-/// What the two headers demand of a change. `If-None-Match` can only demand that the item is not there (`*`), and not
-/// both together.
-pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<EntityTags>) -> Result<Precondition, Problem> {
-    let refuse = |detail: &str| {
-        let error = FieldError::new(Place::Header("If-None-Match"), Invalid::new("unsupported", detail));
-        Err(Problem::with_errors(Kind::InvalidParameter, vec![error]))
-    };
+/// `If-None-Match` on a change, which can only demand that the item is not there: `*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoneThere;
+
+impl Parameter for NoneThere {
+    fn schema() -> MetaSchema {
+        MetaSchema { enum_items: vec!["*".into()], ..MetaSchema::new("string") }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.trim() == "*" { Ok(Self) } else { Err(Invalid::new("unsupported", "must be * on a change")) }
+    }
+}
+
+/// What the two headers demand of a change.
+pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<NoneThere>) -> Precondition {
     match (if_match, if_none_match) {
-        (None, None) => Ok(Precondition::None),
-        (Some(EntityTags::Any), None) => Ok(Precondition::Exists),
+        (None, None) => Precondition::None,
+        (None, Some(NoneThere)) => Precondition::Absent,
+        (Some(EntityTags::Any), None) => Precondition::Exists,
         // A weak tag never matches strongly (RFC 9110, section 8.8.3.2).
         (Some(EntityTags::Listed(tags)), None) => {
-            Ok(Precondition::VersionIn(tags.iter().filter(|tag| !tag.weak).filter_map(EntityTag::version).collect()))
+            Precondition::VersionIn(tags.iter().filter(|tag| !tag.weak).filter_map(EntityTag::version).collect())
         }
-        (None, Some(EntityTags::Any)) => Ok(Precondition::Absent),
-        (None, Some(EntityTags::Listed(_))) => refuse("must be * on a change"),
-        (Some(_), Some(_)) => refuse("must not come together with If-Match"),
+        // The item cannot both be there and not be there.
+        (Some(_), Some(NoneThere)) => Precondition::VersionIn(Vec::new()),
     }
 }
 
@@ -107,7 +117,7 @@ mod tests {
     use super::*;
 
     fn demanded(if_match: &str) -> Precondition {
-        precondition(Some(EntityTags::parse(if_match).unwrap()), None).unwrap()
+        precondition(Some(EntityTags::parse(if_match).unwrap()), None)
     }
 
     #[test]

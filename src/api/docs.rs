@@ -82,8 +82,7 @@ fn problem_page(request: &Request) -> poem::Result<Response> {
         .iter()
         .find(|kind| kind.name() == name)
         .ok_or_else(|| Problem::new(Kind::NotFound, "There is no such kind of problem."))?;
-    let (title, status) = (kind.title(), kind.status());
-    let about = kind.about().replace("\n ", "\n");
+    let (title, status, about) = (kind.title(), kind.status(), kind.about());
     let page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
          <link rel=\"icon\" href=\"data:,\"></head>\n<body>\n<h1>{title}</h1>\n<p>{name}, status {status}</p>\n\

@@ -7,7 +7,7 @@ use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
-use super::conditional::{self, EntityTags};
+use super::conditional::{self, EntityTags, NoneThere};
 use super::page::{Cursor, CursorText, Limit};
 use super::params::{Checked, Header, Query};
 use super::payload::Json;
@@ -369,7 +369,7 @@ impl Items {
         if_match: Header<EntityTags>,
         /// With `*`: create the item, and answer 412 if it is there already.
         #[oai(name = "If-None-Match")]
-        if_none_match: Header<EntityTags>,
+        if_none_match: Header<NoneThere>,
         _checked: Checked,
         body: Json<ItemReplacement>,
     ) -> Result<Replaced, Problem> {
@@ -379,7 +379,7 @@ impl Items {
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
             return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
         }
-        let precondition = conditional::precondition(if_match.0, if_none_match.0)?;
+        let precondition = conditional::precondition(if_match.0, if_none_match.0);
         let details = Details {
             name: new.name,
             description: new.description,
@@ -416,7 +416,7 @@ impl Items {
         if_match: Header<EntityTags>,
         _checked: Checked,
     ) -> Result<Deleted, Problem> {
-        let precondition = conditional::precondition(if_match.0, None)?;
+        let precondition = conditional::precondition(if_match.0, None);
         match self.write(Command::Delete { id: id.0 }, precondition).await? {
             Outcome::Deleted => Ok(Deleted::Gone),
             outcome @ (Outcome::Created(_) | Outcome::Updated(_)) => Err(unexpected(outcome)),

@@ -114,7 +114,8 @@ async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits
     }
     let mut incoming = body.take().map_err(|_| Problem::internal())?.into_bytes_stream();
     let read = async {
-        let mut bytes = BytesMut::with_capacity((announced as usize).min(max_bytes));
+        // What is announced is not believed: memory is taken as bytes arrive.
+        let mut bytes = BytesMut::new();
         let mut total = 0usize;
         while let Some(data) = incoming.next().await {
             let data = data.map_err(|_| Problem::new(Kind::InvalidJson, "The body was cut short on its way."))?;

@@ -147,7 +147,9 @@ impl Store for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.writer.healthy()?;
-        self.readers.read_here(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await
+        self.readers
+            .read_here(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
+            .await
     }
 
     async fn close(&self) {

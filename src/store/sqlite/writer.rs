@@ -59,17 +59,19 @@ impl Writer {
     pub async fn write(&self, write: Write) -> Answer {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let closed = || StoreError::Unavailable("the writer has stopped".to_owned());
-        match queue.ok_or_else(closed)?.try_send(Job { write, answer }) {
-            Ok(()) => answered.await.map_err(|_| closed())?,
+        match queue.ok_or_else(stopped)?.try_send(Job { write, answer }) {
+            Ok(()) => answered.await.map_err(|_| stopped())?,
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy.into()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(closed().into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(stopped().into()),
         }
     }
 
-    /// Whether the last commit succeeded.
+    /// Whether the thread runs and its last commit succeeded.
     pub fn healthy(&self) -> Result<(), StoreError> {
-        if self.healthy.load(Ordering::Relaxed) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            Err(stopped())
+        } else if self.healthy.load(Ordering::Relaxed) {
             Ok(())
         } else {
             Err(StoreError::Unavailable("the last write failed".to_owned()))
@@ -87,6 +89,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the writer has stopped".to_owned())
 }
 
 /// What the thread owns.
