@@ -232,7 +232,7 @@ fn a_path_names_the_methods_that_it_has() {
     let (server, items) = server();
     let cases = [
         ("/inventory", &["GET", "POST", "HEAD", "OPTIONS"][..]),
-        ("/inventory/a", &["GET", "PUT", "DELETE", "HEAD", "OPTIONS"]),
+        ("/inventory/a", &["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]),
         ("/livez", &["GET", "HEAD", "OPTIONS"]),
         ("/docs", &["GET", "HEAD", "OPTIONS"]),
     ];

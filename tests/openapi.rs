@@ -128,7 +128,7 @@ fn the_document_is_openapi_3_1_without_leftovers_of_3_0() {
     for part in ["paths", "components"] {
         walk(&document[part], part);
     }
-    for schema in ["NewItem", "ItemReplacement", "UnitPrice"] {
+    for schema in ["NewItem", "ItemReplacement", "ItemChanges", "UnitPrice", "UnitPricePatch"] {
         assert_eq!(document["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
     }
     let created = &document["paths"]["/inventory"]["post"]["responses"]["201"];

@@ -10,13 +10,13 @@ use super::Tag;
 use super::conditional::{self, EntityTags, NoneThere};
 use super::page::{Cursor, CursorText, Limit};
 use super::params::{Checked, Header, Query};
-use super::payload::Json;
+use super::payload::{Json, MergePatch};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
-    Attributes, Command, Description, Details, Invalid, Item, ItemId, Label, Name, Precondition, Quantity, Timestamp,
-    UnitPrice, Version,
+    Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
+    Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 use crate::store::{Outcome, Store, Write};
 
@@ -165,6 +165,31 @@ object! {
 }
 
 object! {
+    /// Which fields of an item are to change, as a JSON Merge Patch (RFC 7396): what is absent stays, `null` takes away.
+    reads ItemChanges {
+        /// What the item is called.
+        name: Option<Name>,
+        /// A longer text about it.
+        description: Member<Description>,
+        /// What kind of thing it is.
+        category: Member<Label>,
+        /// Where it is kept.
+        location: Member<Label>,
+        /// What one of its quantity is, such as `piece` or `g`.
+        unit: Member<Label>,
+        /// How much of it there is, in its smallest unit.
+        quantity: Option<Quantity>,
+        /// At which availability, or below, the stock counts as low.
+        reorder_level: Member<Quantity>,
+        /// What one unit costs.
+        unit_price: Member<UnitPricePatch>,
+        /// Fields of your own, merged into those that are there.
+        attributes: Member<serde_json::Map<String, serde_json::Value>>,
+    }
+    example { "quantity": 12, "category": "Fasteners", "attributes": { "colour": null } }
+}
+
+object! {
     /// A page of items.
     writes ItemPage {
         /// The items, in the order of the list.
@@ -230,6 +255,19 @@ pub enum Replaced {
         /// Where the item is.
         #[oai(header = "Location")]
         String,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+/// What `PATCH /inventory/{id}` answers.
+#[derive(ApiResponse)]
+pub enum Patched {
+    /// The item as it is now.
+    #[oai(status = 200)]
+    Ok(
+        Json<ItemView>,
         /// The item's entity tag.
         #[oai(header = "ETag")]
         String,
@@ -400,6 +438,44 @@ impl Items {
                 Ok(Replaced::Created(Json(item.into()), location, etag))
             }
             outcome @ Outcome::Deleted => Err(unexpected(outcome)),
+        }
+    }
+
+    /// Change an item
+    ///
+    /// Changes the fields that the merge patch names and leaves all others as they are (RFC 7396): `null` takes a field
+    /// away, arrays are replaced whole, `attributes` are merged. Read-only fields are refused. A patch that changes
+    /// nothing keeps the version.
+    #[oai(path = "/inventory/:id", method = "patch", operation_id = "patchItem")]
+    async fn patch(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Change only an item in one of these versions, else answer 412.
+        #[oai(name = "If-Match")]
+        if_match: Header<EntityTags>,
+        _checked: Checked,
+        body: MergePatch<ItemChanges>,
+    ) -> Result<Patched, Problem> {
+        let MergePatch(changes) = body;
+        let patch = ItemPatch {
+            name: changes.name,
+            description: changes.description,
+            category: changes.category,
+            location: changes.location,
+            unit: changes.unit,
+            quantity: changes.quantity,
+            reorder_level: changes.reorder_level,
+            unit_price: changes.unit_price,
+            attributes: changes.attributes,
+        };
+        let precondition = conditional::precondition(if_match.0, None);
+        match self.write(Command::Patch { id: id.0, patch: Box::new(patch) }, precondition).await? {
+            Outcome::Updated(item) => {
+                let etag = conditional::etag(item.version);
+                Ok(Patched::Ok(Json(item.into()), etag))
+            }
+            outcome @ (Outcome::Created(_) | Outcome::Deleted) => Err(unexpected(outcome)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use poem::http::{HeaderValue, header};
+use poem::http::{HeaderName, HeaderValue, Method, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -17,6 +17,11 @@ use serde_json::{Map, Value};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::{Read, Schema, member_pointer};
 use crate::domain::Invalid;
+
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// The media type of a merge patch.
+const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// How deeply arrays and objects may be nested in a body.
 const MAX_DEPTH: usize = 32;
@@ -76,14 +81,45 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for Json<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        check_media_type(request, Self::CONTENT_TYPE)?;
-        let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
-        let value = parse(&read_body(request, body, limits).await?)?;
-        let mut errors = Vec::new();
-        match T::read(value, "", &mut errors) {
-            Some(value) if errors.is_empty() => Ok(Self(value)),
-            _ => Err(Problem::with_errors(Kind::InvalidBody, errors).into()),
-        }
+        read(request, body, Self::CONTENT_TYPE).await.map(Self)
+    }
+}
+
+/// A JSON Merge Patch (RFC 7396).
+pub struct MergePatch<T>(pub T);
+
+impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: MERGE_PATCH, schema: T::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        read(request, body, MERGE_PATCH).await.map(Self)
+    }
+}
+
+async fn read<T: Read>(request: &Request, body: &mut RequestBody, media_type: &'static str) -> poem::Result<T> {
+    check_media_type(request, media_type)?;
+    let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
+    let value = parse(&read_body(request, body, limits).await?)?;
+    let mut errors = Vec::new();
+    match T::read(value, "", &mut errors) {
+        Some(value) if errors.is_empty() => Ok(value),
+        _ => Err(Problem::with_errors(Kind::InvalidBody, errors).into()),
     }
 }
 
@@ -101,8 +137,9 @@ fn check_media_type(request: &Request, expected: &'static str) -> Result<(), Pro
         return Ok(());
     }
     let detail = format!("This call reads {expected} in UTF-8; say so with the header Content-Type: {expected}.");
-    Err(Problem::new(Kind::UnsupportedMediaType, detail)
-        .with_header(header::ACCEPT, HeaderValue::from_static(expected)))
+    // PATCH has a header of its own for this (RFC 5789, section 3.1).
+    let name = if *request.method() == Method::PATCH { ACCEPT_PATCH } else { header::ACCEPT };
+    Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(name, HeaderValue::from_static(expected)))
 }
 
 async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits) -> Result<Bytes, Problem> {

@@ -267,6 +267,11 @@ impl From<Refusal> for Problem {
                 Kind::PreconditionFailed,
                 "The item is not in the state that If-Match or If-None-Match demands; nothing was changed.",
             ),
+            Refusal::Invalid(wrong) => {
+                let error =
+                    |(pointer, invalid): (&str, _)| FieldError::new(Place::Pointer(pointer.to_owned()), invalid);
+                Self::with_errors(Kind::InvalidBody, wrong.into_iter().map(error).collect())
+            }
             Refusal::InsufficientStock { reserved } => Self::new(
                 Kind::InsufficientStock,
                 format!("Open reservations hold {reserved}; the quantity cannot be set below that."),

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Place};
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Invalid, ItemId, Label, Name, Quantity, Timestamp, UnitPrice, Version,
+    Amount, Attributes, Currency, Description, Invalid, ItemId, Label, Member, Name, Quantity, Timestamp, UnitPrice,
+    UnitPricePatch, Version,
 };
 
 /// A type that the document describes.
@@ -63,6 +64,31 @@ impl<T: Read> Read for Option<T> {
 
     fn absent(_pointer: &str, _errors: &mut Vec<FieldError>) -> Option<Self> {
         Some(None)
+    }
+}
+
+impl<T: Schema> Schema for Member<T> {
+    const REQUIRED: bool = false;
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref().merge(MetaSchema { nullable: true, ..MetaSchema::ANY })
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Read> Read for Member<T> {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        match value {
+            Value::Null => Some(Member::Clear),
+            value => T::read(value, pointer, errors).map(Member::Set),
+        }
+    }
+
+    fn absent(_pointer: &str, _errors: &mut Vec<FieldError>) -> Option<Self> {
+        Some(Member::Keep)
     }
 }
 
@@ -343,6 +369,21 @@ impl Read for Attributes {
     }
 }
 
+impl Schema for Map<String, Value> {
+    fn schema_ref() -> MetaSchemaRef {
+        Attributes::schema_ref()
+    }
+}
+
+impl Read for Map<String, Value> {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        match value {
+            Value::Object(object) => Some(object),
+            other => refuse(pointer, wrong_type(&other, "an object"), errors),
+        }
+    }
+}
+
 impl Schema for UnitPrice {
     fn schema_ref() -> MetaSchemaRef {
         MetaSchemaRef::Reference("UnitPrice".to_owned())
@@ -372,5 +413,36 @@ impl Read for UnitPrice {
         let currency = members.take("currency");
         members.finish();
         Some(UnitPrice { amount: amount?, currency: currency? })
+    }
+}
+
+impl Schema for UnitPricePatch {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Reference("UnitPricePatch".to_owned())
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.create_schema::<Self, _>("UnitPricePatch".to_owned(), |_| MetaSchema {
+            description: Some("What changes of the price of one unit; an item without a price needs both."),
+            properties: vec![
+                (
+                    "amount",
+                    member_schema::<Amount>("How much, as a decimal number that keeps its digits.", false, None),
+                ),
+                ("currency", member_schema::<Currency>("An ISO 4217 currency code.", false, None)),
+            ],
+            example: Some(serde_json::json!({ "amount": "12.90" })),
+            ..MetaSchema::new("object")
+        });
+    }
+}
+
+impl Read for UnitPricePatch {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        let mut members = Members::of(value, pointer, errors)?;
+        let amount = members.take("amount");
+        let currency = members.take("currency");
+        members.finish();
+        Some(UnitPricePatch { amount: amount?, currency: currency? })
     }
 }

@@ -40,7 +40,7 @@ fn document(base_path: &BasePath) -> Value {
     document["openapi"] = json!("3.1.0");
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
-    for schema in ["NewItem", "ItemReplacement", "UnitPrice"] {
+    for schema in ["NewItem", "ItemReplacement", "ItemChanges", "UnitPrice", "UnitPricePatch"] {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
@@ -70,8 +70,12 @@ fn mend(value: &mut Value) {
             } else if let Some(example) = members.shift_remove("example") {
                 members.insert("examples".to_owned(), json!([example]));
             }
-            if let Some(reference) = described_reference(members) {
+            let nullable = members.shift_remove("nullable").is_some();
+            if let Some(reference) = described_reference(members, nullable) {
                 *members = reference;
+            } else if nullable {
+                let plain = members.get("type").cloned().expect("a schema that may be null has a type");
+                members.insert("type".to_owned(), json!([plain, "null"]));
             }
             if let Some(Value::Object(headers)) = members.get_mut("headers") {
                 *headers =
@@ -89,10 +93,15 @@ fn mend(value: &mut Value) {
 }
 
 /// `{"$ref": …, "description": …}`, which OpenAPI 3.1 allows, for what had to be an `allOf` in 3.0.
-fn described_reference(members: &Map<String, Value>) -> Option<Map<String, Value>> {
-    let reference = members.get("allOf")?.get(0)?.get("$ref")?.clone();
-    let description = members.get("description")?.clone();
-    Some(Map::from_iter([("$ref".to_owned(), reference), ("description".to_owned(), description)]))
+fn described_reference(members: &Map<String, Value>, nullable: bool) -> Option<Map<String, Value>> {
+    let reference = members.get("allOf")?.get(0)?.get("$ref")?;
+    let description = members.get("description")?;
+    let schema = if nullable {
+        json!({ "anyOf": [{ "$ref": reference }, { "type": "null" }], "description": description })
+    } else {
+        json!({ "$ref": reference, "description": description })
+    };
+    schema.as_object().cloned()
 }
 
 /// A header's name as it is usually written: `ETag` for `ETAG`.
@@ -179,7 +188,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     }
     match operation["operationId"].as_str() {
         Some("createItem") => kinds.push(Kind::ItemExists),
-        Some("replaceItem") => kinds.push(Kind::InsufficientStock),
+        Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
         _ => {}
     }
     kinds

@@ -1,5 +1,6 @@
 use serde_json::{Map, Value};
 
+use super::patch::merge;
 use super::{Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
 
 /// What names an item in the inventory and in its URL.
@@ -91,6 +92,13 @@ impl Attributes {
         } else {
             Ok(attributes)
         }
+    }
+
+    /// These attributes with a merge patch applied (RFC 7396).
+    pub fn merged(&self, patch: &Map<String, Value>) -> Result<Self, Invalid> {
+        let mut object = self.0.clone();
+        merge(&mut object, patch);
+        Self::new(object)
     }
 
     /// Takes an object that [`Attributes::to_json`] wrote.

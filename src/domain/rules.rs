@@ -1,6 +1,6 @@
 //! The rules by which items change: a pure function from what is there and what is asked to what comes of it.
 
-use super::{Details, Entry, Event, Item, ItemId, Quantity, Timestamp, Version};
+use super::{Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Quantity, Timestamp, Version};
 
 /// What a client asks to have changed.
 #[derive(Clone, Debug)]
@@ -23,6 +23,13 @@ pub enum Command {
         /// Its stock from now on; `None` leaves it as it is (and a new item without stock).
         quantity: Option<Quantity>,
     },
+    /// Change some of an item's writable fields.
+    Patch {
+        /// Which item.
+        id: ItemId,
+        /// Which fields, and what they are to be.
+        patch: Box<ItemPatch>,
+    },
     /// Take an item out of the inventory.
     Delete {
         /// Which item.
@@ -34,7 +41,10 @@ impl Command {
     /// The item that the command is about.
     pub fn item_id(&self) -> &ItemId {
         match self {
-            Command::Create { id, .. } | Command::Replace { id, .. } | Command::Delete { id } => id,
+            Command::Create { id, .. }
+            | Command::Replace { id, .. }
+            | Command::Patch { id, .. }
+            | Command::Delete { id } => id,
         }
     }
 }
@@ -102,6 +112,9 @@ pub enum Refusal {
     /// The item is not in the state that the command demands.
     #[error("the item is not in the state that the precondition demands")]
     PreconditionFailed,
+    /// The item would break a rule; each place (a JSON Pointer into the item) with what is wrong there.
+    #[error("the item would break a rule")]
+    Invalid(Vec<(&'static str, Invalid)>),
     /// Less stock would be left than open reservations hold.
     #[error("{reserved} of the stock are reserved")]
     InsufficientStock {
@@ -135,26 +148,18 @@ pub fn decide(
         }
         Command::Replace { details, quantity, .. } => {
             let before = current.item.as_ref().ok_or(Refusal::NotFound)?;
-            let quantity = quantity.unwrap_or(before.quantity);
-            if quantity < before.reserved {
-                return Err(Refusal::InsufficientStock { reserved: before.reserved.get() });
+            match update(before, details.clone(), *quantity, precondition, now)? {
+                Some(after) => (Some(before), Some(after)),
+                None => return Ok(Decision::Unchanged(before.clone())),
             }
-            if !precondition.holds(before) {
-                return Err(Refusal::PreconditionFailed);
+        }
+        Command::Patch { patch, .. } => {
+            let before = current.item.as_ref().ok_or(Refusal::NotFound)?;
+            let details = patch.apply(&before.details).map_err(Refusal::Invalid)?;
+            match update(before, details, patch.quantity, precondition, now)? {
+                Some(after) => (Some(before), Some(after)),
+                None => return Ok(Decision::Unchanged(before.clone())),
             }
-            if before.details == *details && before.quantity == quantity {
-                return Ok(Decision::Unchanged(before.clone()));
-            }
-            let item = Item {
-                id: before.id.clone(),
-                details: details.clone(),
-                quantity,
-                reserved: before.reserved,
-                version: before.version.next(),
-                created_at: before.created_at,
-                updated_at: now,
-            };
-            (Some(before), Some(item))
         }
         Command::Delete { .. } => {
             let before = current.item.as_ref().ok_or(Refusal::NotFound)?;
@@ -165,6 +170,35 @@ pub fn decide(
         }
     };
     Ok(Decision::Change(change(command.item_id(), before, after, current.last_version, now)))
+}
+
+/// The item as it is to be, or `None` if it is that already.
+fn update(
+    before: &Item,
+    details: Details,
+    quantity: Option<Quantity>,
+    precondition: &Precondition,
+    now: Timestamp,
+) -> Result<Option<Item>, Refusal> {
+    let quantity = quantity.unwrap_or(before.quantity);
+    if quantity < before.reserved {
+        return Err(Refusal::InsufficientStock { reserved: before.reserved.get() });
+    }
+    if !precondition.holds(before) {
+        return Err(Refusal::PreconditionFailed);
+    }
+    if before.details == details && before.quantity == quantity {
+        return Ok(None);
+    }
+    Ok(Some(Item {
+        id: before.id.clone(),
+        details,
+        quantity,
+        reserved: before.reserved,
+        version: before.version.next(),
+        created_at: before.created_at,
+        updated_at: now,
+    }))
 }
 
 fn new_item(id: &ItemId, details: &Details, quantity: Quantity, current: &Current, now: Timestamp) -> Item {

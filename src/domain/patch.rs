@@ -1,0 +1,163 @@
+use serde_json::{Map, Value};
+
+use super::{Amount, Attributes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice};
+
+/// What a patch says of a member that an item may be without.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Member<T> {
+    /// Nothing: it stays as it is.
+    #[default]
+    Keep,
+    /// `null`: it is taken away.
+    Clear,
+    /// It is to be this.
+    Set(T),
+}
+
+impl<T> Member<T> {
+    fn apply(&self, before: &Option<T>) -> Option<T>
+    where
+        T: Clone,
+    {
+        match self {
+            Member::Keep => before.clone(),
+            Member::Clear => None,
+            Member::Set(value) => Some(value.clone()),
+        }
+    }
+}
+
+/// A JSON Merge Patch (RFC 7396) of an item: which of its writable fields are to change, and to what.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ItemPatch {
+    /// Its new name.
+    pub name: Option<Name>,
+    /// Its new description.
+    pub description: Member<Description>,
+    /// Its new category.
+    pub category: Member<Label>,
+    /// Its new location.
+    pub location: Member<Label>,
+    /// Its new unit.
+    pub unit: Member<Label>,
+    /// Its new stock.
+    pub quantity: Option<Quantity>,
+    /// Its new reorder level.
+    pub reorder_level: Member<Quantity>,
+    /// What changes of its price.
+    pub unit_price: Member<UnitPricePatch>,
+    /// What changes of its attributes.
+    pub attributes: Member<Map<String, Value>>,
+}
+
+/// Which members of a price are to change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnitPricePatch {
+    /// Its new amount.
+    pub amount: Option<Amount>,
+    /// Its new currency.
+    pub currency: Option<Currency>,
+}
+
+impl ItemPatch {
+    /// The details after the patch, or what would be wrong with them: each place, as a JSON Pointer into the item.
+    pub fn apply(&self, before: &Details) -> Result<Details, Vec<(&'static str, Invalid)>> {
+        let mut wrong = Vec::new();
+        let unit_price = match &self.unit_price {
+            Member::Keep => before.unit_price.clone(),
+            Member::Clear => None,
+            Member::Set(patch) => patch.apply(before.unit_price.as_ref(), &mut wrong),
+        };
+        let attributes = match &self.attributes {
+            Member::Keep => before.attributes.clone(),
+            Member::Clear => Attributes::default(),
+            Member::Set(patch) => before.attributes.merged(patch).unwrap_or_else(|invalid| {
+                wrong.push(("/attributes", invalid));
+                Attributes::default()
+            }),
+        };
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        Ok(Details {
+            name: self.name.clone().unwrap_or_else(|| before.name.clone()),
+            description: self.description.apply(&before.description),
+            category: self.category.apply(&before.category),
+            location: self.location.apply(&before.location),
+            unit: self.unit.apply(&before.unit),
+            reorder_level: self.reorder_level.apply(&before.reorder_level),
+            unit_price,
+            attributes,
+        })
+    }
+}
+
+impl UnitPricePatch {
+    fn apply(&self, before: Option<&UnitPrice>, wrong: &mut Vec<(&'static str, Invalid)>) -> Option<UnitPrice> {
+        let missing = || Invalid::new("required", "must be there, as the item has no price yet");
+        let amount = self.amount.clone().or_else(|| before.map(|price| price.amount.clone()));
+        let currency = self.currency.clone().or_else(|| before.map(|price| price.currency.clone()));
+        if amount.is_none() {
+            wrong.push(("/unit_price/amount", missing()));
+        }
+        if currency.is_none() {
+            wrong.push(("/unit_price/currency", missing()));
+        }
+        Some(UnitPrice { amount: amount?, currency: currency? })
+    }
+}
+
+/// Merges `patch` into `target` (RFC 7396, section 2): null removes, objects are merged, anything else replaces.
+pub fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                target.shift_remove(name);
+            }
+            Value::Object(inner) => {
+                let member = target.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
+                if !member.is_object() {
+                    *member = Value::Object(Map::new());
+                }
+                if let Value::Object(object) = member {
+                    merge(object, inner);
+                }
+            }
+            Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                target.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(target: Value, patch: Value) -> Value {
+        let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else { panic!("objects") };
+        merge(&mut target, &patch);
+        Value::Object(target)
+    }
+
+    #[test]
+    fn merging_keeps_to_the_examples_of_rfc_7396_appendix_a() {
+        let cases = [
+            (json!({ "a": "b" }), json!({ "a": "c" }), json!({ "a": "c" })),
+            (json!({ "a": "b" }), json!({ "b": "c" }), json!({ "a": "b", "b": "c" })),
+            (json!({ "a": "b" }), json!({ "a": null }), json!({})),
+            (json!({ "a": "b", "b": "c" }), json!({ "a": null }), json!({ "b": "c" })),
+            (json!({ "a": ["b"] }), json!({ "a": "c" }), json!({ "a": "c" })),
+            (json!({ "a": "c" }), json!({ "a": ["b"] }), json!({ "a": ["b"] })),
+            (json!({ "a": { "b": "c" } }), json!({ "a": { "b": "d", "c": null } }), json!({ "a": { "b": "d" } })),
+            (json!({ "a": [{ "b": "c" }] }), json!({ "a": [1] }), json!({ "a": [1] })),
+            (json!({ "e": null }), json!({ "a": 1 }), json!({ "e": null, "a": 1 })),
+            (json!({}), json!({ "a": { "bb": { "ccc": null } } }), json!({ "a": { "bb": {} } })),
+        ];
+        for (target, patch, expected) in cases {
+            assert_eq!(merged(target, patch.clone()), expected, "{patch}");
+        }
+    }
+}
