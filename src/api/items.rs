@@ -8,9 +8,10 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
 use super::conditional::{self, EntityTags, NoneThere};
+use super::idempotency::{Key, Target};
 use super::page::{Cursor, CursorText, Limit};
 use super::params::{Checked, Header, Query};
-use super::payload::{Json, MergePatch};
+use super::payload::{Json, JsonBody, MergePatch};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::object;
 use crate::config::BasePath;
@@ -18,7 +19,7 @@ use crate::domain::{
     Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
     Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::store::{Outcome, Store, Write};
+use crate::store::{Outcome, Store, Write, Written};
 
 object! {
     /// An item as it stands in the inventory. Members without a value are left out.
@@ -213,6 +214,10 @@ pub enum Created {
         /// The item's entity tag.
         #[oai(header = "ETag")]
         String,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
     ),
 }
 
@@ -312,7 +317,7 @@ impl Items {
 
     async fn write(&self, command: Command, precondition: Precondition) -> Result<Outcome, Problem> {
         let deadline = Instant::now() + self.queue_timeout;
-        Ok(self.store.write(Write { command, precondition, deadline }).await?)
+        Ok(self.store.write(Write { command, precondition, deadline, idempotency: None }).await?.outcome)
     }
 }
 
@@ -349,8 +354,17 @@ impl Items {
     ///
     /// Puts a new item into the inventory. Once the answer is there, the item is on stable storage.
     #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
-    async fn create(&self, body: Json<NewItem>) -> Result<Created, Problem> {
-        let Json(new) = body;
+    async fn create(
+        &self,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+        body: JsonBody<NewItem>,
+    ) -> Result<Created, Problem> {
+        let JsonBody { value: new, bytes } = body;
         let command = Command::Create {
             id: new.id.unwrap_or_else(ItemId::generate),
             details: Details {
@@ -365,10 +379,17 @@ impl Items {
             },
             quantity: new.quantity.unwrap_or_default(),
         };
-        match self.write(command, Precondition::None).await? {
+        let write = Write {
+            command,
+            precondition: Precondition::None,
+            deadline: Instant::now() + self.queue_timeout,
+            idempotency: target.keyed(idempotency_key.0, &bytes),
+        };
+        let Written { outcome, replayed } = self.store.write(write).await?;
+        match outcome {
             Outcome::Created(item) => {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
-                Ok(Created::Created(Json(item.into()), location, etag))
+                Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
             }
             outcome @ (Outcome::Updated(_) | Outcome::Deleted) => Err(unexpected(outcome)),
         }
@@ -409,9 +430,9 @@ impl Items {
         #[oai(name = "If-None-Match")]
         if_none_match: Header<NoneThere>,
         _checked: Checked,
-        body: Json<ItemReplacement>,
+        body: JsonBody<ItemReplacement>,
     ) -> Result<Replaced, Problem> {
-        let (Path(id), Json(new)) = (id, body);
+        let (Path(id), new) = (id, body.value);
         if new.id.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);

@@ -7,6 +7,7 @@
 mod boundary;
 mod conditional;
 mod docs;
+mod idempotency;
 mod items;
 mod page;
 mod params;

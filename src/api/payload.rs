@@ -20,6 +20,9 @@ use crate::domain::Invalid;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
+/// The media type of JSON.
+const JSON: &str = "application/json";
+
 /// The media type of a merge patch.
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
@@ -39,11 +42,11 @@ pub struct BodyLimits {
     pub timeout: Duration,
 }
 
-/// A JSON body, of a request or an answer.
+/// The JSON body of an answer.
 pub struct Json<T>(pub T);
 
 impl<T: Schema + Send> Payload for Json<T> {
-    const CONTENT_TYPE: &'static str = "application/json";
+    const CONTENT_TYPE: &'static str = JSON;
 
     fn schema_ref() -> MetaSchemaRef {
         T::schema_ref()
@@ -57,11 +60,19 @@ impl<T: Schema + Send> Payload for Json<T> {
 impl<T: serde::Serialize + Send> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self.0).expect("what the API answers can be written as JSON");
-        body.with_content_type("application/json").into_response()
+        body.with_content_type(JSON).into_response()
     }
 }
 
-impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for Json<T> {
+/// The JSON body of a request.
+pub struct JsonBody<T> {
+    /// What it says.
+    pub value: T,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for JsonBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -72,8 +83,7 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for Json<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType { content_type: Self::CONTENT_TYPE, schema: T::schema_ref() }];
-        Some(MetaRequest { description: None, content, required: true })
+        Some(request_meta::<T>(JSON))
     }
 
     async fn from_request(
@@ -81,7 +91,16 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for Json<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        read(request, body, Self::CONTENT_TYPE).await.map(Self)
+        let (value, bytes) = read(request, body, JSON).await?;
+        Ok(Self { value, bytes })
+    }
+}
+
+fn request_meta<T: Schema>(content_type: &'static str) -> MetaRequest {
+    MetaRequest {
+        description: None,
+        content: vec![MetaMediaType { content_type, schema: T::schema_ref() }],
+        required: true,
     }
 }
 
@@ -99,8 +118,7 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType { content_type: MERGE_PATCH, schema: T::schema_ref() }];
-        Some(MetaRequest { description: None, content, required: true })
+        Some(request_meta::<T>(MERGE_PATCH))
     }
 
     async fn from_request(
@@ -108,17 +126,23 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        read(request, body, MERGE_PATCH).await.map(Self)
+        let (value, _bytes) = read(request, body, MERGE_PATCH).await?;
+        Ok(Self(value))
     }
 }
 
-async fn read<T: Read>(request: &Request, body: &mut RequestBody, media_type: &'static str) -> poem::Result<T> {
+async fn read<T: Read>(
+    request: &Request,
+    body: &mut RequestBody,
+    media_type: &'static str,
+) -> poem::Result<(T, Bytes)> {
     check_media_type(request, media_type)?;
     let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
-    let value = parse(&read_body(request, body, limits).await?)?;
+    let bytes = read_body(request, body, limits).await?;
+    let value = parse(&bytes)?;
     let mut errors = Vec::new();
     match T::read(value, "", &mut errors) {
-        Some(value) if errors.is_empty() => Ok(value),
+        Some(value) if errors.is_empty() => Ok((value, bytes)),
         _ => Err(Problem::with_errors(Kind::InvalidBody, errors).into()),
     }
 }

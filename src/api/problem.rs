@@ -88,6 +88,9 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// The body is of a media type that this call does not read. The header `Accept` lists those it does.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
+    /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
+    /// for a new request, and the old one only to send the same request again.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";
     /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
     InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
     /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
@@ -247,6 +250,11 @@ impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Refused(refusal) => refusal.into(),
+            WriteError::KeyReused => {
+                let used = Invalid::new("used", "must be a key that no other request had");
+                let error = FieldError::new(Place::Header("Idempotency-Key"), used);
+                Self::with_errors(Kind::IdempotencyKeyReused, vec![error])
+            }
             WriteError::Store(error) => error.into(),
         }
     }

@@ -168,6 +168,9 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if parameter("query", "cursor") {
         kinds.push(Kind::InvalidCursor);
     }
+    if parameter("header", "Idempotency-Key") {
+        kinds.push(Kind::IdempotencyKeyReused);
+    }
     if parameter("path", "") {
         kinds.push(Kind::NotFound);
     }

@@ -2,7 +2,8 @@
 ///
 /// `detail` says what is allowed and never repeats the value: it may be a secret that ended up in the wrong
 /// field, and the answer may be logged by others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
 pub struct Invalid {
     /// A stable word for programs, such as `too-long`.
     pub code: &'static str,

@@ -4,8 +4,8 @@ use super::patch::merge;
 use super::{Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
 
 /// What names an item in the inventory and in its URL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
 pub struct ItemId(String);
 
 impl ItemId {
@@ -44,8 +44,16 @@ impl ItemId {
     }
 }
 
+impl TryFrom<String> for ItemId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(text)
+    }
+}
+
 /// How often an item's id has changed: 1 at first, one more with each change, never the same twice for one id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Version(i64);
 
@@ -73,7 +81,7 @@ impl Version {
 ///
 /// Numbers are those of RFC 8259, section 6: 64-bit integers and binary64 keep their value, longer ones are
 /// rounded; what needs more digits belongs in a string.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Map<String, Value>);
 
@@ -123,7 +131,7 @@ fn has_nul(key: &str, value: &Value) -> bool {
 }
 
 /// What a client says of an item, apart from its id and its stock.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Details {
     /// What the item is called.
     pub name: Name,
@@ -144,7 +152,7 @@ pub struct Details {
 }
 
 /// One kind of thing in the inventory, with its stock.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Item {
     /// What names it.
     pub id: ItemId,

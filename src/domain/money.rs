@@ -1,7 +1,7 @@
 use super::Invalid;
 
 /// The price of one unit.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct UnitPrice {
     /// How much, in the currency's main unit.
     pub amount: Amount,
@@ -13,8 +13,8 @@ pub struct UnitPrice {
 ///
 /// At most 15 digits, 6 of them decimals, as in SQL's `NUMERIC(15, 6)`: so the value of a whole inventory stays
 /// exact in 128 bits.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
 pub struct Amount(String);
 
 impl Amount {
@@ -47,8 +47,8 @@ impl Amount {
 /// An ISO 4217 currency code, such as `EUR`.
 ///
 /// Its form is checked (three capital letters), not its presence in the list, which changes every year.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
 pub struct Currency(String);
 
 impl Currency {
@@ -68,6 +68,22 @@ impl Currency {
     /// The code.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Amount {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(text)
     }
 }
 

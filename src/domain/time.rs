@@ -14,6 +14,12 @@ impl Timestamp {
             .map_err(|_| Invalid::new("out-of-range", "must be a moment between the years -9999 and 9999"))
     }
 
+    /// The moment this much earlier, or the earliest there is.
+    pub fn saturating_sub(self, span: std::time::Duration) -> Self {
+        let earlier = jiff::SignedDuration::try_from(span).ok().and_then(|span| self.0.checked_sub(span).ok());
+        Self(earlier.unwrap_or(jiff::Timestamp::MIN))
+    }
+
     /// How many milliseconds lie between 1970-01-01T00:00:00Z and this moment.
     pub fn unix_milliseconds(self) -> i64 {
         self.0.as_millisecond()
@@ -29,6 +35,13 @@ impl fmt::Display for Timestamp {
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub mod sqlite;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{Command, Item, ItemId, Precondition, Refusal};
 
@@ -29,7 +31,10 @@ pub trait Store: Send + Sync {
     async fn items(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Item>, StoreError>;
 
     /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
-    async fn write(&self, write: Write) -> Result<Outcome, WriteError>;
+    ///
+    /// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change:
+    /// the same request under the same key is answered from memory, and changes nothing again.
+    async fn write(&self, write: Write) -> Result<Written, WriteError>;
 
     /// Whether the store can answer, and did not fail at its last write.
     async fn ready(&self) -> Result<(), StoreError>;
@@ -47,10 +52,36 @@ pub struct Write {
     pub precondition: Precondition,
     /// When to give up on a write that has not begun.
     pub deadline: Instant,
+    /// What makes it safe to send the write again.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// How long a success is remembered under its key.
+pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A client's own name for a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Whose name it is: keys of different clients never meet.
+    pub scope: String,
+    /// The name.
+    pub key: String,
+    /// A digest of all that makes the request what it is.
+    pub fingerprint: [u8; 32],
+}
+
+/// An answered write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Whether it was done at an earlier time, and the outcome is the one of then.
+    pub replayed: bool,
 }
 
 /// What a write came to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The new item.
     Created(Item),
@@ -66,6 +97,9 @@ pub enum WriteError {
     /// The rules forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The key belongs to another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

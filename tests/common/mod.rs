@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub fn run(arguments: &[&str]) -> Output {
 pub struct Server {
     process: Child,
     address: SocketAddr,
-    log: Receiver<Value>,
+    log: Mutex<Receiver<Value>>,
     folder: Option<TempDir>,
 }
 
@@ -68,7 +69,7 @@ impl Server {
         });
         let started = log.recv_timeout(PATIENCE).expect("the server writes to its log");
         let address = started["listen"].as_str().unwrap_or_else(|| panic!("the server does not start: {started}"));
-        Self { process, address: address.parse().unwrap(), log, folder: Some(folder) }
+        Self { process, address: address.parse().unwrap(), log: Mutex::new(log), folder: Some(folder) }
     }
 
     /// Where it listens.
@@ -93,8 +94,9 @@ impl Server {
 
     /// The next line of its log for which `wanted` holds.
     pub fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let log = self.log.lock().unwrap();
         loop {
-            let event = self.log.recv_timeout(PATIENCE).expect("the line comes into the log");
+            let event = log.recv_timeout(PATIENCE).expect("the line comes into the log");
             if wanted(&event) {
                 return event;
             }

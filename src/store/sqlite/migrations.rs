@@ -5,7 +5,10 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// The schemas, oldest first; the one at index `n` leads from schema `n` to `n + 1`. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_items_and_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_items_and_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0002_idempotency.sql"),
+];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6f63;

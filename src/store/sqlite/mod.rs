@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
-use super::{Outcome, Store, StoreError, Write, WriteError};
+use super::{Store, StoreError, Write, WriteError, Written};
 use crate::domain::{Item, ItemId};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
@@ -141,7 +141,7 @@ impl Store for SqliteStore {
         self.readers.read_aside(move |connection| rows::items(connection, after.as_ref(), limit)).await
     }
 
-    async fn write(&self, write: Write) -> Result<Outcome, WriteError> {
+    async fn write(&self, write: Write) -> Result<Written, WriteError> {
         self.writer.write(write).await
     }
 

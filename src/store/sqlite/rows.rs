@@ -7,6 +7,7 @@ use crate::domain::{
     Amount, Attributes, Currency, Description, Details, Entry, Invalid, Item, ItemId, Label, Name, Position, Quantity,
     Timestamp, UnitPrice, Version,
 };
+use crate::store::{IdempotencyKey, Outcome};
 
 /// Selects the columns that [`item_from_row`] reads, in its order.
 macro_rules! select_items {
@@ -109,6 +110,46 @@ pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rus
             ":version": entry.version.get(),
             ":at": entry.at.unix_milliseconds(),
         })?;
+    Ok(())
+}
+
+/// What was answered under a key at or after `since`, and to which request.
+pub fn remembered(
+    connection: &Connection,
+    key: &IdempotencyKey,
+    since: Timestamp,
+) -> rusqlite::Result<Option<([u8; 32], Outcome)>> {
+    connection
+        .prepare_cached("SELECT fingerprint, outcome FROM idempotency WHERE scope = ?1 AND key = ?2 AND at >= ?3")?
+        .query_row(params![key.scope, key.key, since.unix_milliseconds()], |row| {
+            let outcome = serde_json::from_str(row.get_ref(1)?.as_str()?);
+            let broken = |error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error));
+            Ok((row.get(0)?, outcome.map_err(broken)?))
+        })
+        .optional()
+}
+
+/// Remembers what was answered under a key, and forgets a few that are older than `since`.
+pub fn remember(
+    connection: &Connection,
+    key: &IdempotencyKey,
+    outcome: &Outcome,
+    now: Timestamp,
+    since: Timestamp,
+) -> rusqlite::Result<()> {
+    // More than one for each new one, so that the table shrinks again after a rush.
+    const FORGOTTEN_AT_ONCE: i64 = 4;
+    connection
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        )?
+        .execute(params![since.unix_milliseconds(), FORGOTTEN_AT_ONCE])?;
+    let outcome = serde_json::to_string(outcome).expect("an outcome can be written as JSON");
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (scope, key, fingerprint, outcome, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![key.scope, key.key, key.fingerprint, outcome, now.unix_milliseconds()])?;
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::lock::Lock;
 use super::{rows, unavailable};
-use crate::domain::{self, Change, Current, Decision, Event, Position, Timestamp};
-use crate::store::{Outcome, StoreError, Write, WriteError};
+use crate::domain::{self, Change, Current, Decision, Event, Position, Refusal, Timestamp};
+use crate::store::{Outcome, REMEMBERED, StoreError, Write, WriteError, Written};
 
 /// How many writes may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 /// again: while it cannot, the service is not ready, and nobody may send it a write that would show it.
 const RETRY: Duration = Duration::from_secs(1);
 
-type Answer = Result<Outcome, WriteError>;
+type Answer = Result<Written, WriteError>;
 
 struct Job {
     write: Write,
@@ -177,6 +177,7 @@ impl Worker {
         if Instant::now() >= write.deadline {
             return Ok(Err(StoreError::Expired.into()));
         }
+        let before = (self.head, self.last_at);
         self.execute("SAVEPOINT attempt")?;
         match self.apply(write) {
             Ok(answer) => {
@@ -186,6 +187,7 @@ impl Worker {
             // A full or failing disk may have ended the whole transaction, and the other writes with it.
             Err(error) if self.connection.is_autocommit() => Err(error),
             Err(error) => {
+                (self.head, self.last_at) = before;
                 self.execute("ROLLBACK TO attempt")?;
                 self.execute("RELEASE attempt")?;
                 tracing::error!(error = %error, "a write failed");
@@ -195,16 +197,34 @@ impl Worker {
     }
 
     fn apply(&mut self, write: &Write) -> rusqlite::Result<Answer> {
+        let now = self.now();
+        let remembered_since = now.saturating_sub(REMEMBERED);
+        if let Some(key) = &write.idempotency
+            && let Some((fingerprint, outcome)) = rows::remembered(&self.connection, key, remembered_since)?
+        {
+            let same = fingerprint == key.fingerprint;
+            return Ok(if same { Ok(Written { outcome, replayed: true }) } else { Err(WriteError::KeyReused) });
+        }
+        let outcome = match self.carry_out(write, now)? {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        if let Some(key) = &write.idempotency {
+            rows::remember(&self.connection, key, &outcome, now, remembered_since)?;
+        }
+        Ok(Ok(Written { outcome, replayed: false }))
+    }
+
+    fn carry_out(&mut self, write: &Write, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {
         let id = write.command.item_id();
         let item = rows::item(&self.connection, id)?;
         let last_version = match &item {
             Some(item) => item.version,
             None => rows::last_version(&self.connection, id)?,
         };
-        let now = self.now();
         let decision = domain::decide(&write.command, &write.precondition, &Current { item, last_version }, now);
         let Change { item, entry } = match decision {
-            Err(refusal) => return Ok(Err(refusal.into())),
+            Err(refusal) => return Ok(Err(refusal)),
             Ok(Decision::Unchanged(item)) => return Ok(Ok(Outcome::Updated(item))),
             Ok(Decision::Change(change)) => change,
         };

@@ -1,0 +1,67 @@
+//! `Idempotency-Key`: a client's own name for a change, under which it can be sent again without being made again.
+
+use poem::http::{Method, Uri, header};
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::registry::MetaSchema;
+use sha2::{Digest, Sha256};
+
+use super::params::Parameter;
+use crate::domain::Invalid;
+use crate::store;
+
+/// The header as it was sent: 1 to 255 visible ASCII characters and spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Parameter for Key {
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            min_length: Some(1),
+            max_length: Some(255),
+            pattern: Some("^[!-~]([ -~]*[!-~])?$".to_owned()),
+            example: Some("8e03978e-40d5-43dd-bc93-6894a57f9324".into()),
+            ..MetaSchema::new("string")
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        match text.len() {
+            1..=255 if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => Ok(Self(text.to_owned())),
+            1..=255 => Err(Invalid::new("pattern", "must be made of visible ASCII characters")),
+            _ => Err(Invalid::new("too-long", "must have 1 to 255 characters")),
+        }
+    }
+}
+
+/// What makes a request the same as another, apart from its body.
+pub struct Target {
+    method: Method,
+    uri: Uri,
+    media_type: String,
+}
+
+impl<'a> FromRequest<'a> for Target {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self {
+            method: request.method().clone(),
+            uri: request.original_uri().clone(),
+            media_type: request.header(header::CONTENT_TYPE).unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Target {
+    /// The key that the store keeps, for this request with this body.
+    pub fn keyed(&self, key: Option<Key>, body: &[u8]) -> Option<store::IdempotencyKey> {
+        let Key(key) = key?;
+        let mut digest = Sha256::new();
+        let query = self.uri.query().unwrap_or_default();
+        for part in [self.method.as_str(), self.uri.path(), query, &self.media_type] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.update(body);
+        // Without tokens all clients are one.
+        Some(store::IdempotencyKey { scope: String::new(), key, fingerprint: digest.finalize().into() })
+    }
+}
