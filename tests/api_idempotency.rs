@@ -79,7 +79,7 @@ fn racing_requests_under_one_key_make_one_change_and_get_one_answer() {
 #[test]
 fn a_key_is_made_of_visible_ascii() {
     let server = Server::start();
-    for (key, code) in [("", "too-long"), (&*"x".repeat(256), "too-long"), ("a\tb", "pattern"), ("\u{e9}", "encoding")]
+    for (key, code) in [("", "too-short"), (&*"x".repeat(256), "too-long"), ("a\tb", "pattern"), ("\u{e9}", "encoding")]
     {
         let answer = post(&server, key, &json!({ "name": "A" }));
         answer.problem(400, "invalid-parameter");

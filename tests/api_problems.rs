@@ -253,13 +253,13 @@ fn a_path_names_the_methods_that_it_has() {
 #[test]
 fn unknown_repeated_and_bad_parameters_are_all_named() {
     let (server, _) = server();
-    let answer = server.get("/inventory?limit=0&sort=id&cursor=x&limit=2&%ff=1");
+    let answer = server.get("/inventory?limit=0&colour=red&cursor=x&limit=2&%ff=1");
     answer.problem(400, "invalid-parameter");
     let expected = pairs(&[
         ("", "encoding"),
+        ("colour", "unknown-parameter"),
         ("limit", "duplicate-parameter"),
         ("limit", "out-of-range"),
-        ("sort", "unknown-parameter"),
     ]);
     assert_eq!(answer.errors(), expected);
     for path in ["/inventory/a?x=1", "/livez?x", "/docs?x=1", "/openapi.json?x=1"] {
@@ -275,7 +275,7 @@ fn unknown_repeated_and_bad_parameters_are_all_named() {
 #[test]
 fn a_cursor_of_ones_own_making_is_refused() {
     let (server, _) = server();
-    for cursor in ["x", "WzIsImlkIiwiYSJd", "WzEsIm5hbWUiLCJhIl0", "%00", ""] {
+    for cursor in ["x", "WzIsImlkIiwiIiwiYSIsImEiXQ", "WzEsImlkIiwiIiwiYSIsImEiXQ", "%00", ""] {
         let answer = server.get(&format!("/inventory?cursor={cursor}"));
         answer.problem(400, "invalid-cursor");
         assert_eq!(answer.errors(), pairs(&[("cursor", "cursor")]));

@@ -4,9 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use stockroom::domain::{Attributes, Command, Details, ItemId, Name, Precondition, Quantity, Refusal, Version};
+use stockroom::domain::{
+    Attributes, Command, Description, Details, Item, ItemId, Label, Name, Precondition, Quantity, Refusal, Timestamp,
+    Version,
+};
 use stockroom::store::sqlite::SqliteStore;
-use stockroom::store::{IdempotencyKey, Outcome, Store, StoreError, Write, WriteError, Written};
+use stockroom::store::{
+    After, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, StoreError, Write,
+    WriteError, Written,
+};
 
 fn id(text: &str) -> ItemId {
     ItemId::parse(text).unwrap()
@@ -42,6 +48,16 @@ async fn carry_out(store: &Arc<dyn Store>, write: Write) -> Result<Outcome, Writ
     store.write(write).await.map(|written| written.outcome)
 }
 
+fn list(sort: SortKey, descending: bool) -> ItemQuery {
+    let sort = Sort { key: sort, descending };
+    ItemQuery { filter: ItemFilter::default(), sort, after: None, limit: 1_000, count: false }
+}
+
+/// All items by id.
+async fn all(store: &Arc<dyn Store>) -> Vec<Item> {
+    store.items(list(SortKey::Id, false)).await.unwrap().items
+}
+
 fn keyed(key: &str, fingerprint: u8, write: Write) -> Write {
     let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [fingerprint; 32] };
     Write { idempotency: Some(key), ..write }
@@ -50,14 +66,14 @@ fn keyed(key: &str, fingerprint: u8, write: Write) -> Write {
 async fn a_write_is_seen_by_every_later_read(store: Arc<dyn Store>) {
     let Ok(Outcome::Created(created)) = carry_out(&store, write(create("a", 5))).await else { panic!("it is created") };
     assert_eq!(store.item(&id("a")).await.unwrap(), Some(created.clone()));
-    assert_eq!(store.items(None, 10).await.unwrap(), [created]);
+    assert_eq!(all(&store).await, [created]);
     let Ok(Outcome::Updated(updated)) = carry_out(&store, write(replace("a", 6))).await else {
         panic!("it is updated")
     };
     assert_eq!(store.item(&id("a")).await.unwrap(), Some(updated));
     assert!(matches!(carry_out(&store, write(Command::Delete { id: id("a") })).await, Ok(Outcome::Deleted)));
     assert_eq!(store.item(&id("a")).await.unwrap(), None);
-    assert_eq!(store.items(None, 10).await.unwrap(), []);
+    assert_eq!(all(&store).await, []);
 }
 
 async fn a_refusal_changes_nothing_and_harms_no_other_write(store: Arc<dyn Store>) {
@@ -79,7 +95,7 @@ async fn a_refusal_changes_nothing_and_harms_no_other_write(store: Arc<dyn Store
         }
     }
     assert_eq!((created, refused), (134, 66));
-    assert_eq!(store.items(None, 1_000).await.unwrap().len(), 134);
+    assert_eq!(all(&store).await.len(), 134);
 }
 
 async fn of_two_writers_on_one_version_exactly_one_succeeds(store: Arc<dyn Store>) {
@@ -119,7 +135,7 @@ async fn a_write_is_finished_although_nobody_waits_for_it(store: Arc<dyn Store>)
     }
     // Writes are serial: once this one is answered, all before it are done.
     carry_out(&store, write(create("last", 0))).await.unwrap();
-    assert_eq!(store.items(None, 1_000).await.unwrap().len(), 51);
+    assert_eq!(all(&store).await.len(), 51);
 }
 
 async fn a_write_sent_again_under_its_key_is_answered_from_memory(store: Arc<dyn Store>) {
@@ -165,23 +181,122 @@ async fn of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answe
         assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
         assert!(answers.iter().all(|answer| answer.outcome == answers[0].outcome));
     }
-    assert_eq!(store.items(None, 1_000).await.unwrap().len(), 20);
+    assert_eq!(all(&store).await.len(), 20);
 }
 
-async fn pages_go_through_all_items_byte_by_byte(store: Arc<dyn Store>) {
-    let mut ids = ["b", "B", "a", "a.", "a-", "a_", "a~", "aa", "9", "10"].map(id);
-    for id in &ids {
-        carry_out(&store, write(create(id.as_str(), 0))).await.unwrap();
+async fn every_order_is_total_in_both_directions_and_pages_lose_nothing(store: Arc<dyn Store>) {
+    let ids = ["b", "B", "a", "a.", "a-", "a_", "a~", "aa", "9", "10"];
+    for (count, text) in ids.iter().enumerate() {
+        // Few different names and quantities, so that ids must decide.
+        let Command::Create { id, mut details, .. } = create(text, 0) else { unreachable!() };
+        details.name = Name::parse(["Ä", "a", "Z", "z"][count % 4]).unwrap();
+        let quantity = Quantity::new([7, 0, 1_000_000_000_000][count % 3]).unwrap();
+        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
     }
-    ids.sort();
-    let mut seen = Vec::new();
-    while let Some(last) = store.items(seen.last(), 3).await.unwrap().into_iter().map(|item| item.id).reduce(|a, b| {
-        seen.push(a);
-        b
-    }) {
-        seen.push(last);
+    let sorted = |key: SortKey, items: &mut Vec<Item>| {
+        items.sort_by(|a, b| match key {
+            SortKey::Id => a.id.cmp(&b.id),
+            SortKey::Name => (a.details.name.as_str(), &a.id).cmp(&(b.details.name.as_str(), &b.id)),
+            SortKey::Quantity => (a.quantity, &a.id).cmp(&(b.quantity, &b.id)),
+            SortKey::CreatedAt => (a.created_at, &a.id).cmp(&(b.created_at, &b.id)),
+            SortKey::UpdatedAt => (a.updated_at, &a.id).cmp(&(b.updated_at, &b.id)),
+        });
+    };
+    for key in [SortKey::Id, SortKey::Name, SortKey::Quantity, SortKey::CreatedAt, SortKey::UpdatedAt] {
+        for descending in [false, true] {
+            let mut expected = all(&store).await;
+            sorted(key, &mut expected);
+            if descending {
+                expected.reverse();
+            }
+            let mut seen: Vec<Item> = Vec::new();
+            loop {
+                let after = seen.last().map(|last| After { key: key.of(last), id: last.id.clone() });
+                let page = store.items(ItemQuery { after, limit: 3, ..list(key, descending) }).await.unwrap().items;
+                if page.is_empty() {
+                    break;
+                }
+                seen.extend(page);
+            }
+            assert_eq!(seen, expected, "{key:?} descending: {descending}");
+        }
     }
-    assert_eq!(seen, ids);
+}
+
+async fn filters_let_through_what_meets_all_of_them(store: Arc<dyn Store>) {
+    let label = |text: &str| Some(Label::parse(text).unwrap());
+    for (text, category, location, quantity, reorder_level) in [
+        ("a", label("Tools"), label("1"), 5, Some(5)),
+        ("b", label("Tools"), label("2"), 6, Some(5)),
+        ("c", label("tools"), label("1"), 0, None),
+        ("d", None, label("1"), 0, Some(0)),
+    ] {
+        let Command::Create { id, details, .. } = create(text, 0) else { unreachable!() };
+        let reorder_level = reorder_level.map(|level| Quantity::new(level).unwrap());
+        let details = Details { category, location, reorder_level, ..details };
+        let quantity = Quantity::new(quantity).unwrap();
+        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
+    }
+    let listed = async |filter: ItemFilter| {
+        let query = ItemQuery { filter, count: true, ..list(SortKey::Id, false) };
+        let found = store.items(query).await.unwrap();
+        assert_eq!(found.total, Some(found.items.len() as u64));
+        found.items.iter().map(|item| item.id.as_str().to_owned()).collect::<Vec<_>>().concat()
+    };
+    let any = ItemFilter::default;
+    assert_eq!(listed(any()).await, "abcd");
+    assert_eq!(listed(ItemFilter { category: label("Tools"), ..any() }).await, "ab");
+    assert_eq!(listed(ItemFilter { location: label("1"), ..any() }).await, "acd");
+    assert_eq!(listed(ItemFilter { low_stock: Some(true), ..any() }).await, "ad");
+    assert_eq!(listed(ItemFilter { low_stock: Some(false), ..any() }).await, "bc");
+    assert_eq!(listed(ItemFilter { category: label("Tools"), location: label("1"), ..any() }).await, "a");
+    let last = store.item(&id("d")).await.unwrap().unwrap().updated_at;
+    let since = listed(ItemFilter { updated_since: Some(last), ..any() }).await;
+    assert!(since.ends_with('d'), "{since}");
+    let later = Timestamp::from_unix_milliseconds(last.unix_milliseconds() + 1).unwrap();
+    assert_eq!(listed(ItemFilter { updated_since: Some(later), ..any() }).await, "");
+}
+
+async fn a_search_finds_substrings_in_any_case_and_follows_every_change(store: Arc<dyn Store>) {
+    let named = |text: &str, name: &str, description: Option<&str>| {
+        let Command::Create { id, details, quantity } = create(text, 0) else { unreachable!() };
+        let description = description.map(|text| Description::parse(text).unwrap());
+        Command::Create { id, details: Details { name: Name::parse(name).unwrap(), description, ..details }, quantity }
+    };
+    for command in [
+        named("bolt-m8", "Sechskantschraube", Some("GRÖẞE M8, \"verzinkt\" 100%")),
+        named("mother", "Mutter_M8", None),
+        named("other", "ΟΔΟΣ İstanbul", Some("one\ntwo")),
+    ] {
+        carry_out(&store, write(command)).await.unwrap();
+    }
+    let found = async |text: &str| {
+        let filter = ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
+        let items = store.items(ItemQuery { filter, ..list(SortKey::Id, false) }).await.unwrap().items;
+        items.iter().map(|item| item.id.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    for (text, expected) in [
+        ("SCHRAUBE", "bolt-m8"),
+        ("größe m8", "bolt-m8"),
+        ("m8,", "bolt-m8"),
+        ("\"verzinkt\"", "bolt-m8"),
+        ("100%", "bolt-m8"),
+        ("ther", "mother other"),
+        ("r_m", "mother"),
+        ("rxm", ""),
+        ("οδοσ", "other"),
+        ("e\nt", "other"),
+        ("bolt OR mother", ""),
+        ("bol*", ""),
+        ("name:sech", ""),
+        ("xyz", ""),
+    ] {
+        assert_eq!(found(text).await, expected, "{text}");
+    }
+    carry_out(&store, write(replace("mother", 1))).await.unwrap();
+    assert_eq!((found("mutter").await, found("mother").await), (String::new(), "mother".to_owned()));
+    carry_out(&store, write(Command::Delete { id: id("mother") })).await.unwrap();
+    assert_eq!(found("ther").await, "other");
 }
 
 async fn a_closed_store_refuses(store: Arc<dyn Store>) {
@@ -226,6 +341,8 @@ conformance! {
     a_refusal_is_not_remembered,
     keys_of_different_clients_never_meet,
     of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer,
-    pages_go_through_all_items_byte_by_byte,
+    every_order_is_total_in_both_directions_and_pages_lose_nothing,
+    filters_let_through_what_meets_all_of_them,
+    a_search_finds_substrings_in_any_case_and_follows_every_change,
     a_closed_store_refuses,
 }

@@ -1,5 +1,7 @@
+-- row has a name, because a rowid without one may change, and item_text refers to it.
 CREATE TABLE item (
-    id             TEXT    NOT NULL PRIMARY KEY,
+    row            INTEGER NOT NULL PRIMARY KEY,
+    id             TEXT    NOT NULL UNIQUE,
     name           TEXT    NOT NULL,
     description    TEXT,
     category       TEXT,
@@ -14,6 +16,7 @@ CREATE TABLE item (
     version        INTEGER NOT NULL CHECK (version > 0),
     created_at     INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
+    low_stock      INTEGER NOT NULL AS (coalesce(quantity - reserved <= reorder_level, 0)),
     CHECK ((price_amount IS NULL) = (price_currency IS NULL))
 ) STRICT;
 

@@ -28,6 +28,7 @@ impl Parameter for Key {
         match text.len() {
             1..=255 if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => Ok(Self(text.to_owned())),
             1..=255 => Err(Invalid::new("pattern", "must be made of visible ASCII characters")),
+            0 => Err(Invalid::new("too-short", "must have 1 to 255 characters")),
             _ => Err(Invalid::new("too-long", "must have 1 to 255 characters")),
         }
     }

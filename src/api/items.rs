@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use poem_openapi::param::Path;
+use poem_openapi::registry::MetaSchema;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
 use super::conditional::{self, EntityTags, NoneThere};
 use super::idempotency::{Key, Target};
-use super::page::{Cursor, CursorText, Limit};
-use super::params::{Checked, Header, Query};
+use super::page::{CursorText, Limit, Listing};
+use super::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::payload::{Json, JsonBody, MergePatch};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::object;
@@ -19,7 +20,7 @@ use crate::domain::{
     Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
     Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::store::{Outcome, Store, Write, Written};
+use crate::store::{ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Write, Written};
 
 object! {
     /// An item as it stands in the inventory. Members without a value are left out.
@@ -197,8 +198,55 @@ object! {
         items: Vec<ItemView>,
         /// What to send as `cursor` for the next page; absent on the last one.
         next_cursor: Option<String>,
+        /// How many items meet the filters in all; there if `count=true` asked for it.
+        total: Option<u64>,
     }
-    example { "items": [], "next_cursor": "WzEsImlkIiwid2lkZ2V0LTEiXQ" }
+    example { "items": [], "total": 0 }
+}
+
+/// The order of a list, and the name that it has in the parameter `sort`.
+pub struct Order {
+    name: &'static str,
+    sort: Sort,
+}
+
+const ORDERS: [(&str, SortKey, bool); 10] = [
+    ("id", SortKey::Id, false),
+    ("-id", SortKey::Id, true),
+    ("name", SortKey::Name, false),
+    ("-name", SortKey::Name, true),
+    ("quantity", SortKey::Quantity, false),
+    ("-quantity", SortKey::Quantity, true),
+    ("created_at", SortKey::CreatedAt, false),
+    ("-created_at", SortKey::CreatedAt, true),
+    ("updated_at", SortKey::UpdatedAt, false),
+    ("-updated_at", SortKey::UpdatedAt, true),
+];
+
+impl Default for Order {
+    fn default() -> Self {
+        let (name, key, descending) = ORDERS[0];
+        Self { name, sort: Sort { key, descending } }
+    }
+}
+
+impl Parameter for Order {
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            enum_items: ORDERS.iter().map(|(name, ..)| (*name).into()).collect(),
+            default: Some(ORDERS[0].0.into()),
+            ..MetaSchema::new("string")
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let order = ORDERS.iter().find(|(name, ..)| *name == text);
+        let order = order.map(|&(name, key, descending)| Self { name, sort: Sort { key, descending } });
+        order.ok_or_else(|| {
+            let names: Vec<_> = ORDERS.iter().map(|(name, ..)| *name).collect();
+            Invalid::new("enum", format!("must be one of {}", names.join(", ")))
+        })
+    }
 }
 
 /// What `POST /inventory` answers.
@@ -325,29 +373,58 @@ impl Items {
 impl Items {
     /// List items
     ///
-    /// Answers a page of items in the order of their ids, byte by byte. An item that is there all the time is on
-    /// exactly one page, whatever is created or deleted while the pages are read.
+    /// Answers a page of the items that meet every filter. An item that is there all the time and keeps its place in
+    /// the order is on exactly one page, whatever is created or deleted while the pages are read.
     #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
+        /// Only items with this text in their id, name or description, in whatever case.
+        q: Query<SearchText>,
+        /// Only items of this category.
+        category: Query<Label>,
+        /// Only items at this location.
+        location: Query<Label>,
+        /// Only items with low stock, or only items without.
+        low_stock: Query<bool>,
+        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
+        /// ledger.
+        updated_since: Query<Timestamp>,
+        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
+        /// ids.
+        sort: Query<Order>,
         /// The most items on the page.
         limit: Query<Limit>,
-        /// Where the page begins: the `next_cursor` of the page before.
+        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
         cursor: Query<CursorText>,
+        /// Whether to count all items that meet the filters.
+        count: Query<bool>,
         _checked: Checked,
+        sent: SentQuery,
     ) -> Result<Listed, Problem> {
-        let cursor = cursor.0.as_ref().map(Cursor::decode).transpose()?;
+        let filter = ItemFilter {
+            category: category.0,
+            location: location.0,
+            low_stock: low_stock.0,
+            updated_since: updated_since.0,
+            text: q.0,
+        };
+        let Order { name, sort } = sort.0.unwrap_or_default();
+        let listing = Listing { sort: name, key: sort.key, filter: &filter };
+        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor)).transpose()?;
         let limit = limit.0.unwrap_or_default().get();
         // One more than the page holds tells whether there is a next one.
-        let mut items = self.store.items(cursor.as_ref().map(|cursor| &cursor.after), limit + 1).await?;
+        let query =
+            ItemQuery { filter: filter.clone(), sort, after, limit: limit + 1, count: count.0.unwrap_or_default() };
+        let ItemList { mut items, total } = self.store.items(query).await?;
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| Cursor { after: last.id.clone() }.encode());
-        let link = next
+        let next_cursor = items.last().filter(|_| more).map(|last| listing.cursor_after(last));
+        let link = next_cursor
             .as_ref()
-            .map(|next| format!("<{}/inventory?limit={limit}&cursor={next}>; rel=\"next\"", self.base_path));
-        let page = ItemPage { items: items.into_iter().map(ItemView::from).collect(), next_cursor: next };
-        Ok(Listed::Ok(Json(page), link))
+            .map(|next| format!("<{}/inventory?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
+        let items = items.into_iter().map(ItemView::from).collect();
+        Ok(Listed::Ok(Json(ItemPage { items, next_cursor, total }), link))
     }
 
     /// Create an item

@@ -7,10 +7,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use poem_openapi::registry::MetaSchema;
+use sha2::{Digest, Sha256};
 
 use super::params::Parameter;
 use super::problem::{FieldError, Kind, Place, Problem};
-use crate::domain::{Invalid, ItemId};
+use crate::domain::{Invalid, Item, ItemId};
+use crate::store::{After, ItemFilter, KeyValue, SortKey};
 
 /// How many items a page has at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,8 @@ pub struct CursorText(String);
 
 impl Parameter for CursorText {
     fn schema() -> MetaSchema {
-        MetaSchema { min_length: Some(1), max_length: Some(1_000), ..MetaSchema::new("string") }
+        let pattern = Some("^[A-Za-z0-9_-]+$".to_owned());
+        MetaSchema { min_length: Some(1), max_length: Some(4_000), pattern, ..MetaSchema::new("string") }
     }
 
     fn parse(text: &str) -> Result<Self, Invalid> {
@@ -65,55 +68,89 @@ impl Parameter for CursorText {
     }
 }
 
-/// Where the next page begins: after this key, in this order of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The id of the last item of the page before.
-    pub after: ItemId,
-}
-
 /// The form that cursors have; another number when the form changes, so that old ones are refused and not misread.
 const FORM: u8 = 1;
 
-/// What the list is sorted by. A cursor names it, because it says nothing in another order.
-const SORT: &str = "id";
+/// What a cursor belongs to: the order of the list and its filters. In another list it says nothing.
+pub struct Listing<'a> {
+    /// The order, as the parameter `sort` names it.
+    pub sort: &'a str,
+    /// The key of that order.
+    pub key: SortKey,
+    /// The filters.
+    pub filter: &'a ItemFilter,
+}
 
-impl Cursor {
-    /// The cursor as an opaque text.
-    pub fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, SORT, self.after]).to_string())
+impl Listing<'_> {
+    /// The cursor for the page behind this item.
+    pub fn cursor_after(&self, item: &Item) -> String {
+        self.encode(&After { key: self.key.of(item), id: item.id.clone() })
     }
 
-    /// Reads a text that [`Cursor::encode`] made.
-    pub fn decode(text: &CursorText) -> Result<Self, Problem> {
+    /// The place that a cursor names, if it was made for this list.
+    pub fn place(&self, cursor: &CursorText) -> Result<After, Problem> {
         let read = || {
-            let json = URL_SAFE_NO_PAD.decode(&text.0).ok()?;
-            let (form, sort, after): (u8, String, String) = serde_json::from_slice(&json).ok()?;
-            let cursor = Self { after: ItemId::parse(after).ok()? };
-            (form == FORM && sort == SORT && cursor.encode() == text.0).then_some(cursor)
+            let json = URL_SAFE_NO_PAD.decode(&cursor.0).ok()?;
+            let (_form, _sort, _filter, key, id): (u8, String, String, KeyValue, ItemId) =
+                serde_json::from_slice(&json).ok()?;
+            let after = After { key, id };
+            (self.key.accepts(&after.key) && self.encode(&after) == cursor.0).then_some(after)
         };
         read().ok_or_else(|| {
-            let invalid = Invalid::new("cursor", "must be a next_cursor of this list; begin again without it");
-            Problem::with_errors(
-                Kind::InvalidCursor,
-                vec![FieldError::new(Place::Parameter("cursor".to_owned()), invalid)],
-            )
+            let detail =
+                "must be a next_cursor of this very list, with the same sort and filters; begin again without it";
+            let place = Place::Parameter("cursor".to_owned());
+            Problem::with_errors(Kind::InvalidCursor, vec![FieldError::new(place, Invalid::new("cursor", detail))])
         })
+    }
+
+    fn encode(&self, after: &After) -> String {
+        let filter = serde_json::to_vec(self.filter).expect("a filter can be written as JSON");
+        let filter = URL_SAFE_NO_PAD.encode(&Sha256::digest(filter)[..8]);
+        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, self.sort, filter, after.key, after.id]).to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Label;
 
     #[test]
-    fn a_cursor_reads_back_and_a_forged_one_does_not() {
-        let cursor = Cursor { after: ItemId::parse("widget-1").unwrap() };
-        assert_eq!(Cursor::decode(&CursorText(cursor.encode())).unwrap(), cursor);
-        let forged = |json: &str| Cursor::decode(&CursorText(URL_SAFE_NO_PAD.encode(json))).is_err();
-        assert!(forged(r#"[2,"id","a"]"#) && forged(r#"[1,"name","a"]"#) && forged(r#"[1,"id","../a"]"#));
-        assert!(forged(r#"[1, "id", "a"]"#) && forged("{}") && forged(""));
-        assert!(Cursor::decode(&CursorText("%%%".to_owned())).is_err());
+    fn a_cursor_reads_back_in_its_own_list_and_in_no_other() {
+        let filter = ItemFilter { category: Some(Label::parse("Tools").unwrap()), ..ItemFilter::default() };
+        let listing = Listing { sort: "-quantity", key: SortKey::Quantity, filter: &filter };
+        let after = After { key: KeyValue::Number(7), id: ItemId::parse("widget-1").unwrap() };
+        let cursor = CursorText(listing.encode(&after));
+        assert_eq!(listing.place(&cursor).unwrap(), after);
+        for other in [
+            Listing { sort: "quantity", ..listing },
+            Listing { sort: "name", key: SortKey::Name, ..listing },
+            Listing { filter: &ItemFilter::default(), ..listing },
+        ] {
+            assert!(other.place(&cursor).is_err(), "{}", other.sort);
+        }
+    }
+
+    #[test]
+    fn a_forged_or_outdated_cursor_is_refused() {
+        let filter = ItemFilter::default();
+        let listing = Listing { sort: "id", key: SortKey::Id, filter: &filter };
+        let genuine = listing.encode(&After { key: KeyValue::Text("a".to_owned()), id: ItemId::parse("a").unwrap() });
+        let json = String::from_utf8(URL_SAFE_NO_PAD.decode(&genuine).unwrap()).unwrap();
+        let read = |json: &str| listing.place(&CursorText(URL_SAFE_NO_PAD.encode(json)));
+        assert!(read(&json).is_ok());
+        for forged in [
+            json.replacen('1', "2", 1),
+            json.replace("\"a\"]", "\"../a\"]"),
+            json.replace("\"a\",", "7,"),
+            json.replace(',', ", "),
+            "{}".to_owned(),
+            String::new(),
+        ] {
+            assert!(read(&forged).is_err(), "{forged}");
+        }
+        assert!(listing.place(&CursorText("%%%".to_owned())).is_err());
     }
 
     #[test]

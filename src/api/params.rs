@@ -10,7 +10,8 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::Schema;
-use crate::domain::{Invalid, ItemId};
+use crate::domain::{Invalid, ItemId, Label, Timestamp};
+use crate::store::SearchText;
 
 /// A value that a parameter or a header can carry.
 pub trait Parameter: Sized + Send + Sync {
@@ -163,6 +164,71 @@ impl<'a> FromRequest<'a> for Checked {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Inputs::of(request).check()?;
         Ok(Self)
+    }
+}
+
+/// The query as it was sent, for links to other pages of the same list.
+pub struct SentQuery(Vec<(String, String)>);
+
+impl<'a> FromRequest<'a> for SentQuery {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(Inputs::of(request).0.query.clone()))
+    }
+}
+
+impl SentQuery {
+    /// The same query with another value for one parameter.
+    pub fn with(&self, name: &str, value: &str) -> String {
+        let others = self.0.iter().filter(|(other, _)| other != name);
+        let pairs = others.map(|(name, value)| (&**name, &**value)).chain([(name, value)]);
+        let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
+    }
+}
+
+macro_rules! text_parameters {
+    ($($type:ident: $min:expr, $max:expr, $pattern:expr;)*) => {
+        $(
+            impl Parameter for $type {
+                fn schema() -> MetaSchema {
+                    MetaSchema {
+                        min_length: Some($min),
+                        max_length: Some($max),
+                        pattern: $pattern,
+                        ..MetaSchema::new("string")
+                    }
+                }
+
+                fn parse(text: &str) -> Result<Self, Invalid> {
+                    $type::parse(text)
+                }
+            }
+        )*
+    };
+}
+
+text_parameters! {
+    Label: 1, Label::MAX_CHARS, Some(Label::PATTERN.to_owned());
+    SearchText: SearchText::MIN_CHARS, SearchText::MAX_CHARS, Some(r"^[^\u0000]*$".to_owned());
+}
+
+impl Parameter for bool {
+    fn schema() -> MetaSchema {
+        MetaSchema::new("boolean")
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        text.parse().map_err(|_| Invalid::wrong_type("true or false"))
+    }
+}
+
+impl Parameter for Timestamp {
+    fn schema() -> MetaSchema {
+        MetaSchema::new_with_format("string", "date-time")
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        Timestamp::parse(text)
     }
 }
 

@@ -345,6 +345,13 @@ impl Schema for bool {
     }
 }
 
+impl Schema for u64 {
+    fn schema_ref() -> MetaSchemaRef {
+        let minimum = Some(0.0);
+        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+    }
+}
+
 impl Schema for String {
     fn schema_ref() -> MetaSchemaRef {
         MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))

@@ -20,6 +20,36 @@ impl Timestamp {
         Self(earlier.unwrap_or(jiff::Timestamp::MIN))
     }
 
+    /// Reads a moment of RFC 3339, such as `2026-01-02T03:04:05.678Z` or `2026-01-02T03:04:05+01:00`; what is finer
+    /// than a millisecond is cut off.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("pattern", "must be a moment of RFC 3339, such as 2026-01-02T03:04:05Z");
+        // jiff reads more forms than RFC 3339 has.
+        let shape = |text: &str| {
+            let mut pattern = "0000-00-00T00:00:00".chars();
+            let (moment, rest) = text.split_at_checked(19)?;
+            let matches = |byte: u8| match pattern.next()? {
+                '0' => Some(byte.is_ascii_digit()),
+                other => Some(byte.to_ascii_uppercase() == other as u8),
+            };
+            let moment = moment.bytes().map(matches).all(|matches| matches == Some(true));
+            let zone = match rest.strip_prefix('.') {
+                Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
+                None => rest,
+            };
+            let fraction = rest.len() - zone.len();
+            let zone = match zone.as_bytes() {
+                [b'Z' | b'z'] => true,
+                [b'+' | b'-', a, b, b':', c, d] => [a, b, c, d].into_iter().all(u8::is_ascii_digit),
+                _ => false,
+            };
+            (moment && zone && fraction != 1 && fraction <= 10).then_some(())
+        };
+        shape(text).ok_or_else(invalid)?;
+        let moment: jiff::Timestamp = text.parse().map_err(|_| invalid())?;
+        Self::from_unix_milliseconds(moment.as_millisecond())
+    }
+
     /// How many milliseconds lie between 1970-01-01T00:00:00Z and this moment.
     pub fn unix_milliseconds(self) -> i64 {
         self.0.as_millisecond()
@@ -48,6 +78,28 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_rfc_3339_writes_it_and_in_no_other_form() {
+        for (text, moment) in
+            [("1970-01-01T00:00:01Z", 1_000), ("1970-01-01t00:00:01.5z", 1_500), ("1970-01-01T01:00:00.0019+01:00", 1)]
+        {
+            assert_eq!(Timestamp::parse(text).unwrap().unix_milliseconds(), moment, "{text}");
+        }
+        for text in [
+            "",
+            "1970-01-01",
+            "1970-01-01 00:00:01Z",
+            "1970-01-01T00:00:01",
+            "1970-01-01T00:00:01.Z",
+            "1970-01-01T00:00:01+0100",
+            "1970-13-01T00:00:01Z",
+            "1970-01-01T00:00Z",
+            "é970-01-01T00:00:01Z",
+        ] {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_moment_is_written_with_milliseconds_and_z() {

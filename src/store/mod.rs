@@ -1,10 +1,13 @@
 //! Where an inventory is kept, and what a keeper of it promises.
 
+mod query;
 pub mod sqlite;
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
 use crate::domain::{Command, Item, ItemId, Precondition, Refusal};
 
@@ -27,8 +30,8 @@ pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
     async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError>;
 
-    /// Up to `limit` items in the order of their ids (byte by byte), from the first id after `after`.
-    async fn items(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Item>, StoreError>;
+    /// A part of the list of items.
+    async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;
 
     /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
     ///

@@ -4,6 +4,7 @@
 //! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
 //! own, which the write-ahead log lets them use beside the writer.
 
+mod lists;
 mod lock;
 mod migrations;
 mod readers;
@@ -18,7 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
-use super::{Store, StoreError, Write, WriteError, Written};
+use super::{ItemList, ItemQuery, Store, StoreError, Write, WriteError, Written};
 use crate::domain::{Item, ItemId};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
@@ -136,9 +137,8 @@ impl Store for SqliteStore {
         self.readers.read_here(|connection| rows::item(connection, id)).await
     }
 
-    async fn items(&self, after: Option<&ItemId>, limit: usize) -> Result<Vec<Item>, StoreError> {
-        let after = after.cloned();
-        self.readers.read_aside(move |connection| rows::items(connection, after.as_ref(), limit)).await
+    async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
+        self.readers.read_aside(move |connection| lists::items(connection, &query)).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {

@@ -7,30 +7,23 @@ use crate::domain::{
     Amount, Attributes, Currency, Description, Details, Entry, Invalid, Item, ItemId, Label, Name, Position, Quantity,
     Timestamp, UnitPrice, Version,
 };
-use crate::store::{IdempotencyKey, Outcome};
+use crate::store::{IdempotencyKey, Outcome, lower_case};
 
-/// Selects the columns that [`item_from_row`] reads, in its order.
-macro_rules! select_items {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, ",
-            "price_currency, attributes, version, created_at, updated_at FROM item ",
-            $rest
-        )
+/// The columns that [`item_from_row`] reads, in its order.
+macro_rules! item_columns {
+    () => {
+        "id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, \
+         price_currency, attributes, version, created_at, updated_at"
     };
 }
+pub(super) use item_columns;
 
 /// The item with this id.
 pub fn item(connection: &Connection, id: &ItemId) -> rusqlite::Result<Option<Item>> {
-    connection.prepare_cached(select_items!("WHERE id = ?1"))?.query_row([id.as_str()], item_from_row).optional()
-}
-
-/// Up to `limit` items after the id `after`, by id.
-pub fn items(connection: &Connection, after: Option<&ItemId>, limit: usize) -> rusqlite::Result<Vec<Item>> {
     connection
-        .prepare_cached(select_items!("WHERE id > ?1 ORDER BY id LIMIT ?2"))?
-        .query_map(params![after.map_or("", ItemId::as_str), limit as i64], item_from_row)?
-        .collect()
+        .prepare_cached(concat!("SELECT ", item_columns!(), " FROM item WHERE id = ?1"))?
+        .query_row([id.as_str()], item_from_row)
+        .optional()
 }
 
 /// The last version that an id ever had, and [`Version::NONE`] if it never was.
@@ -51,10 +44,10 @@ pub fn head(connection: &Connection) -> rusqlite::Result<(Position, Option<Times
     Ok(head.unwrap_or((Position::NONE, None)))
 }
 
-/// Writes an item down, whether or not it is there already.
+/// Writes an item down, whether or not it is there already, and what `q` looks through.
 pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
     let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = &item.details;
-    connection
+    let row: i64 = connection
         .prepare_cached(
             "INSERT INTO item (id, name, description, category, location, unit, quantity, reserved, reorder_level,
                                price_amount, price_currency, attributes, version, created_at, updated_at)
@@ -65,9 +58,11 @@ pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
                  location = excluded.location, unit = excluded.unit, quantity = excluded.quantity,
                  reserved = excluded.reserved, reorder_level = excluded.reorder_level,
                  price_amount = excluded.price_amount, price_currency = excluded.price_currency,
-                 attributes = excluded.attributes, version = excluded.version, updated_at = excluded.updated_at",
+                 attributes = excluded.attributes, version = excluded.version, updated_at = excluded.updated_at
+             RETURNING row",
         )?
-        .execute(named_params! {
+        .query_row(
+            named_params! {
             ":id": item.id.as_str(),
             ":name": name.as_str(),
             ":description": description.as_ref().map(Description::as_str),
@@ -83,13 +78,27 @@ pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
             ":version": item.version.get(),
             ":created_at": item.created_at.unix_milliseconds(),
             ":updated_at": item.updated_at.unix_milliseconds(),
-        })?;
+            },
+            |row| row.get(0),
+        )?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO item_text (rowid, id, name, description) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            row,
+            lower_case(item.id.as_str()),
+            lower_case(name.as_str()),
+            description.as_ref().map(|description| lower_case(description.as_str())),
+        ])?;
     Ok(())
 }
 
 /// Takes an item away.
 pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM item WHERE id = ?1")?.execute([id.as_str()])?;
+    let row: Option<i64> = connection
+        .prepare_cached("DELETE FROM item WHERE id = ?1 RETURNING row")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?;
+    connection.prepare_cached("DELETE FROM item_text WHERE rowid = ?1")?.execute([row])?;
     Ok(())
 }
 
@@ -153,8 +162,8 @@ pub fn remember(
     Ok(())
 }
 
-/// Reads a row of `select_items!`.
-fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
+/// Reads a row of `item_columns!`.
+pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
     let amount = optional(row, 9, Amount::parse)?;
     let currency = optional(row, 10, Currency::parse)?;
     Ok(Item {

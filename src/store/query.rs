@@ -1,0 +1,142 @@
+//! What can be asked of a list of items.
+
+use crate::domain::{Invalid, Item, ItemId, Label, Timestamp};
+
+/// Which items, in which order, from where on, and how many.
+#[derive(Clone, Debug)]
+pub struct ItemQuery {
+    /// Which items.
+    pub filter: ItemFilter,
+    /// In which order.
+    pub sort: Sort,
+    /// From where on; from the first one if absent.
+    pub after: Option<After>,
+    /// How many at the most.
+    pub limit: usize,
+    /// Whether to count all items that the filter lets through.
+    pub count: bool,
+}
+
+/// Which items a list holds: those that meet every condition that is there.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ItemFilter {
+    /// In this category.
+    pub category: Option<Label>,
+    /// At this location.
+    pub location: Option<Label>,
+    /// With low stock, or without.
+    pub low_stock: Option<bool>,
+    /// Changed at this moment or later.
+    pub updated_since: Option<Timestamp>,
+    /// With this in their id, name or description.
+    pub text: Option<SearchText>,
+}
+
+/// A text to look for, in lower case.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SearchText(String);
+
+impl SearchText {
+    /// The fewest characters that can be looked for.
+    pub const MIN_CHARS: usize = 3;
+    /// The most characters that can be looked for.
+    pub const MAX_CHARS: usize = 200;
+
+    /// Takes a text of 3 to 200 characters.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let chars = text.chars().count();
+        if chars < Self::MIN_CHARS {
+            Err(Invalid::new("too-short", format!("must have at least {} characters", Self::MIN_CHARS)))
+        } else if chars > Self::MAX_CHARS {
+            Err(Invalid::new("too-long", format!("must have at most {} characters", Self::MAX_CHARS)))
+        } else if text.contains('\0') {
+            Err(Invalid::new("control-character", "must not contain the character U+0000"))
+        } else {
+            Ok(Self(lower_case(text)))
+        }
+    }
+
+    /// The text, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text in lower case, character by character: what is stored and what is looked for become the same whatever stands
+/// around them, and on every store, whose own functions differ.
+pub fn lower_case(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// The order of a list. Items with the same key stand in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub key: SortKey,
+    /// Whether from the last to the first, ids as well.
+    pub descending: bool,
+}
+
+/// By what a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortKey {
+    /// By id, byte by byte.
+    Id,
+    /// By name, byte by byte.
+    Name,
+    /// By quantity.
+    Quantity,
+    /// By time of creation.
+    CreatedAt,
+    /// By time of the last change.
+    UpdatedAt,
+}
+
+/// A place between two items of a list: behind the one with this key and id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct After {
+    /// Its key.
+    pub key: KeyValue,
+    /// Its id.
+    pub id: ItemId,
+}
+
+/// What an item is sorted by.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(untagged)]
+pub enum KeyValue {
+    /// A number, or a time in milliseconds since 1970.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+impl SortKey {
+    /// What this item is sorted by.
+    pub fn of(self, item: &Item) -> KeyValue {
+        match self {
+            SortKey::Id => KeyValue::Text(item.id.as_str().to_owned()),
+            SortKey::Name => KeyValue::Text(item.details.name.as_str().to_owned()),
+            SortKey::Quantity => KeyValue::Number(item.quantity.get()),
+            SortKey::CreatedAt => KeyValue::Number(item.created_at.unix_milliseconds()),
+            SortKey::UpdatedAt => KeyValue::Number(item.updated_at.unix_milliseconds()),
+        }
+    }
+
+    /// Whether items can be sorted by this.
+    pub fn accepts(self, key: &KeyValue) -> bool {
+        match self {
+            SortKey::Id | SortKey::Name => matches!(key, KeyValue::Text(_)),
+            SortKey::Quantity | SortKey::CreatedAt | SortKey::UpdatedAt => matches!(key, KeyValue::Number(_)),
+        }
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemList {
+    /// The items.
+    pub items: Vec<Item>,
+    /// How many the filter lets through in all, if that was asked; of the same moment as the items.
+    pub total: Option<u64>,
+}

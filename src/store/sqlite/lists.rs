@@ -1,0 +1,157 @@
+//! Lists of items: each order and each filter by an index.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::rows::{item_columns, item_from_row};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
+
+/// A part of the list of items, and how many there are if that is asked, both of one moment.
+pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
+    let snapshot = connection.unchecked_transaction()?;
+    let (sql, values) = select(query);
+    let items = snapshot
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(values), item_from_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    let total = if query.count {
+        let (conditions, values) = conditions(&query.filter);
+        let sql = format!("SELECT count(*) FROM item{}", where_clause(&conditions));
+        let total: i64 = snapshot.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
+        Some(total as u64)
+    } else {
+        None
+    };
+    Ok(ItemList { items, total })
+}
+
+fn select(query: &ItemQuery) -> (String, Vec<Value>) {
+    let (mut conditions, mut values) = conditions(&query.filter);
+    let Sort { key, descending } = query.sort;
+    let (column, direction, comparison) =
+        (column(key), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
+    if let Some(After { key: value, id }) = &query.after {
+        if key == SortKey::Id {
+            conditions.push(format!("id {comparison} ?"));
+        } else {
+            conditions.push(format!("({column}, id) {comparison} (?, ?)"));
+            values.push(match value {
+                KeyValue::Number(number) => Value::Integer(*number),
+                KeyValue::Text(text) => Value::Text(text.clone()),
+            });
+        }
+        values.push(Value::Text(id.as_str().to_owned()));
+    }
+    values.push(Value::Integer(query.limit as i64));
+    let order =
+        if key == SortKey::Id { format!("id{direction}") } else { format!("{column}{direction}, id{direction}") };
+    let sql = format!(
+        concat!("SELECT ", item_columns!(), " FROM item{where_clause} ORDER BY {order} LIMIT ?"),
+        where_clause = where_clause(&conditions),
+        order = order,
+    );
+    (sql, values)
+}
+
+fn column(key: SortKey) -> &'static str {
+    match key {
+        SortKey::Id => "id",
+        SortKey::Name => "name",
+        SortKey::Quantity => "quantity",
+        SortKey::CreatedAt => "created_at",
+        SortKey::UpdatedAt => "updated_at",
+    }
+}
+
+fn conditions(filter: &ItemFilter) -> (Vec<String>, Vec<Value>) {
+    let ItemFilter { category, location, low_stock, updated_since, text } = filter;
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    if let Some(category) = category {
+        conditions.push("category = ?".to_owned());
+        values.push(Value::Text(category.as_str().to_owned()));
+    }
+    if let Some(location) = location {
+        conditions.push("location = ?".to_owned());
+        values.push(Value::Text(location.as_str().to_owned()));
+    }
+    if let Some(low_stock) = low_stock {
+        conditions.push("low_stock = ?".to_owned());
+        values.push(Value::Integer(i64::from(*low_stock)));
+    }
+    if let Some(moment) = updated_since {
+        conditions.push("updated_at >= ?".to_owned());
+        values.push(Value::Integer(moment.unix_milliseconds()));
+    }
+    if let Some(text) = text {
+        conditions.push("row IN (SELECT rowid FROM item_text WHERE item_text MATCH ?)".to_owned());
+        // A string of FTS5: all of its trigrams one after the other, which is the text itself.
+        values.push(Value::Text(format!("\"{}\"", text.as_str().replace('"', "\"\""))));
+    }
+    (conditions, values)
+}
+
+fn where_clause(conditions: &[String]) -> String {
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ItemId, Label, Timestamp};
+    use crate::store::SearchText;
+
+    fn plan(query: &ItemQuery) -> String {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("stockroom.db");
+        let mut connection = super::super::open_writable(&path).unwrap();
+        super::super::migrations::migrate(&mut connection, &path).unwrap();
+        let (sql, values) = select(query);
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+        lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
+    }
+
+    fn query(filter: ItemFilter, key: SortKey, descending: bool, after: Option<KeyValue>) -> ItemQuery {
+        let after = after.map(|key| After { key, id: ItemId::parse("a").unwrap() });
+        ItemQuery { filter, sort: Sort { key, descending }, after, limit: 50, count: false }
+    }
+
+    #[test]
+    fn every_order_is_carried_by_an_index_in_both_directions() {
+        for (key, after) in [
+            (SortKey::Id, KeyValue::Text("a".to_owned())),
+            (SortKey::Name, KeyValue::Text("a".to_owned())),
+            (SortKey::Quantity, KeyValue::Number(1)),
+            (SortKey::CreatedAt, KeyValue::Number(1)),
+            (SortKey::UpdatedAt, KeyValue::Number(1)),
+        ] {
+            for descending in [false, true] {
+                let first = plan(&query(ItemFilter::default(), key, descending, None));
+                assert!(first.contains("USING INDEX") && !first.contains("TEMP B-TREE"), "{key:?}: {first}");
+                let next = plan(&query(ItemFilter::default(), key, descending, Some(after.clone())));
+                assert!(
+                    next.starts_with("SEARCH item USING INDEX") && !next.contains("TEMP B-TREE"),
+                    "{key:?}: {next}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_filter_is_carried_by_an_index() {
+        let label = || Some(Label::parse("x").unwrap());
+        let moment = Timestamp::from_unix_milliseconds(0).unwrap();
+        for (filter, index) in [
+            (ItemFilter { category: label(), ..ItemFilter::default() }, "item_by_category"),
+            (ItemFilter { location: label(), ..ItemFilter::default() }, "item_by_location"),
+            (ItemFilter { low_stock: Some(true), ..ItemFilter::default() }, "item_by_low_stock"),
+            (ItemFilter { text: Some(SearchText::parse("abc").unwrap()), ..ItemFilter::default() }, "item_text"),
+        ] {
+            let plan = plan(&query(filter, SortKey::Id, false, None));
+            assert!(plan.contains(index), "{index}: {plan}");
+        }
+        let since = ItemFilter { updated_since: Some(moment), ..ItemFilter::default() };
+        let plan = plan(&query(since, SortKey::UpdatedAt, true, None));
+        assert!(plan.contains("SEARCH item USING INDEX item_by_update"), "{plan}");
+    }
+}

@@ -1,0 +1,179 @@
+//! What `GET /inventory` promises: filters, orders, and pages that lose nothing and show nothing twice.
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{Server, pairs, send};
+use serde_json::{Value, json};
+
+fn ids(page: &Value) -> Vec<String> {
+    page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The ids on all pages of a list, by the links from one to the next.
+fn all_ids(server: &Server, path: &str) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut path = path.to_owned();
+    loop {
+        let answer = server.get(&path);
+        let page = answer.expect(200);
+        seen.extend(ids(&page));
+        let Some(link) = answer.header("link") else {
+            assert_eq!(page.get("next_cursor"), None);
+            return seen;
+        };
+        let cursor = page["next_cursor"].as_str().unwrap();
+        path = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
+        assert!(path.ends_with(&format!("cursor={}", cursor.replace('-', "%2D").replace('_', "%5F"))), "{path}");
+    }
+}
+
+/// A server with a few items.
+fn server() -> Server {
+    let server = Server::start();
+    for (id, name, category, quantity, reorder_level) in [
+        ("a", "Hammer", "Tools", 3, 5),
+        ("B", "anvil", "Tools", 9, 5),
+        ("c", "Bolt & Nut", "Fasteners", 3, 0),
+        ("d", "Ärmel", "Cloth", 0, 0),
+        ("e", "Bolt", "Fasteners", 12, 12),
+    ] {
+        let item = json!({ "id": id, "name": name, "category": category, "quantity": quantity, "reorder_level": reorder_level });
+        server.post("/inventory", &item).expect(201);
+    }
+    server
+}
+
+#[test]
+fn the_list_is_sorted_as_asked_and_pages_follow_their_links() {
+    let server = server();
+    for (sort, expected) in [
+        ("", "B a c d e"),
+        ("sort=id&", "B a c d e"),
+        ("sort=-id&", "e d c a B"),
+        ("sort=name&", "e c a B d"),
+        ("sort=-name&", "d B a c e"),
+        ("sort=quantity&", "d a c B e"),
+        ("sort=-quantity&", "e B c a d"),
+        ("sort=created_at&", "a B c d e"),
+        ("sort=-updated_at&", "e d c B a"),
+    ] {
+        for limit in [1, 2, 5, 6] {
+            let seen = all_ids(&server, &format!("/inventory?{sort}limit={limit}"));
+            // Items of one millisecond stand in the order of their ids.
+            if sort.contains("_at") {
+                assert_eq!(seen.len(), 5);
+            } else {
+                assert_eq!(seen.join(" "), expected, "{sort} {limit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_are_combined_and_kept_from_page_to_page() {
+    let server = server();
+    for (query, expected) in [
+        ("category=Tools", "B a"),
+        ("category=tools", ""),
+        ("low_stock=true", "a d e"),
+        ("low_stock=false", "B c"),
+        ("low_stock=true&category=Fasteners", "e"),
+        ("q=bolt", "c e"),
+        ("q=OLT%20%26", "c"),
+        ("q=bolt+%26", "c"),
+        ("q=%C3%A4RM", "d"),
+        ("updated_since=2020-01-01T00:00:00Z", "B a c d e"),
+        ("updated_since=9000-01-01T00:00:00%2B01:00", ""),
+    ] {
+        assert_eq!(all_ids(&server, &format!("/inventory?{query}&limit=1")).join(" "), expected, "{query}");
+    }
+}
+
+#[test]
+fn the_total_is_told_to_those_who_ask() {
+    let server = server();
+    assert_eq!(server.get("/inventory").expect(200).get("total"), None);
+    assert_eq!(server.get("/inventory?count=false").expect(200).get("total"), None);
+    assert_eq!(server.get("/inventory?count=true&limit=1").expect(200)["total"], 5);
+    assert_eq!(server.get("/inventory?count=true&category=Tools").expect(200)["total"], 2);
+    assert_eq!(server.get("/inventory?count=true&q=nothing").expect(200)["total"], 0);
+}
+
+#[test]
+fn a_cursor_serves_only_the_list_that_it_was_made_for() {
+    let server = server();
+    let cursor = |query: &str| {
+        let page = server.get(&format!("/inventory?limit=1&{query}")).expect(200);
+        page["next_cursor"].as_str().unwrap().to_owned()
+    };
+    let plain = cursor("");
+    for query in ["sort=-id", "sort=name", "category=Tools", "q=bolt"] {
+        server.get(&format!("/inventory?{query}&cursor={plain}")).problem(400, "invalid-cursor");
+        server.get(&format!("/inventory?cursor={}", cursor(query))).problem(400, "invalid-cursor");
+    }
+    server.get(&format!("/inventory?limit=200&count=true&sort=id&cursor={plain}")).expect(200);
+}
+
+#[test]
+fn bad_values_of_filters_are_all_named() {
+    let server = server();
+    let query = "q=ab&category=&location=a%00b&low_stock=1&updated_since=yesterday&sort=price&limit=201&count=yes";
+    let answer = server.get(&format!("/inventory?{query}"));
+    answer.problem(400, "invalid-parameter");
+    let expected = [
+        ("category", "too-short"),
+        ("count", "type"),
+        ("limit", "out-of-range"),
+        ("location", "control-character"),
+        ("low_stock", "type"),
+        ("q", "too-short"),
+        ("sort", "enum"),
+        ("updated_since", "pattern"),
+    ];
+    assert_eq!(answer.errors(), pairs(&expected));
+}
+
+#[test]
+fn each_item_that_stands_still_is_seen_exactly_once_while_others_come_and_go() {
+    const STANDING: usize = 500;
+    let server = Server::start();
+    let create = |id: String, quantity: usize| {
+        let item = json!({ "id": id, "name": id, "quantity": quantity }).to_string();
+        send(&server.url("/inventory"), "POST", &[("Content-Type", "application/json")], item).expect(201);
+    };
+    std::thread::scope(|scope| {
+        for part in 0..8 {
+            scope.spawn(move || {
+                for count in (part..STANDING).step_by(8) {
+                    create(format!("s{count:05}"), count % 7);
+                }
+            });
+        }
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..2 {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || {
+                for count in (0..).take_while(|_| !stop.load(std::sync::atomic::Ordering::Relaxed)) {
+                    let id = format!("s{:05}-{client}-{count}", (count * 37) % STANDING);
+                    let item = json!({ "id": id, "name": id, "quantity": count % 7 });
+                    server.post("/inventory", &item).expect(201);
+                    server.delete(&format!("/inventory/{id}")).expect(204);
+                }
+            });
+        }
+        for query in ["sort=id", "sort=-id", "sort=quantity", "sort=-name"] {
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            for id in all_ids(&server, &format!("/inventory?{query}&limit=20")) {
+                *seen.entry(id).or_default() += 1;
+            }
+            for count in 0..STANDING {
+                assert_eq!(seen.get(&format!("s{count:05}")), Some(&1), "s{count:05} by {query}");
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
