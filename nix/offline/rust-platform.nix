@@ -1,0 +1,83 @@
+{
+  stdenv,
+  system,
+  cargo,
+  rustc,
+}:
+
+let
+  target = "${builtins.head (builtins.split "-" system)}-unknown-linux-gnu";
+
+  cc = stdenv.hostTool "apt-get install gcc binutils libc6-dev" [
+    "cc"
+    "ld"
+    "strip"
+  ];
+
+  # Panic messages keep the folder of a crate, which must be neither one of the store nor one of the host:
+  # the crates are copied to where nixpkgs' hook puts them. /vendor is bound by nix/offline/nix.
+  cargoSetupHook = stdenv.hook ''
+    cp -r /vendor ../cargo-vendor-dir
+    chmod -R u+w ../cargo-vendor-dir
+    mkdir ../.cargo
+    cat > ../.cargo/config.toml <<END
+    [source.crates-io]
+    replace-with = "vendored-sources"
+    [source.vendored-sources]
+    directory = "$NIX_BUILD_TOP/cargo-vendor-dir"
+    END
+    export CARGO_HOME=$NIX_BUILD_TOP/cargo-home
+  '';
+in
+{
+  inherit cargoSetupHook;
+
+  # cargo-auditable is not among Debian's packages: here the binary is without its audit section.
+  buildRustPackage =
+    {
+      pname,
+      version,
+      src,
+      cargoLock,
+      buildFeatures,
+      strictDeps,
+      nativeBuildInputs,
+      env,
+      doCheck,
+      stripAllList,
+      dontPatchELF,
+      postFixup,
+      allowedReferences,
+      meta,
+    }:
+    assert !doCheck || stdenv.refuse "tests are run by the source check: set doCheck = false";
+    assert dontPatchELF || stdenv.refuse "there is no patchelf here: set dontPatchELF";
+    stdenv.mkDerivation {
+      inherit
+        pname
+        version
+        src
+        strictDeps
+        env
+        allowedReferences
+        meta
+        ;
+      cargoDeps = ({ lockFile }: lockFile) cargoLock;
+      nativeBuildInputs = nativeBuildInputs ++ [
+        cargo
+        cargoSetupHook
+        cc
+        rustc
+      ];
+      buildPhase = ''
+        export CARGO_PROFILE_RELEASE_STRIP=false
+        cargo build --frozen --release --target ${target} --features '${toString buildFeatures}'
+      '';
+      installPhase = ''
+        mkdir -p $out/bin
+        find target/${target}/release -maxdepth 1 -type f -executable -exec cp -t $out/bin {} +
+        ${stdenv.lines (map (folder: "strip -s -p $out/${folder}/*") stripAllList)}
+        ${postFixup}
+      '';
+    };
+}

@@ -1,0 +1,62 @@
+{
+  lib,
+  rustPlatform,
+  glibc,
+  nukeReferences,
+  features ? [ ],
+}:
+
+let
+  manifest = (lib.importTOML ../Cargo.toml).package;
+in
+rustPlatform.buildRustPackage {
+  pname = manifest.name;
+  inherit (manifest) version;
+
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../Cargo.lock
+      ../Cargo.toml
+      ../build.rs
+      ../migrations
+      ../src
+    ];
+  };
+
+  cargoLock.lockFile = ../Cargo.lock;
+  buildFeatures = features;
+
+  strictDeps = true;
+  nativeBuildInputs = [ nukeReferences ];
+
+  # buildRustPackage always names a target, so these flags reach the service only: build scripts and
+  # procedural macros stay dynamic. glibc.static as a build input would come before their shared libc.
+  env.RUSTFLAGS = "-C target-feature=+crt-static -L native=${glibc.static}/lib";
+
+  # The source check runs the tests, once and unoptimised.
+  doCheck = false;
+
+  # The build hook overrides `strip` of the release profile, and stdenv alone would keep the symbol table.
+  stripAllList = [ "bin" ];
+  dontPatchELF = true;
+
+  # glibc's archives name its locale and gconv folders, which the image does not have and nothing reads.
+  # Whatever else should slip in makes the build fail.
+  postFixup = ''
+    nuke-refs $out/bin/stockroom
+  '';
+  allowedReferences = [ ];
+
+  meta = {
+    description = "Inventory service with exact stock, a typed HTTP API and embedded storage";
+    longDescription = ''
+      Stockroom keeps an exact inventory behind a small HTTP API with an OpenAPI document and Swagger UI.
+      Stock is kept in SQLite; what was acknowledged survives a power loss. The binary is static and
+      needs nothing else at run time.
+    '';
+    license = lib.licenses.mit;
+    mainProgram = "stockroom";
+    platforms = lib.platforms.linux;
+  };
+}
