@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
-use std::io::{BufRead, BufReader, Read};
+pub mod webdriver;
+
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -17,6 +19,47 @@ use ureq::http::{HeaderMap, Method, Request};
 
 /// How long a test waits for what must come; it fails afterwards.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test needs beyond the program, or nothing, after a word that the test is skipped for want of it.
+///
+/// `STOCKROOM_REQUIRE` names the components (separated by commas) that must not be wanting.
+pub fn component<T>(name: &str, found: Result<T, String>) -> Option<T> {
+    let required = std::env::var("STOCKROOM_REQUIRE").unwrap_or_default();
+    match found {
+        Ok(found) => Some(found),
+        Err(reason) if required.split(',').any(|required| required.trim() == name) => {
+            panic!("{name} is required: {reason}")
+        }
+        Err(reason) => {
+            tell(&format!("skipped: {reason}"));
+            None
+        }
+    }
+}
+
+/// Tells something to whoever runs the tests, also when the test passes.
+#[expect(clippy::explicit_write, reason = "what eprintln! writes is shown only when a test fails")]
+pub fn tell(what: &str) {
+    writeln!(std::io::stderr(), "{what}").unwrap();
+}
+
+/// Where an executable of this machine is.
+pub fn executable(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Asks again and again until there is an answer, which a test must not wait for in vain.
+pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    const PAUSE: Duration = Duration::from_millis(20);
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+    panic!("waited in vain for {what}");
+}
 
 /// The program with no settings but those given, in a folder.
 pub fn stockroom(folder: &Path, arguments: &[&str]) -> Command {
