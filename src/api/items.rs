@@ -201,7 +201,14 @@ object! {
         /// How many items meet the filters in all; there if `count=true` asked for it.
         total: Option<u64>,
     }
-    example { "items": [], "total": 0 }
+    example {
+        "items": [{
+            "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "low_stock": false,
+            "attributes": {}, "version": 1,
+            "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z"
+        }],
+        "total": 1
+    }
 }
 
 /// The order of a list, and the name that it has in the parameter `sort`.

@@ -45,10 +45,18 @@ fn document(base_path: &BasePath) -> Value {
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
     document["components"]["schemas"]["Problem"] = problem_schema();
+    document["components"]["examples"] =
+        Kind::ALL.iter().map(|kind| (kind.name().to_owned(), problem_example(*kind, base_path))).collect();
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().expect("a path has operations") {
             add_problems(path, method, operation);
+            for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+                // Swagger UI fills it in: the item that its example of a new one makes.
+                if parameter["in"] == "path" && parameter["name"] == "id" {
+                    parameter["example"] = json!("widget-1");
+                }
+            }
         }
     }
     document
@@ -145,14 +153,33 @@ fn problem_schema() -> Value {
                     }
                 }
             }
-        },
-        "examples": [{
-            "type": "/problems/invalid-body", "title": "The body is not what this call takes", "status": 422,
-            "detail": "One thing is wrong with the request; see errors.", "instance": "/inventory",
-            "request_id": "019a7d3e-7c1b-7d52-9a55-0242ac120002",
-            "errors": [{ "pointer": "/quantity", "code": "out-of-range", "detail": "must be from 0 to 1000000000000" }]
-        }]
+        }
     })
+}
+
+/// A problem of this kind, as a client gets it.
+fn problem_example(kind: Kind, base_path: &BasePath) -> Value {
+    let what = kind.about().split_inclusive(". ").next().unwrap_or_default().trim_end();
+    let mut problem = json!({
+        "type": format!("{base_path}/problems/{}", kind.name()),
+        "title": kind.title(),
+        "status": kind.status().as_u16(),
+        "detail": what,
+        "instance": format!("{base_path}/inventory"),
+        "request_id": "019a7d3e-7c1b-7d52-9a55-0242ac120002"
+    });
+    let error = match kind {
+        Kind::InvalidBody => {
+            json!({ "pointer": "/quantity", "code": "out-of-range", "detail": "must be from 0 to 1000000000000" })
+        }
+        Kind::InvalidParameter => {
+            json!({ "parameter": "limit", "code": "out-of-range", "detail": "must be from 1 to 200" })
+        }
+        Kind::ItemExists => json!({ "pointer": "/id", "code": "taken", "detail": "must be an id that no item has" }),
+        _ => return json!({ "value": problem }),
+    };
+    problem["errors"] = json!([error]);
+    json!({ "value": problem })
 }
 
 /// The problems that an operation can answer with.
@@ -205,10 +232,14 @@ fn add_problems(path: &str, method: &str, operation: &mut Value) {
     statuses.dedup();
     for status in statuses {
         let of_status = kinds.iter().filter(|kind| kind.status() == status);
-        let lines: Vec<_> = of_status.map(|kind| format!("`{}`: {}.", kind.name(), kind.title())).collect();
+        let lines: Vec<_> = of_status.clone().map(|kind| format!("`{}`: {}.", kind.name(), kind.title())).collect();
+        let example = |kind: &Kind| json!({ "$ref": format!("#/components/examples/{}", kind.name()) });
+        let examples: Map<_, _> = of_status.map(|kind| (kind.name().to_owned(), example(kind))).collect();
         let mut response = json!({
             "description": lines.join("\n\n"),
-            "content": { problem::MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" } } }
+            "content": {
+                problem::MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples }
+            }
         });
         if status.as_u16() == 503 {
             response["headers"] = json!({
