@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
+use tracing::Instrument;
 
 use super::problem::{Kind, Problem};
 use crate::config::{Auth, Settings};
@@ -88,7 +89,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let id = RequestId::of(&request);
         let uri: Uri = request.original_uri().clone();
-        let mut response = match self.answer(request).await {
+        // So that whatever is logged on the way, a panic too, says which request it belongs to.
+        let span = tracing::error_span!("request", request_id = id.as_str());
+        let mut response = match self.answer(request).instrument(span).await {
             Ok(response) => response,
             Err(problem) => {
                 let kind = problem.kind();

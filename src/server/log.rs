@@ -20,12 +20,13 @@ pub fn start(settings: &Settings) {
         let colours = std::io::stderr().is_terminal();
         filtered.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours)).init();
     } else {
-        filtered.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+        filtered
+            .with(fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(std::io::stderr))
+            .init();
     }
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string);
-        tracing::error!(message, location, "a panic");
+        tracing::error!(panic = panic.payload_as_str(), location, "a panic");
     }));
 }
 
