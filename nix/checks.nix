@@ -18,6 +18,7 @@ in
       fileset = lib.fileset.unions [
         (lib.fileset.fromSource stockroom.src)
         ../clippy.toml
+        ../examples
         ../rustfmt.toml
         ../tests
       ];
