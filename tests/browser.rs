@@ -22,7 +22,7 @@ fn the_api_can_be_read_and_tried_out_behind_a_base_path() {
 }
 
 fn the_page_works_behind(base_path: &str) {
-    let Some(browser) = component("browser", Browser::start()) else { return };
+    let Some(browser) = component("browser", Browser::start) else { return };
     let server = Server::start_with(&["--base-path", base_path]);
     collect_policy_violations(&browser);
 

@@ -17,7 +17,7 @@ const HARDENED: [&str; 5] = ["--read-only", "--cap-drop", "ALL", "--security-opt
 
 #[test]
 fn it_turns_healthy_and_serves_a_client_of_the_tutorial_without_any_privilege() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let volume = Volume::new();
     let container = Container::serve(&image, &volume);
     let health = || Some(container.inspect(".State.Health.Status")).filter(|health| health != "starting");
@@ -33,7 +33,7 @@ fn it_turns_healthy_and_serves_a_client_of_the_tutorial_without_any_privilege() 
 
 #[test]
 fn an_item_outlives_its_container() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let volume = Volume::new();
     let first = Container::serve(&image, &volume);
     let created = first.send("POST", "/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
@@ -44,7 +44,7 @@ fn an_item_outlives_its_container() {
 
 #[test]
 fn a_plain_stop_is_an_orderly_end() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let volume = Volume::new();
     let container = Container::serve(&image, &volume);
     // The engine kills what goes on after its grace, and the exit code is 137 then.
@@ -55,7 +55,7 @@ fn a_plain_stop_is_an_orderly_end() {
 
 #[test]
 fn it_serves_nobody_until_it_is_told_who_may_use_it() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let container = Container::create(&image, &HARDENED);
     docker(&["start", &container.id]);
     assert_eq!(docker(&["wait", &container.id]), "1");
@@ -66,7 +66,7 @@ fn it_serves_nobody_until_it_is_told_who_may_use_it() {
 
 #[test]
 fn it_says_how_it_is_to_be_run() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let about: Value = serde_json::from_str(&docker(&["image", "inspect", &image.id])).unwrap();
     let config = &about[0]["Config"];
     assert_eq!(config["User"], "65532:65532");
@@ -92,7 +92,7 @@ fn it_says_how_it_is_to_be_run() {
 
 #[test]
 fn it_holds_the_program_and_nothing_else() {
-    let Some(image) = component("image", Image::load()) else { return };
+    let Some(image) = component("image", Image::load) else { return };
     let container = Container::create(&image, &[]);
     let folder = tempfile::TempDir::new().unwrap();
     let tar = folder.path().join("root.tar");

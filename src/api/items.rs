@@ -448,7 +448,7 @@ impl Items {
         target: Target,
         body: JsonBody<NewItem>,
     ) -> Result<Created, Problem> {
-        let JsonBody { value: new, bytes } = body;
+        let JsonBody { value: new, bytes, .. } = body;
         let command = Command::Create {
             id: new.id.unwrap_or_else(ItemId::generate),
             details: Details {
@@ -562,7 +562,7 @@ impl Items {
         _checked: Checked,
         body: MergePatch<ItemChanges>,
     ) -> Result<Patched, Problem> {
-        let MergePatch(changes) = body;
+        let changes = body.value;
         let patch = ItemPatch {
             name: changes.name,
             description: changes.description,

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,9 +23,6 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The media type of JSON.
 const JSON: &str = "application/json";
-
-/// The media type of a merge patch.
-const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// How deeply arrays and objects may be nested in a body.
 const MAX_DEPTH: usize = 32;
@@ -64,50 +62,42 @@ impl<T: serde::Serialize + Send> IntoResponse for Json<T> {
     }
 }
 
-/// The JSON body of a request.
-pub struct JsonBody<T> {
+/// The body of a request, in the JSON of the media type `M`.
+pub struct Body<T, M> {
     /// What it says.
     pub value: T,
     /// Its bytes.
     pub bytes: Bytes,
+    media_type: PhantomData<M>,
 }
 
-impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for JsonBody<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        Some(request_meta::<T>(JSON))
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let (value, bytes) = read(request, body, JSON).await?;
-        Ok(Self { value, bytes })
-    }
-}
-
-fn request_meta<T: Schema>(content_type: &'static str) -> MetaRequest {
-    MetaRequest {
-        description: None,
-        content: vec![MetaMediaType { content_type, schema: T::schema_ref() }],
-        required: true,
-    }
-}
+/// A plain JSON body.
+pub type JsonBody<T> = Body<T, PlainJson>;
 
 /// A JSON Merge Patch (RFC 7396).
-pub struct MergePatch<T>(pub T);
+pub type MergePatch<T> = Body<T, MergePatchJson>;
 
-impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
+/// A media type whose grammar is JSON.
+pub trait JsonMediaType: Send {
+    /// Its name.
+    const NAME: &'static str;
+}
+
+/// `application/json` (RFC 8259).
+pub struct PlainJson;
+
+impl JsonMediaType for PlainJson {
+    const NAME: &'static str = JSON;
+}
+
+/// `application/merge-patch+json` (RFC 7396).
+pub struct MergePatchJson;
+
+impl JsonMediaType for MergePatchJson {
+    const NAME: &'static str = "application/merge-patch+json";
+}
+
+impl<'a, T: Read + Schema + Send, M: JsonMediaType> ApiExtractor<'a> for Body<T, M> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -118,7 +108,8 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(request_meta::<T>(MERGE_PATCH))
+        let content = vec![MetaMediaType { content_type: M::NAME, schema: T::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: true })
     }
 
     async fn from_request(
@@ -126,24 +117,15 @@ impl<'a, T: Read + Schema + Send> ApiExtractor<'a> for MergePatch<T> {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let (value, _bytes) = read(request, body, MERGE_PATCH).await?;
-        Ok(Self(value))
-    }
-}
-
-async fn read<T: Read>(
-    request: &Request,
-    body: &mut RequestBody,
-    media_type: &'static str,
-) -> poem::Result<(T, Bytes)> {
-    check_media_type(request, media_type)?;
-    let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
-    let bytes = read_body(request, body, limits).await?;
-    let value = parse(&bytes)?;
-    let mut errors = Vec::new();
-    match T::read(value, "", &mut errors) {
-        Some(value) if errors.is_empty() => Ok((value, bytes)),
-        _ => Err(Problem::with_errors(Kind::InvalidBody, errors).into()),
+        check_media_type(request, M::NAME)?;
+        let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
+        let bytes = read_body(request, body, limits).await?;
+        let value = parse(&bytes)?;
+        let mut errors = Vec::new();
+        match T::read(value, "", &mut errors) {
+            Some(value) if errors.is_empty() => Ok(Self { value, bytes, media_type: PhantomData }),
+            _ => Err(Problem::with_errors(Kind::InvalidBody, errors).into()),
+        }
     }
 }
 

@@ -69,13 +69,10 @@ fn mend(value: &mut Value) {
         Value::Object(members) => {
             members.retain(|name, value| !(name == "deprecated" && *value == json!(false)));
             members.shift_remove("explode");
-            if let Some(example) = members.get("example").filter(|_| !members.contains_key("properties")).cloned() {
-                // A property may be called "example"; the keyword stands beside a type.
-                if members.contains_key("type") {
-                    members.shift_remove("example");
-                    members.insert("examples".to_owned(), json!([example]));
-                }
-            } else if let Some(example) = members.shift_remove("example") {
+            // A property may be called "example" too; the keyword stands beside a type.
+            if members.contains_key("type")
+                && let Some(example) = members.shift_remove("example")
+            {
                 members.insert("examples".to_owned(), json!([example]));
             }
             let nullable = members.shift_remove("nullable").is_some();

@@ -22,14 +22,17 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a test needs beyond the program, or nothing, after a word that the test is skipped for want of it.
 ///
-/// `STOCKROOM_REQUIRE` names the components (separated by commas) that must not be wanting.
-pub fn component<T>(name: &str, found: Result<T, String>) -> Option<T> {
-    let required = std::env::var("STOCKROOM_REQUIRE").unwrap_or_default();
+/// `STOCKROOM_REQUIRE` names the components (separated by commas) that must not be wanting, and `STOCKROOM_WITHOUT`
+/// those that are not even looked for.
+pub fn component<T>(name: &str, find: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    let named = |variable| {
+        let names = std::env::var(variable).unwrap_or_default();
+        names.split(',').any(|listed| listed.trim() == name)
+    };
+    let found = if named("STOCKROOM_WITHOUT") { Err(format!("STOCKROOM_WITHOUT names {name}")) } else { find() };
     match found {
         Ok(found) => Some(found),
-        Err(reason) if required.split(',').any(|required| required.trim() == name) => {
-            panic!("{name} is required: {reason}")
-        }
+        Err(reason) if named("STOCKROOM_REQUIRE") => panic!("{name} is required: {reason}"),
         Err(reason) => {
             tell(&format!("skipped: {reason}"));
             None
