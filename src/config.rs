@@ -27,6 +27,17 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
     pub base_path: BasePath,
 
+    /// Refuse to replace, change or delete an item without If-Match, so that nobody overwrites what another changed
+    #[arg(
+        long, global = true, env = "STOCKROOM_REQUIRE_IF_MATCH", value_name = "BOOL", action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true"
+    )]
+    pub require_if_match: bool,
+
+    /// Origins, separated by commas, whose pages may use the API in a browser, such as https://shop.example
+    #[arg(long, global = true, env = "STOCKROOM_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
+
     /// What to log: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
     #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
     pub log: Targets,
@@ -220,6 +231,45 @@ impl fmt::Display for BasePath {
     }
 }
 
+/// The origin of a web page: scheme, host and port (RFC 6454), in the only form in which browsers write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// The origin, as the header `Origin` has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "must be exact origins, such as https://shop.example or http://localhost:3000: in lower \
+            case, without a path, without the port that the scheme has anyway, and never *";
+        let (authority, default_port) = match text.split_once("://") {
+            Some(("https", authority)) => (authority, "443"),
+            Some(("http", authority)) => (authority, "80"),
+            _ => return Err(WRONG),
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        let host_is_right = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address),
+            None => !host.is_empty() && host.bytes().all(name),
+        };
+        let port_is_right = port.is_none_or(|port| {
+            port != default_port && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+        });
+        if host_is_right && port_is_right { Ok(Self(text.to_owned())) } else { Err(WRONG) }
+    }
+}
+
 /// A span of time above zero, written as a number with its unit: `500ms`, `10s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
@@ -279,6 +329,33 @@ mod tests {
         }
         for text in ["a", "//a", "/a//b", "/a b", "/a/../b", "/{a}", "/:a", "http://host/a"] {
             assert!(text.parse::<BasePath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for text in ["https://shop.example", "http://localhost:3000", "http://[::1]:8080", "https://[::1]"] {
+            assert_eq!(text.parse::<Origin>().unwrap().as_str(), text);
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://Shop.example",
+            "https://shop.example:443",
+            "http://shop.example:80",
+            "http://shop.example:080",
+            "http://a b",
+            "https://*.example",
+            "ftp://shop.example",
+            "http://[::1",
+            "http://[0:0::1]",
+            "https://user@shop.example",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
         }
     }
 

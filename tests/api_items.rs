@@ -150,6 +150,41 @@ fn a_change_can_demand_the_version_that_it_read() {
 }
 
 #[test]
+fn a_server_can_demand_if_match_of_every_change() {
+    for setting in [&["--require-if-match"][..], &["--require-if-match=true"]] {
+        let server = Server::start_with(setting);
+        server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+        let before = server.all_items();
+        let json_type = ("Content-Type", "application/json");
+        let patch_type = ("Content-Type", "application/merge-patch+json");
+        let put = |path: &str, headers: &[(&str, &str)]| {
+            server.send("PUT", path, &[&[json_type], headers].concat(), r#"{"name": "B"}"#)
+        };
+        put("/inventory/a", &[]).problem(428, "precondition-required");
+        server.send("PATCH", "/inventory/a", &[patch_type], r#"{"name": "B"}"#).problem(428, "precondition-required");
+        server.delete("/inventory/a").problem(428, "precondition-required");
+        assert_eq!(server.all_items(), before);
+        // It counts only where the plain answer would be a success, and creating endangers nothing.
+        put("/inventory/none", &[]).problem(404, "not-found");
+        put("/inventory/b", &[("If-None-Match", "*")]).expect(201);
+        put("/inventory/a", &[("If-Match", "\"1\"")]).expect(200);
+        server.send("PATCH", "/inventory/a", &[patch_type, ("If-Match", "\"2\"")], r#"{"name": "C"}"#).expect(200);
+        server.send("DELETE", "/inventory/a", &[("If-Match", "*")], "").expect(204);
+    }
+}
+
+#[test]
+fn entries_of_a_list_carry_their_entity_tags() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    server.put("/inventory/a", &json!({ "name": "B" })).expect(200);
+    let page = server.get("/inventory").expect(200);
+    assert_eq!(page["items"][0]["etag"].as_str(), server.get("/inventory/a").header("etag"));
+    let tag = page["items"][0]["etag"].as_str().unwrap();
+    server.send("DELETE", "/inventory/a", &[("If-Match", tag)], "").expect(204);
+}
+
+#[test]
 fn putting_creates_only_under_if_none_match() {
     let server = Server::start();
     let headers = [("Content-Type", "application/json"), ("If-None-Match", "*")];

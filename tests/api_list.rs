@@ -3,8 +3,9 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Server, pairs, send};
+use common::{Server, pairs};
 use serde_json::{Value, json};
 
 fn ids(page: &Value) -> Vec<String> {
@@ -137,43 +138,49 @@ fn bad_values_of_filters_are_all_named() {
 
 #[test]
 fn each_item_that_stands_still_is_seen_exactly_once_while_others_come_and_go() {
-    const STANDING: usize = 500;
+    const STANDING: usize = 10_000;
+    const CLIENTS: usize = 64;
     let server = Server::start();
-    let create = |id: String, quantity: usize| {
-        let item = json!({ "id": id, "name": id, "quantity": quantity }).to_string();
-        send(&server.url("/inventory"), "POST", &[("Content-Type", "application/json")], item).expect(201);
-    };
+    let name = |count: usize| format!("s{count:05}");
     std::thread::scope(|scope| {
-        for part in 0..8 {
+        for part in 0..CLIENTS {
+            let server = &server;
             scope.spawn(move || {
-                for count in (part..STANDING).step_by(8) {
-                    create(format!("s{count:05}"), count % 7);
+                let mut client = server.client();
+                for count in (part..STANDING).step_by(CLIENTS) {
+                    let item = json!({ "id": name(count), "name": name(count), "quantity": count % 7 });
+                    client.post("/inventory", &item).expect(201);
                 }
             });
         }
     });
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
+    let come_and_gone = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for client in 0..2 {
-            let (server, stop) = (&server, &stop);
+        for part in 0..2 {
+            let (server, stop, come_and_gone) = (&server, &stop, &come_and_gone);
             scope.spawn(move || {
-                for count in (0..).take_while(|_| !stop.load(std::sync::atomic::Ordering::Relaxed)) {
-                    let id = format!("s{:05}-{client}-{count}", (count * 37) % STANDING);
+                let mut client = server.client();
+                while !stop.load(Ordering::Relaxed) {
+                    let count = come_and_gone.fetch_add(1, Ordering::Relaxed);
+                    let id = format!("{}-{part}-{count}", name((count * 3_737) % STANDING));
                     let item = json!({ "id": id, "name": id, "quantity": count % 7 });
-                    server.post("/inventory", &item).expect(201);
-                    server.delete(&format!("/inventory/{id}")).expect(204);
+                    client.post("/inventory", &item).expect(201);
+                    client.delete(&format!("/inventory/{id}")).expect(204);
                 }
             });
         }
-        for query in ["sort=id", "sort=-id", "sort=quantity", "sort=-name"] {
+        for query in ["sort=id", "sort=-id", "sort=quantity", "sort=-name", "sort=created_at"] {
+            let begun = come_and_gone.load(Ordering::Relaxed);
             let mut seen: HashMap<String, usize> = HashMap::new();
-            for id in all_ids(&server, &format!("/inventory?{query}&limit=20")) {
+            for id in all_ids(&server, &format!("/inventory?{query}&limit=100")) {
                 *seen.entry(id).or_default() += 1;
             }
             for count in 0..STANDING {
-                assert_eq!(seen.get(&format!("s{count:05}")), Some(&1), "s{count:05} by {query}");
+                assert_eq!(seen.get(&name(count)), Some(&1), "{} by {query}", name(count));
             }
+            assert!(come_and_gone.load(Ordering::Relaxed) > begun, "others came and went meanwhile");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
     });
 }

@@ -228,6 +228,14 @@ fn what_is_not_there_says_so() {
 }
 
 #[test]
+fn a_target_has_a_length_that_no_link_of_ours_comes_near() {
+    let (server, _) = server();
+    let listed = |length: usize| server.get(&format!("/inventory?q={}", "a".repeat(length - "/inventory?q=".len())));
+    listed(16 * 1024 + 1).problem(414, "uri-too-long");
+    assert_eq!(listed(16 * 1024).status, 400, "only the value is too long then");
+}
+
+#[test]
 fn a_path_names_the_methods_that_it_has() {
     let (server, items) = server();
     let cases = [
@@ -248,6 +256,36 @@ fn a_path_names_the_methods_that_it_has() {
         }
     }
     assert_eq!(server.all_items(), items);
+}
+
+#[test]
+fn options_tell_how_an_item_can_be_patched() {
+    let (server, _) = server();
+    let accept_patch = |path| server.send("OPTIONS", path, &[], "").header("accept-patch").map(str::to_owned);
+    assert_eq!(accept_patch("/inventory/a").as_deref(), Some("application/merge-patch+json"));
+    assert_eq!(accept_patch("/inventory"), None);
+}
+
+#[test]
+fn what_a_client_does_not_accept_it_does_not_get() {
+    let (server, items) = server();
+    let accepting = |accept: &str, method: &str, path: &str| {
+        server.send(method, path, &[JSON, ("Accept", accept)], if method == "POST" { r#"{"name": "B"}"# } else { "" })
+    };
+    for (method, path) in [("GET", "/inventory"), ("GET", "/inventory/a"), ("GET", "/livez"), ("POST", "/inventory")] {
+        for accept in ["text/html", "application/json;q=0, */*", "application/xml, text/*;q=0.5"] {
+            let problem = accepting(accept, method, path).problem(406, "not-acceptable");
+            assert!(problem["detail"].as_str().unwrap().contains("application/json"), "{problem}");
+        }
+    }
+    accepting("application/json", "GET", "/docs").problem(406, "not-acceptable");
+    accepting("application/json", "GET", "/openapi.yaml").problem(406, "not-acceptable");
+    assert_eq!(server.all_items(), items);
+    for accept in ["application/json", "text/html, application/*;q=0.1", "*/*", ""] {
+        accepting(accept, "GET", "/inventory/a").expect(200);
+    }
+    // There is nothing to accept of an answer without content.
+    assert_eq!(accepting("text/html", "DELETE", "/inventory/a").status, 204);
 }
 
 #[test]
@@ -331,6 +369,21 @@ fn a_request_keeps_the_id_that_its_client_gave_it() {
         assert_eq!(id(unfit).len(), 36, "a new one for {unfit:?}");
     }
     assert_ne!(id(""), id(""));
+}
+
+#[test]
+fn a_request_of_a_trace_is_found_by_it() {
+    let (server, _) = server();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let sent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let answer = server.send("GET", "/nothing", &[("traceparent", &sent)], "");
+    let id = answer.problem(404, "not-found")["request_id"].clone();
+    let parts: Vec<_> = answer.header("traceparent").unwrap().split('-').collect();
+    assert_eq!((parts[0], parts[1], parts[3]), ("00", trace, "01"));
+    assert_ne!(parts[2], "00f067aa0ba902b7");
+    let line = server.logged(|line| line["request_id"] == id);
+    assert_eq!((line["trace_id"].as_str(), line["span_id"].as_str()), (Some(trace), Some(parts[2])));
+    assert_eq!(server.send("GET", "/livez", &[("traceparent", "nonsense")], "").header("traceparent"), None);
 }
 
 #[test]

@@ -103,21 +103,34 @@ fn an_endless_body_is_cut_off_with_an_answer_whether_or_not_it_is_announced() {
 }
 
 #[test]
-fn heads_that_are_too_large_and_garbage_end_their_connection_only() {
+fn heads_that_are_too_large_and_garbage_are_told_so_and_end_their_connection_only() {
     let server = Server::start();
     let many = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: b\r\n".repeat(200));
     let large = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "b".repeat(200_000));
-    for (bytes, status) in [
-        (many.as_bytes(), "HTTP/1.1 431"),
-        (large.as_bytes(), "HTTP/1.1 431"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n", "HTTP/1.1 400"),
-        (b"GET /livez HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 400"),
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "b".repeat(66_000));
+    for (bytes, status, name) in [
+        (many.as_bytes(), "431 Request Header Fields Too Large", "head-too-large"),
+        (large.as_bytes(), "431 Request Header Fields Too Large", "head-too-large"),
+        (long.as_bytes(), "431 Request Header Fields Too Large", "head-too-large"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS\r\n\r\n", "400 Bad Request", "malformed-request"),
+        (
+            b"GET /livez HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "400 Bad Request",
+            "malformed-request",
+        ),
     ] {
         let mut stream = connect(&server);
-        // The server may have refused before all is written.
-        let _ = stream.write_all(bytes);
+        stream.write_all(bytes).unwrap();
         let answer = until_closed(stream);
-        assert!(answer.is_empty() || answer.starts_with(status), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {answer:?}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+        assert!(head.contains("content-type: application/problem+json\r\n"), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["type"], format!("/problems/{name}"));
+        assert_eq!(body["status"], status[..3].parse::<u16>().unwrap());
+        let id = &body["request_id"];
+        assert!(head.contains(&format!("x-request-id: {}\r\n", id.as_str().unwrap())), "{head}");
+        assert_eq!(server.logged(|line| line["request_id"] == *id)["problem"], name);
     }
     server.get("/livez").expect(200);
 }
@@ -136,6 +149,25 @@ fn no_more_connections_are_served_at_once_than_allowed() {
     drop(first);
     second.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(until_closed(second).starts_with("HTTP/1.1 200"));
+}
+
+/// The number of connections that are to be more than the files that the server may open.
+const TOO_MANY: usize = 150;
+
+#[test]
+fn when_no_more_files_can_be_opened_the_connections_that_are_there_are_served() {
+    let server = Server::start_limited("ulimit -n 100", &[]);
+    let mut first = connect(&server);
+    let served = |stream: &mut TcpStream| {
+        stream.write_all(b"HEAD /inventory HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(head_of_answer(stream).starts_with("HTTP/1.1 200"));
+    };
+    served(&mut first);
+    let others: Vec<_> = (0..TOO_MANY).map(|_| connect(&server)).collect();
+    server.logged(|line| line["message"] == "a connection could not be accepted");
+    served(&mut first);
+    drop(others);
+    server.get("/inventory").expect(200);
 }
 
 #[test]

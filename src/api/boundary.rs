@@ -8,11 +8,16 @@ use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 use tracing::Instrument;
 
+use super::cors::Cors;
 use super::problem::{Kind, Problem};
+use super::trace::{self, TraceContext};
 use crate::config::{Auth, Settings};
 
 /// The header that names a request, on its way in and out.
-const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// The most bytes that the path and query of a request may have together. RFC 9110, section 4.1, asks for 8,000.
+const MAX_TARGET: usize = 16 * 1024;
 
 /// What a request is called in the log and in its answer.
 #[derive(Clone, Debug)]
@@ -24,11 +29,14 @@ impl RequestId {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~+/=:".contains(byte);
         match request.headers().get(REQUEST_ID) {
             Some(id) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(plain) => Self(id.clone()),
-            _ => {
-                let id = uuid::Uuid::now_v7().to_string();
-                Self(HeaderValue::try_from(id).expect("a UUID is a header value"))
-            }
+            _ => Self::generate(),
         }
+    }
+
+    /// A new id, which no other request has.
+    pub fn generate() -> Self {
+        let id = uuid::Uuid::now_v7().to_string();
+        Self(HeaderValue::try_from(id).expect("a UUID is a header value"))
     }
 
     /// The id as text.
@@ -42,6 +50,7 @@ pub struct Boundary<E> {
     inner: E,
     base_path: String,
     refuse_cross_site: bool,
+    cors: Cors,
     response_timeout: Duration,
     body_timeout: Duration,
 }
@@ -56,6 +65,7 @@ impl<E> Boundary<E> {
             inner,
             base_path: settings.base_path.to_string(),
             refuse_cross_site,
+            cors: Cors::new(&settings.cors_origins),
             response_timeout: settings.response_timeout.get(),
             body_timeout: settings.body_timeout.get(),
         }
@@ -64,9 +74,15 @@ impl<E> Boundary<E> {
 
 impl<E: Endpoint<Output = Response>> Boundary<E> {
     async fn answer(&self, request: Request) -> Result<Response, Problem> {
-        if self.refuse_cross_site && is_cross_site(&request) {
-            let detail = "A browser sent this request for another site; without tokens only its own origin may.";
+        if self.refuse_cross_site && is_cross_site(&request) && !self.cors.allows(&request) {
+            let detail = "A browser sent this request for another site; without tokens only its own origin may, \
+                and those that --cors-origins names.";
             return Err(Problem::new(Kind::CrossSite, detail));
+        }
+        let target = request.original_uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > MAX_TARGET {
+            let detail = format!("The path and query may have at most {MAX_TARGET} bytes together.");
+            return Err(Problem::new(Kind::UriTooLong, detail));
         }
         let limit = if has_body(&request) { self.body_timeout + self.response_timeout } else { self.response_timeout };
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
@@ -90,7 +106,13 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         let id = RequestId::of(&request);
         let uri: Uri = request.original_uri().clone();
         // So that whatever is logged on the way, a panic too, says which request it belongs to.
-        let span = tracing::error_span!("request", request_id = id.as_str());
+        let trace = TraceContext::of(request.headers());
+        let span = tracing::error_span!(
+            "request",
+            request_id = id.as_str(),
+            trace_id = trace.as_ref().map(TraceContext::trace_id)
+        );
+        let cors = self.cors.reply(&request);
         let mut response = match self.answer(request).instrument(span).await {
             Ok(response) => response,
             Err(problem) => {
@@ -102,6 +124,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         };
         response.headers_mut().insert(REQUEST_ID, id.0.clone());
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(trace) = trace {
+            response.headers_mut().insert(trace::TRACEPARENT, trace.to_header());
+            response.set_data(trace);
+        }
+        cors.add_to(&mut response);
         response.set_data(id);
         Ok(response)
     }

@@ -97,9 +97,10 @@ impl Parameter for NoneThere {
     }
 }
 
-/// What the two headers demand of a change.
-pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<NoneThere>) -> Precondition {
+/// What the two headers demand of a change; `required` says that one of them must be there.
+pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<NoneThere>, required: bool) -> Precondition {
     match (if_match, if_none_match) {
+        (None, None) if required => Precondition::Missing,
         (None, None) => Precondition::None,
         (None, Some(NoneThere)) => Precondition::Absent,
         (Some(EntityTags::Any), None) => Precondition::Exists,
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     fn demanded(if_match: &str) -> Precondition {
-        precondition(Some(EntityTags::parse(if_match).unwrap()), None)
+        precondition(Some(EntityTags::parse(if_match).unwrap()), None, true)
     }
 
     #[test]

@@ -15,6 +15,7 @@ use poem::endpoint::make;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Request, Response, Route};
 
+use super::negotiation::accepts_gzip;
 use super::problem::{Kind, Problem};
 use super::router::Resource;
 use super::spec;
@@ -36,19 +37,22 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+const HTML: &[&str] = &["text/html"];
+
 /// Adds the documents to the routes.
 pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
     let to_docs = redirect(format!("{base_path}/docs"));
     let from_slash = redirect(format!("{base_path}/docs"));
     routes = routes
-        .at("/", Resource::page(make(move |_| std::future::ready(to_docs()))))
-        .at("/docs/", Resource::page(make(move |_| std::future::ready(from_slash()))))
-        .at("/docs", Resource::page(make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
-        .at("/problems/:name", Resource::page(make(|request| std::future::ready(problem_page(&request)))));
+        .at("/", Resource::page(&[], make(move |_| std::future::ready(to_docs()))))
+        .at("/docs/", Resource::page(&[], make(move |_| std::future::ready(from_slash()))))
+        .at("/docs", Resource::page(HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
+        .at("/problems/:name", Resource::page(HTML, make(|request| std::future::ready(problem_page(&request)))));
     for asset in ASSETS {
         let file = Compressed { media_type: asset.media_type, gzip: Bytes::from_static(asset.gzip), immutable: true };
         let path = format!("/docs/{}", asset.name);
-        routes = routes.at(path, Resource::page(make(move |request| std::future::ready(file.answer(&request)))));
+        let answer = make(move |request| std::future::ready(file.answer(&request)));
+        routes = routes.at(path, Resource::page(&[asset.media_type], answer));
     }
     let documents = [
         ("/openapi.json", "application/json", spec::json as fn(&BasePath) -> String),
@@ -58,7 +62,8 @@ pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
         let base_path = base_path.clone();
         // Made at the first request, so that the start does not wait for it.
         let file = LazyLock::new(move || Compressed::new(media_type, write(&base_path).as_bytes()));
-        routes = routes.at(path, Resource::page(make(move |request| std::future::ready(file.answer(&request)))));
+        let answer = make(move |request| std::future::ready(file.answer(&request)));
+        routes = routes.at(path, Resource::page(&[media_type], answer));
     }
     routes
 }
@@ -125,32 +130,5 @@ impl Compressed {
         let mut plain = Vec::new();
         GzDecoder::new(&*self.gzip).read_to_end(&mut plain).expect("what was compressed can be read");
         plain.into()
-    }
-}
-
-/// Whether a client takes gzip (RFC 9110, section 12.5.3).
-fn accepts_gzip(accept_encoding: &str) -> bool {
-    let weight_of = |coding: &str| {
-        accept_encoding.split(',').find_map(|entry| {
-            let (name, parameters) = entry.split_once(';').unwrap_or((entry, ""));
-            let weight = parameters.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok()).unwrap_or(1.0f32);
-            name.trim().eq_ignore_ascii_case(coding).then_some(weight)
-        })
-    };
-    weight_of("gzip").or_else(|| weight_of("*")).is_some_and(|weight| weight > 0.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_sent_only_to_those_who_take_it() {
-        for accepting in ["gzip", "br, gzip", "GZIP;q=0.5", "*", "deflate;q=1, *;q=0.1"] {
-            assert!(accepts_gzip(accepting), "{accepting}");
-        }
-        for refusing in ["", "identity", "br", "gzip;q=0", "*, gzip;q=0", "*;q=0"] {
-            assert!(!accepts_gzip(refusing), "{refusing}");
-        }
     }
 }

@@ -51,8 +51,10 @@ object! {
         unit_price: Option<UnitPrice>,
         /// Fields of your own: any JSON object of at most 16 KiB.
         attributes: Attributes,
-        /// How often the item has changed; its entity tag is made of it.
+        /// How often the item has changed.
         version: Version,
+        /// Its entity tag in this version, as `If-Match` and `If-None-Match` take it.
+        etag: String,
         /// When the item was created (RFC 3339, UTC).
         created_at: Timestamp,
         /// When the item last changed (RFC 3339, UTC).
@@ -61,7 +63,8 @@ object! {
     example {
         "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "reorder_level": 5,
         "low_stock": false, "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" },
-        "version": 1, "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z"
+        "version": 1, "etag": "\"1\"", "created_at": "2026-01-02T03:04:05.678Z",
+        "updated_at": "2026-01-02T03:04:05.678Z"
     }
 }
 
@@ -85,6 +88,7 @@ impl From<Item> for ItemView {
             unit_price,
             attributes,
             version,
+            etag: conditional::etag(version),
             created_at,
             updated_at,
         }
@@ -155,6 +159,8 @@ object! {
         low_stock: bool,
         /// Read-only.
         version: Version,
+        /// Read-only.
+        etag: String,
         /// Read-only.
         created_at: Timestamp,
         /// Read-only.
@@ -363,6 +369,8 @@ pub struct Items {
     pub base_path: BasePath,
     /// How long a change may wait for its turn.
     pub queue_timeout: Duration,
+    /// Whether a change must come with `If-Match`, or `If-None-Match` where that is taken.
+    pub require_if_match: bool,
 }
 
 impl Items {
@@ -522,7 +530,7 @@ impl Items {
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
             return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
         }
-        let precondition = conditional::precondition(if_match.0, if_none_match.0);
+        let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
         let details = Details {
             name: new.name,
             description: new.description,
@@ -574,7 +582,7 @@ impl Items {
             unit_price: changes.unit_price,
             attributes: changes.attributes,
         };
-        let precondition = conditional::precondition(if_match.0, None);
+        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
         match self.write(Command::Patch { id: id.0, patch: Box::new(patch) }, precondition).await? {
             Outcome::Updated(item) => {
                 let etag = conditional::etag(item.version);
@@ -597,7 +605,7 @@ impl Items {
         if_match: Header<EntityTags>,
         _checked: Checked,
     ) -> Result<Deleted, Problem> {
-        let precondition = conditional::precondition(if_match.0, None);
+        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
         match self.write(Command::Delete { id: id.0 }, precondition).await? {
             Outcome::Deleted => Ok(Deleted::Gone),
             outcome @ (Outcome::Created(_) | Outcome::Updated(_)) => Err(unexpected(outcome)),

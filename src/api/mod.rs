@@ -6,9 +6,11 @@
 
 mod boundary;
 mod conditional;
+mod cors;
 mod docs;
 mod idempotency;
 mod items;
+mod negotiation;
 mod page;
 mod params;
 mod payload;
@@ -17,6 +19,7 @@ mod router;
 mod schema;
 mod spec;
 mod system;
+mod trace;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -26,8 +29,9 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, Tags};
 
-pub use self::boundary::RequestId;
+pub use self::boundary::{REQUEST_ID, RequestId};
 pub use self::spec::{json, yaml};
+pub use self::trace::TraceContext;
 use crate::config::Settings;
 use crate::store::Store;
 
@@ -59,6 +63,7 @@ pub fn app_with(
         base_path: base_path.clone(),
         // Half, so that a write that waited in vain is told so before the whole answer is given up.
         queue_timeout: settings.response_timeout.get() / 2,
+        require_if_match: settings.require_if_match,
     };
     let routes = add(docs::add(router::routes((items, system::System { store })), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };

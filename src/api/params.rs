@@ -147,7 +147,8 @@ impl<'a, T: Parameter> ApiExtractor<'a> for Header<T> {
     }
 }
 
-fn joined(headers: &HeaderMap, name: &str) -> Option<Result<String, Invalid>> {
+/// All lines of a header as one; an error if one is not ASCII.
+pub fn joined(headers: &HeaderMap, name: &str) -> Option<Result<String, Invalid>> {
     let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str()).collect();
     if lines.is_empty() {
         return None;

@@ -19,7 +19,8 @@ use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::{Read, Schema, member_pointer};
 use crate::domain::Invalid;
 
-const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// Which media types `PATCH` takes (RFC 5789, section 3.1).
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The media type of JSON.
 const JSON: &str = "application/json";

@@ -63,6 +63,9 @@ kinds! {
     /// The body is not JSON: it is empty or cut short, breaks the grammar, is not UTF-8, names a member twice or is
     /// nested too deeply. Nothing was changed. The detail says where reading stopped.
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
+    /// What arrived is no HTTP request: the head breaks the grammar of HTTP/1.1 (RFC 9112). The connection ends; nothing
+    /// was changed.
+    MalformedRequest = BAD_REQUEST, "malformed-request", "The request is not HTTP";
     /// A parameter of the query or a header has a value that it cannot have, is unknown or is given more than once.
     /// Nothing was changed. `errors` names each one.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
@@ -75,6 +78,9 @@ kinds! {
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
     /// The path is there, but not for this method. The header `Allow` lists those it has.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method";
+    /// The call answers in none of the media types that the request's `Accept` takes. Nothing was changed. The detail
+    /// lists those it has.
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "The answer has no acceptable media type";
     /// The body did not arrive in time. Nothing was changed; send the request again.
     RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long";
     /// An item with this id is there already; it was not changed. Replace it with `PUT`, or choose another id.
@@ -84,8 +90,16 @@ kinds! {
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
     /// changed. Read it again, and decide anew.
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
+    /// This server changes items only under `If-Match`, so that nobody overwrites what another has changed. Nothing was
+    /// changed. Read the item, and send its `ETag` as `If-Match`.
+    PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "The change needs If-Match";
     /// The body has more bytes than this server takes. Nothing was changed.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
+    /// The request's path and query together are longer than this server reads: 16 KiB. Nothing was changed.
+    UriTooLong = URI_TOO_LONG, "uri-too-long", "The request's target is too long";
+    /// The request has more than 100 header fields, or more than 64 KiB of them with its target. The connection ends;
+    /// nothing was changed.
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request's head is too large";
     /// The body is of a media type that this call does not read. The header `Accept` lists those it does.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
@@ -200,33 +214,39 @@ impl Problem {
 
     /// The answer that tells of the problem, for a request to the path `instance`.
     pub fn into_response(self, base_path: &str, instance: &str, request_id: &str) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: String,
-            title: &'static str,
-            status: u16,
-            detail: String,
-            instance: &'a str,
-            request_id: &'a str,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            errors: Vec<FieldError>,
-        }
-        let body = Body {
-            r#type: format!("{base_path}/problems/{}", self.kind.name()),
-            title: self.kind.title(),
-            status: self.kind.status().as_u16(),
-            detail: self.detail,
-            instance,
-            request_id,
-            errors: self.errors,
-        };
-        let body = serde_json::to_vec(&body).expect("a problem can be written as JSON");
+        let body = self.to_json(base_path, Some(instance), request_id);
         let mut response = body.with_content_type(MEDIA_TYPE).with_status(self.kind.status()).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+
+    /// The problem document; `instance` is the path that was asked for, where that is known.
+    pub fn to_json(&self, base_path: &str, instance: Option<&str>, request_id: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'static str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            instance: Option<&'a str>,
+            request_id: &'a str,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            errors: &'a [FieldError],
+        }
+        let body = Body {
+            r#type: format!("{base_path}/problems/{}", self.kind.name()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            instance,
+            request_id,
+            errors: &self.errors,
+        };
+        serde_json::to_vec(&body).expect("a problem can be written as JSON")
     }
 }
 
@@ -274,6 +294,10 @@ impl From<Refusal> for Problem {
             Refusal::PreconditionFailed => Self::new(
                 Kind::PreconditionFailed,
                 "The item is not in the state that If-Match or If-None-Match demands; nothing was changed.",
+            ),
+            Refusal::PreconditionRequired => Self::new(
+                Kind::PreconditionRequired,
+                "This server changes items only under If-Match: read the item, and send its ETag along.",
             ),
             Refusal::Invalid(wrong) => {
                 let error =

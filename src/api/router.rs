@@ -1,8 +1,8 @@
 //! From a path and a method to an operation.
 //!
 //! poem-openapi would build the routes itself. They are built here instead, so that what the document says of an
-//! operation is also what is enforced: its query parameters and no others; every path answers `HEAD`, `OPTIONS`, and
-//! 405 with `Allow`.
+//! operation is also what is enforced: its query parameters and no others, its media types and no others; every path
+//! answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderValue, Method, StatusCode, header};
@@ -10,7 +10,9 @@ use poem::{Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
 use poem_openapi::OpenApi;
 use poem_openapi::registry::MetaParamIn;
 
-use super::params::Inputs;
+use super::negotiation::acceptable;
+use super::params::{Inputs, joined};
+use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
 
 /// Routes for all operations of an API.
@@ -23,10 +25,14 @@ pub fn routes<A: OpenApi>(api: A) -> Route {
         let mut endpoints = table.remove(&pattern).unwrap_or_else(|| panic!("{pattern} stands in two API structs"));
         let operations = path.operations.into_iter().map(|operation| {
             let query = operation.params.into_iter().filter(|parameter| parameter.in_type == MetaParamIn::Query);
+            let content = operation.responses.responses.into_iter().flat_map(|response| response.content);
+            let reads = operation.request.into_iter().flat_map(|request| request.content);
             Operation {
                 endpoint: endpoints.remove(&operation.method).expect("each operation has an endpoint"),
                 method: operation.method,
                 query: query.map(|parameter| parameter.name).collect(),
+                reads: reads.map(|content| content.content_type).collect(),
+                writes: content.map(|content| content.content_type).collect(),
             }
         });
         route.at(&pattern, Resource::new(operations.collect()))
@@ -53,18 +59,29 @@ fn pattern(path: &str) -> String {
 pub struct Resource {
     operations: Vec<Operation>,
     allow: HeaderValue,
+    accept_patch: Option<HeaderValue>,
 }
 
 struct Operation {
     method: Method,
     endpoint: BoxEndpoint<'static>,
     query: Vec<String>,
+    /// The media types of its requests.
+    reads: Vec<&'static str>,
+    /// The media types of its successes.
+    writes: Vec<&'static str>,
 }
 
 impl Resource {
     /// A path that can only be read, and is in no document.
-    pub fn page(endpoint: impl Endpoint<Output = Response> + 'static) -> Self {
-        Self::new(vec![Operation { method: Method::GET, endpoint: endpoint.boxed(), query: Vec::new() }])
+    pub fn page(writes: &[&'static str], endpoint: impl Endpoint<Output = Response> + 'static) -> Self {
+        Self::new(vec![Operation {
+            method: Method::GET,
+            endpoint: endpoint.boxed(),
+            query: Vec::new(),
+            reads: Vec::new(),
+            writes: writes.to_vec(),
+        }])
     }
 
     fn new(operations: Vec<Operation>) -> Self {
@@ -74,7 +91,19 @@ impl Resource {
         }
         allow.push("OPTIONS");
         let allow = HeaderValue::from_str(&allow.join(", ")).expect("methods are plain words");
-        Self { operations, allow }
+        let patch = operations.iter().find(|operation| operation.method == Method::PATCH);
+        let accept_patch =
+            patch.map(|patch| HeaderValue::from_str(&patch.reads.join(", ")).expect("media types are plain"));
+        Self { operations, allow, accept_patch }
+    }
+
+    /// What can be done here (RFC 9110, section 9.3.7), and how an item can be patched (RFC 5789, section 3.1).
+    fn options(&self) -> Response {
+        let mut response = StatusCode::NO_CONTENT.with_header(header::ALLOW, self.allow.clone()).into_response();
+        if let Some(accept_patch) = &self.accept_patch {
+            response.headers_mut().insert(ACCEPT_PATCH, accept_patch.clone());
+        }
+        response
     }
 
     fn operation(&self, method: &Method) -> Option<&Operation> {
@@ -90,13 +119,19 @@ impl Endpoint for Resource {
         let method = if head { &Method::GET } else { request.method() };
         let Some(operation) = self.operation(method) else {
             if *method == Method::OPTIONS {
-                return Ok(StatusCode::NO_CONTENT.with_header(header::ALLOW, self.allow.clone()).into_response());
+                return Ok(self.options());
             }
             let detail = format!("This path has {}.", self.allow.to_str().unwrap_or_default());
             return Err(Problem::new(Kind::MethodNotAllowed, detail)
                 .with_header(header::ALLOW, self.allow.clone())
                 .into());
         };
+        if let Some(accept) = joined(request.headers(), header::ACCEPT.as_str())
+            && !accept.is_ok_and(|accept| acceptable(&accept, &operation.writes))
+        {
+            let detail = format!("This call answers in {}; accept that.", operation.writes.join(" or "));
+            return Err(Problem::new(Kind::NotAcceptable, detail).into());
+        }
         let inputs = Inputs::read(request.uri().query().unwrap_or_default(), &operation.query);
         if operation.query.is_empty() {
             inputs.check()?;

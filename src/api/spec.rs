@@ -198,6 +198,9 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if parameter("path", "") {
         kinds.push(Kind::NotFound);
     }
+    if answers_with_content(operation) {
+        kinds.push(Kind::NotAcceptable);
+    }
     if operation.get("requestBody").is_some() {
         kinds.extend([
             Kind::InvalidJson,
@@ -210,7 +213,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if method != "get" {
         kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
         if parameter("header", "If-Match") {
-            kinds.push(Kind::PreconditionFailed);
+            kinds.extend([Kind::PreconditionFailed, Kind::PreconditionRequired]);
         }
     }
     match operation["operationId"].as_str() {
@@ -219,6 +222,11 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         _ => {}
     }
     kinds
+}
+
+fn answers_with_content(operation: &Value) -> bool {
+    let responses = operation["responses"].as_object().expect("an operation has responses");
+    responses.values().any(|response| response.get("content").is_some())
 }
 
 fn add_problems(path: &str, method: &str, operation: &mut Value) {

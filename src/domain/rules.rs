@@ -61,14 +61,18 @@ pub enum Precondition {
     Absent,
     /// The item is there, in one of these versions; none of them is what an `If-Match` of only weak tags comes to.
     VersionIn(Vec<Version>),
+    /// The command ought to come with a precondition and has none, so that nothing is true enough for it.
+    Missing,
 }
 
 impl Precondition {
-    fn holds(&self, item: &Item) -> bool {
+    /// Refuses to change an item of which it is not true.
+    fn check(&self, item: &Item) -> Result<(), Refusal> {
         match self {
-            Precondition::None | Precondition::Exists => true,
-            Precondition::Absent => false,
-            Precondition::VersionIn(versions) => versions.contains(&item.version),
+            Precondition::None | Precondition::Exists => Ok(()),
+            Precondition::VersionIn(versions) if versions.contains(&item.version) => Ok(()),
+            Precondition::Absent | Precondition::VersionIn(_) => Err(Refusal::PreconditionFailed),
+            Precondition::Missing => Err(Refusal::PreconditionRequired),
         }
     }
 }
@@ -112,6 +116,9 @@ pub enum Refusal {
     /// The item is not in the state that the command demands.
     #[error("the item is not in the state that the precondition demands")]
     PreconditionFailed,
+    /// A command of this kind must come with a precondition.
+    #[error("the command comes without a precondition")]
+    PreconditionRequired,
     /// The item would break a rule; each place (a JSON Pointer into the item) with what is wrong there.
     #[error("the item would break a rule")]
     Invalid(Vec<(&'static str, Invalid)>),
@@ -163,9 +170,7 @@ pub fn decide(
         }
         Command::Delete { .. } => {
             let before = current.item.as_ref().ok_or(Refusal::NotFound)?;
-            if !precondition.holds(before) {
-                return Err(Refusal::PreconditionFailed);
-            }
+            precondition.check(before)?;
             (Some(before), None)
         }
     };
@@ -184,9 +189,7 @@ fn update(
     if quantity < before.reserved {
         return Err(Refusal::InsufficientStock { reserved: before.reserved.get() });
     }
-    if !precondition.holds(before) {
-        return Err(Refusal::PreconditionFailed);
-    }
+    precondition.check(before)?;
     if before.details == details && before.quantity == quantity {
         return Ok(None);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 use super::listener::Stream;
+use super::refusal;
 use crate::config::Settings;
 
 /// The most bytes that a request's head may have.
@@ -35,6 +37,7 @@ pub struct Connections<E> {
     graceful: GracefulShutdown,
     header_timeout: Duration,
     stall_timeout: Duration,
+    base_path: Arc<str>,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
@@ -60,6 +63,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             graceful: GracefulShutdown::new(),
             header_timeout,
             stall_timeout: settings.stall_timeout.get(),
+            base_path: settings.base_path.as_str().into(),
         }
     }
 
@@ -78,7 +82,8 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             let request = Request::from((request, local, peer.clone(), Scheme::HTTP));
             async move { Ok::<poem::http::Response<_>, Infallible>(app.get_response(request).await.into()) }
         });
-        let io = TokioIo::new(Guarded::new(stream, self.header_timeout, self.stall_timeout));
+        let io =
+            TokioIo::new(Guarded::new(stream, self.header_timeout, self.stall_timeout, Arc::clone(&self.base_path)));
         let connection = self.graceful.watch(self.http.serve_connection(io, service).into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -111,11 +116,16 @@ pub fn raise_file_limit(connections: u32) {
     }
 }
 
+/// How long, and for how many bytes, a client that was refused may go on sending before its connection is closed: a
+/// connection closed with bytes unread is reset, and the refusal lost with it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const MAX_LINGERING: usize = 1024 * 1024;
+
 /// What a client sends first on HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream that fails with `TimedOut` where hyper would wait for ever: while a client has not said which HTTP it
-/// speaks, and while it takes nothing of what is sent to it.
+/// speaks, and while it takes nothing of what is sent to it. It also gives hyper's own refusals their words.
 struct Guarded {
     stream: Stream,
     /// Runs until it is clear which HTTP the client speaks; `matched` bytes of the preface have come meanwhile.
@@ -124,12 +134,17 @@ struct Guarded {
     stall_timeout: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    base_path: Arc<str>,
+    /// What is left to write in place of a refusal of hyper's own.
+    refusal: Option<Bytes>,
+    /// Runs while a client that was refused may go on sending, with what it has sent meanwhile.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Guarded {
-    fn new(stream: Stream, opening_timeout: Duration, stall_timeout: Duration) -> Self {
+    fn new(stream: Stream, opening_timeout: Duration, stall_timeout: Duration, base_path: Arc<str>) -> Self {
         let opening = Some(Box::pin(sleep(opening_timeout)));
-        Self { stream, opening, matched: 0, stall_timeout, stalled: None }
+        Self { stream, opening, matched: 0, stall_timeout, stalled: None, base_path, refusal: None, lingering: None }
     }
 
     fn note_opening(&mut self, bytes: &[u8]) {
@@ -140,6 +155,42 @@ impl Guarded {
         if differs || self.matched == PREFACE.len() {
             self.opening = None;
         }
+    }
+
+    /// Whether `buf` is a refusal of hyper's own, in place of which another one is to be written.
+    fn refuses(&mut self, buf: &[u8]) -> bool {
+        if self.refusal.is_none() {
+            self.refusal = refusal::in_place_of(buf, &self.base_path);
+        }
+        self.refusal.is_some()
+    }
+
+    fn poll_write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.refusal.as_mut().filter(|rest| !rest.is_empty()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.advance(written);
+        }
+        self.refusal = None;
+        self.lingering = Some((Box::pin(sleep(LINGER)), 0));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until a client that was refused ends its side, within limits.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((time, sent)) = &mut self.lingering else { return Poll::Ready(()) };
+        let mut bytes = [0; 4096];
+        while *sent < MAX_LINGERING {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => *sent += buf.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return time.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
     }
 
     /// The outcome of a write, or a failure if it has waited too long.
@@ -175,6 +226,10 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.refuses(buf) {
+            let outcome = this.poll_write_refusal(cx).map_ok(|()| buf.len());
+            return this.unless_stalled(cx, outcome);
+        }
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.unless_stalled(cx, outcome)
     }
@@ -185,6 +240,11 @@ impl AsyncWrite for Guarded {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
+            && this.refuses(first)
+        {
+            return Pin::new(this).poll_write(cx, first);
+        }
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.unless_stalled(cx, outcome)
     }
@@ -202,6 +262,7 @@ impl AsyncWrite for Guarded {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.unless_stalled(cx, outcome)
+        ready!(this.unless_stalled(cx, outcome))?;
+        this.poll_linger(cx).map(Ok)
     }
 }

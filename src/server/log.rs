@@ -5,7 +5,7 @@ use poem::{Endpoint, Request, Response};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{fmt, registry};
 
-use crate::api::{RequestId, problem};
+use crate::api::{RequestId, TraceContext, problem};
 use crate::config::{LogFormat, Settings};
 
 /// Starts the log, on standard error, and sends panics there too.
@@ -52,6 +52,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
             elapsed_us,
             peer = peer.as_socket_addr().map(tracing::field::display),
             request_id = response.data::<RequestId>().map(RequestId::as_str),
+            trace_id = response.data::<TraceContext>().map(TraceContext::trace_id),
+            span_id = response.data::<TraceContext>().map(TraceContext::span_id),
             "request"
         );
         Ok(response)

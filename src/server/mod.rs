@@ -3,6 +3,7 @@
 mod connection;
 mod listener;
 mod log;
+mod refusal;
 mod signal;
 
 use std::sync::Arc;

@@ -101,7 +101,26 @@ impl Server {
 
     /// Starts a server on the database in a folder.
     pub fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut command = stockroom(folder.path(), &["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        let command = stockroom(folder.path(), &[]);
+        Self::start_by(command, folder, arguments)
+    }
+
+    /// Starts a server on a new database, under what a shell's `limit` leaves it.
+    pub fn start_limited(limit: &str, arguments: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let program = stockroom(folder.path(), &[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            assert!(value.is_none(), "the program gets no settings but its arguments");
+            command.env_remove(name);
+        }
+        command.current_dir(folder.path()).stdin(Stdio::null());
+        Self::start_by(command, folder, arguments)
+    }
+
+    fn start_by(mut command: Command, folder: TempDir, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
         let mut process = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
         let errors = BufReader::new(process.stderr.take().unwrap());
@@ -113,8 +132,13 @@ impl Server {
                 }
             }
         });
-        let started = log.recv_timeout(PATIENCE).expect("the server writes to its log");
-        let address = started["listen"].as_str().unwrap_or_else(|| panic!("the server does not start: {started}"));
+        let address = loop {
+            let line: Value = log.recv_timeout(PATIENCE).expect("the server writes to its log");
+            match line["listen"].as_str() {
+                Some(address) => break address.to_owned(),
+                None => assert_eq!(line["level"], "WARN", "the server does not start: {line}"),
+            }
+        };
         Self { process, address: address.parse().unwrap(), log: Mutex::new(log), folder: Some(folder) }
     }
 
@@ -197,6 +221,11 @@ impl Server {
         self.send("PUT", path, &[("Content-Type", "application/json")], body.to_string())
     }
 
+    /// A client with a connection of its own.
+    pub fn client(&self) -> Client<'_> {
+        Client { server: self, agent: agent() }
+    }
+
     /// All items of the inventory, by the pages of the list.
     pub fn all_items(&self) -> Vec<Value> {
         let mut items = Vec::new();
@@ -212,6 +241,25 @@ impl Server {
     }
 }
 
+/// A client that keeps its connection from one request to the next.
+pub struct Client<'a> {
+    server: &'a Server,
+    agent: ureq::Agent,
+}
+
+impl Client<'_> {
+    /// `DELETE`.
+    pub fn delete(&mut self, path: &str) -> Answer {
+        send_by(&self.agent, &self.server.url(path), "DELETE", &[], Vec::new())
+    }
+
+    /// `POST` with a JSON body.
+    pub fn post(&mut self, path: &str, body: &Value) -> Answer {
+        let headers = [("Content-Type", "application/json")];
+        send_by(&self.agent, &self.server.url(path), "POST", &headers, body.to_string().into_bytes())
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -219,20 +267,26 @@ impl Drop for Server {
     }
 }
 
-/// Sends a request to a URL and reads the whole answer.
+/// Sends a request to a URL on a connection of its own and reads the whole answer.
 pub fn send(url: &str, method: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    send_by(&agent(), url, method, headers, body.into())
+}
+
+fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .allow_non_standard_methods(true)
         .timeout_global(Some(PATIENCE))
         .build();
+    ureq::Agent::new_with_config(config)
+}
+
+fn send_by(agent: &ureq::Agent, url: &str, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
     let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let body: Vec<u8> = body.into();
-    let agent = ureq::Agent::new_with_config(config);
     let answer = if body.is_empty() && !matches!(method, "POST" | "PUT" | "PATCH") {
         agent.run(request.body(()).unwrap())
     } else {
