@@ -210,7 +210,7 @@ object! {
     example {
         "items": [{
             "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "low_stock": false,
-            "attributes": {}, "version": 1,
+            "attributes": {}, "version": 1, "etag": "\"1\"",
             "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z"
         }],
         "total": 1
@@ -488,6 +488,8 @@ impl Items {
     }
 
     /// Get an item
+    ///
+    /// Answers the item as it stands, with its entity tag.
     #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
     async fn get(
         &self,

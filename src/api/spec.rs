@@ -39,18 +39,19 @@ fn document(base_path: &BasePath) -> Value {
     mend(&mut document);
     document["openapi"] = json!("3.1.0");
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
+    // None is needed; that must be said.
+    document["security"] = json!([]);
     document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
     for schema in ["NewItem", "ItemReplacement", "ItemChanges", "UnitPrice", "UnitPricePatch"] {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
     document["components"]["schemas"]["Problem"] = problem_schema();
-    document["components"]["examples"] =
-        Kind::ALL.iter().map(|kind| (kind.name().to_owned(), problem_example(*kind, base_path))).collect();
+    let mut shown = Vec::new();
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().expect("a path has operations") {
-            add_problems(path, method, operation);
+            shown.extend(add_problems(path, method, operation));
             for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
                 // Swagger UI fills it in: the item that its example of a new one makes.
                 if parameter["in"] == "path" && parameter["name"] == "id" {
@@ -59,6 +60,9 @@ fn document(base_path: &BasePath) -> Value {
             }
         }
     }
+    let shown = Kind::ALL.iter().filter(|kind| shown.contains(kind));
+    document["components"]["examples"] =
+        shown.map(|kind| (kind.name().to_owned(), problem_example(*kind, base_path))).collect();
     document
 }
 
@@ -229,7 +233,8 @@ fn answers_with_content(operation: &Value) -> bool {
     responses.values().any(|response| response.get("content").is_some())
 }
 
-fn add_problems(path: &str, method: &str, operation: &mut Value) {
+/// Adds the problems that an operation can answer with to its responses, and tells which they are.
+fn add_problems(path: &str, method: &str, operation: &mut Value) -> Vec<Kind> {
     let kinds = problems(path, method, operation);
     let responses = operation["responses"].as_object_mut().expect("an operation has responses");
     let mut statuses: Vec<_> = kinds.iter().map(|kind| kind.status()).collect();
@@ -256,4 +261,5 @@ fn add_problems(path: &str, method: &str, operation: &mut Value) {
         }
         responses.insert(status.as_str().to_owned(), response);
     }
+    kinds
 }

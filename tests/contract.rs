@@ -1,0 +1,127 @@
+//! What the document says is what the server does, as tools and clients of others see it.
+//!
+//! `tests/contract/install` installs these tools.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Server, component, tell};
+use tempfile::TempDir;
+
+/// The tools, if they are installed.
+fn tools() -> Option<PathBuf> {
+    component("contract", || {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/contract");
+        match tools.join("node_modules/.bin/redocly").exists() {
+            true => Ok(tools),
+            false => Err("tests/contract/install has not installed the tools".to_owned()),
+        }
+    })
+}
+
+/// A file of this test.
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract").join(name)
+}
+
+/// Runs a command with the tools at hand; it must succeed, and what it says is given back.
+fn succeed(tools: &Path, command: &mut Command) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = command
+        .env("PATH", format!("{0}/bin:{0}/node_modules/.bin:{path}", tools.display()))
+        .env("NODE_PATH", tools.join("node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("REDOCLY_TELEMETRY", "off")
+        .env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{command:?} fails:\n{said}");
+    said
+}
+
+/// The document of a server, as a file.
+fn document(server: &Server, folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("openapi.json");
+    std::fs::write(&path, server.get("/openapi.json").body).unwrap();
+    path
+}
+
+/// Tries the server with what Schemathesis makes up of the document, the same on every run.
+fn schemathesis(data: &str) {
+    let Some(tools) = tools() else { return };
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    for name in ["schemathesis.toml", "refusals.py"] {
+        std::fs::copy(file(name), folder.path().join(name)).unwrap();
+    }
+    let said = succeed(
+        &tools,
+        Command::new("st")
+            .args(["run", "openapi.json", "--url", &server.url("/"), "--mode", data])
+            .args(["--max-examples", "150", "--seed", "1", "--generation-deterministic", "--no-color"])
+            .current_dir(document(&server, &folder).parent().unwrap()),
+    );
+    tell(said.lines().filter(|line| line.contains("generated")).collect::<Vec<_>>().join("").trim());
+    server.get("/readyz").expect(200);
+}
+
+#[test]
+fn what_the_document_calls_valid_is_answered_as_it_says() {
+    schemathesis("positive");
+}
+
+#[test]
+fn what_the_document_calls_invalid_is_refused() {
+    schemathesis("negative");
+}
+
+#[test]
+fn the_document_is_valid_and_a_linter_has_nothing_to_say() {
+    let Some(tools) = tools() else { return };
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let document = document(&server, &folder);
+    succeed(&tools, Command::new("openapi-spec-validator").arg(&document));
+    let said =
+        succeed(&tools, Command::new("redocly").arg("lint").arg(&document).arg("--config").arg(file("redocly.yaml")));
+    assert!(said.contains("Your API description is valid") && !said.contains("warning"), "{said}");
+}
+
+#[test]
+fn a_generated_python_client_works() {
+    let Some(tools) = tools() else { return };
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let document = document(&server, &folder);
+    let generate = ["generate", "--meta", "none", "--fail-on-warning", "--output-path"];
+    succeed(
+        &tools,
+        Command::new("openapi-python-client")
+            .args(generate)
+            .arg(folder.path().join("stockroom_client"))
+            .arg("--path")
+            .arg(document)
+            .arg("--config")
+            .arg(file("python-client.yaml")),
+    );
+    let mut drive = Command::new("python");
+    succeed(&tools, drive.arg(file("client.py")).arg(server.url("")).env("PYTHONPATH", folder.path()));
+    assert_eq!(server.all_items().len(), 0);
+}
+
+#[test]
+fn a_generated_typescript_client_works() {
+    let Some(tools) = tools() else { return };
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let document = document(&server, &folder);
+    succeed(&tools, Command::new("openapi-typescript").arg(document).arg("-o").arg(folder.path().join("schema.d.ts")));
+    std::fs::copy(file("client.ts"), folder.path().join("client.ts")).unwrap();
+    std::fs::copy(file("package.json"), folder.path().join("package.json")).unwrap();
+    std::os::unix::fs::symlink(tools.join("node_modules"), folder.path().join("node_modules")).unwrap();
+    let compile = ["--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext", "client.ts"];
+    succeed(&tools, Command::new("tsc").args(compile).current_dir(folder.path()));
+    succeed(&tools, Command::new("node").arg("client.js").arg(server.url("")).current_dir(folder.path()));
+    assert_eq!(server.all_items().len(), 0);
+}
