@@ -150,6 +150,33 @@ fn a_change_can_demand_the_version_that_it_read() {
 }
 
 #[test]
+fn of_two_who_change_the_same_version_one_succeeds_and_the_other_is_told() {
+    const ROUNDS: usize = 50;
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    for round in 0..ROUNDS {
+        let tag = server.get("/inventory/a").header("etag").unwrap().to_owned();
+        let both = std::sync::Barrier::new(2);
+        let put = |writer: usize| {
+            let headers = [("Content-Type", "application/json"), ("If-Match", &*tag)];
+            let item = json!({ "name": format!("{round} by {writer}") }).to_string();
+            both.wait();
+            server.send("PUT", "/inventory/a", &headers, item)
+        };
+        let answers = std::thread::scope(|scope| {
+            let writers = [scope.spawn(|| put(1)), scope.spawn(|| put(2))];
+            writers.map(|writer| writer.join().unwrap())
+        });
+        let (won, lost) =
+            if answers[0].status == 200 { (&answers[0], &answers[1]) } else { (&answers[1], &answers[0]) };
+        let item = won.expect(200);
+        lost.problem(412, "precondition-failed");
+        assert_eq!(server.get("/inventory/a").expect(200), item);
+    }
+    assert_eq!(server.get("/inventory/a").expect(200)["version"], ROUNDS + 1);
+}
+
+#[test]
 fn a_server_can_demand_if_match_of_every_change() {
     for setting in [&["--require-if-match"][..], &["--require-if-match=true"]] {
         let server = Server::start_with(setting);

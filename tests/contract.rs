@@ -65,7 +65,7 @@ fn schemathesis(data: &str) {
             .args(["--max-examples", "150", "--seed", "1", "--generation-deterministic", "--no-color"])
             .current_dir(document(&server, &folder).parent().unwrap()),
     );
-    tell(said.lines().filter(|line| line.contains("generated")).collect::<Vec<_>>().join("").trim());
+    tell(said.lines().filter(|line| line.contains("generated,")).collect::<Vec<_>>().join("").trim());
     server.get("/readyz").expect(200);
 }
 

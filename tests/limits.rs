@@ -363,3 +363,21 @@ async fn http_2_is_spoken_without_tls_to_those_who_begin_with_it() {
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
 }
+
+#[test]
+fn http_2_has_limits_on_streams_and_headers() {
+    let server = Server::start();
+    let mut stream = connect(&server);
+    // The preface and an empty SETTINGS frame (RFC 9113, sections 3.4 and 6.5).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[3], 4, "the server's first frame is SETTINGS");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).unwrap();
+    let settings: Vec<_> =
+        settings.chunks(6).map(|setting| (setting[1], u32::from_be_bytes(setting[2..].try_into().unwrap()))).collect();
+    let (max_concurrent_streams, max_header_list_size) = (3, 6);
+    assert!(settings.contains(&(max_concurrent_streams, 100)), "{settings:?}");
+    assert!(settings.contains(&(max_header_list_size, 64 * 1024)), "{settings:?}");
+}
