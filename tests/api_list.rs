@@ -137,6 +137,20 @@ fn bad_values_of_filters_are_all_named() {
 }
 
 #[test]
+fn a_page_of_very_large_items_ends_early_and_loses_none() {
+    let server = Server::start();
+    for count in 0..40 {
+        let item = json!({ "id": format!("i{count:02}"), "name": "A", "attributes": { "x": "y".repeat(16_000) } });
+        server.post("/inventory", &item).expect(201);
+    }
+    let first = server.get("/inventory?limit=200");
+    assert!(first.body.len() < 300_000, "{} bytes", first.body.len());
+    assert!(ids(&first.json()).len() > 10);
+    let expected: Vec<_> = (0..40).map(|count| format!("i{count:02}")).collect();
+    assert_eq!(all_ids(&server, "/inventory?limit=200"), expected);
+}
+
+#[test]
 fn each_item_that_stands_still_is_seen_exactly_once_while_others_come_and_go() {
     const STANDING: usize = 10_000;
     const CLIENTS: usize = 64;

@@ -91,6 +91,8 @@ fn an_endless_body_is_cut_off_with_an_answer_whether_or_not_it_is_announced() {
     let head =
         "POST /inventory HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
     announced.write_all(head.as_bytes()).unwrap();
+    // So much that the answer would be lost if the connection were reset at once.
+    announced.write_all(&[b'x'; 500_000]).unwrap();
     let answer = until_closed(announced);
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("/problems/body-too-large"), "{answer}");
     let mut chunked = connect(&server);

@@ -50,7 +50,7 @@ async fn carry_out(store: &Arc<dyn Store>, write: Write) -> Result<Outcome, Writ
 
 fn list(sort: SortKey, descending: bool) -> ItemQuery {
     let sort = Sort { key: sort, descending };
-    ItemQuery { filter: ItemFilter::default(), sort, after: None, limit: 1_000, count: false }
+    ItemQuery { filter: ItemFilter::default(), sort, after: None, limit: 1_000, max_bytes: usize::MAX, count: false }
 }
 
 /// All items by id.
@@ -223,6 +223,21 @@ async fn every_order_is_total_in_both_directions_and_pages_lose_nothing(store: A
     }
 }
 
+async fn a_list_of_large_items_ends_early_and_says_so(store: Arc<dyn Store>) {
+    for number in 0..5 {
+        carry_out(&store, write(create(&format!("item-{number}"), 1))).await.unwrap();
+    }
+    let page = |limit: usize, max_bytes: usize| {
+        let query = ItemQuery { limit, max_bytes, ..list(SortKey::Id, false) };
+        async { store.items(query).await.map(|page| (page.items.len(), page.more)).unwrap() }
+    };
+    assert_eq!(page(5, usize::MAX).await, (5, false));
+    assert_eq!(page(4, usize::MAX).await, (4, true));
+    assert_eq!(page(5, 1).await, (1, true), "one item is always there");
+    let (some, more) = page(5, 20).await;
+    assert!((2..5).contains(&some) && more, "{some} items");
+}
+
 async fn filters_let_through_what_meets_all_of_them(store: Arc<dyn Store>) {
     let label = |text: &str| Some(Label::parse(text).unwrap());
     for (text, category, location, quantity, reorder_level) in [
@@ -342,6 +357,7 @@ conformance! {
     keys_of_different_clients_never_meet,
     of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer,
     every_order_is_total_in_both_directions_and_pages_lose_nothing,
+    a_list_of_large_items_ends_early_and_says_so,
     filters_let_through_what_meets_all_of_them,
     a_search_finds_substrings_in_any_case_and_follows_every_change,
     a_closed_store_refuses,

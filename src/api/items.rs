@@ -10,7 +10,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use super::Tag;
 use super::conditional::{self, EntityTags, NoneThere};
 use super::idempotency::{Key, Target};
-use super::page::{CursorText, Limit, Listing};
+use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::payload::{Json, JsonBody, MergePatch};
 use super::problem::{FieldError, Kind, Place, Problem};
@@ -408,7 +408,7 @@ impl Items {
         /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
         /// ids.
         sort: Query<Order>,
-        /// The most items on the page.
+        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
         limit: Query<Limit>,
         /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
         cursor: Query<CursorText>,
@@ -428,12 +428,9 @@ impl Items {
         let listing = Listing { sort: name, key: sort.key, filter: &filter };
         let after = cursor.0.as_ref().map(|cursor| listing.place(cursor)).transpose()?;
         let limit = limit.0.unwrap_or_default().get();
-        // One more than the page holds tells whether there is a next one.
-        let query =
-            ItemQuery { filter: filter.clone(), sort, after, limit: limit + 1, count: count.0.unwrap_or_default() };
-        let ItemList { mut items, total } = self.store.items(query).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
+        let (count, max_bytes) = (count.0.unwrap_or_default(), MAX_PAGE_BYTES);
+        let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
+        let ItemList { items, more, total } = self.store.items(query).await?;
         let next_cursor = items.last().filter(|_| more).map(|last| listing.cursor_after(last));
         let link = next_cursor
             .as_ref()

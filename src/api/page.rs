@@ -14,6 +14,10 @@ use super::problem::{FieldError, Kind, Place, Problem};
 use crate::domain::{Invalid, Item, ItemId};
 use crate::store::{After, ItemFilter, KeyValue, SortKey};
 
+/// After how many bytes of text a page ends, whatever its limit: 256 KiB. What clients that take nothing of their
+/// answers cost in memory is so much for each connection.
+pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+
 /// How many items a page has at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(usize);

@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::{Buf, Bytes};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use poem::http::header;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
@@ -75,15 +77,31 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
     /// Serves a connection, which gives its place back when it ends.
     pub fn start(&self, stream: Stream, peer: RemoteAddr, place: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
+        let refused = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Guarded {
+            stream,
+            opening: Some(Box::pin(sleep(self.header_timeout))),
+            matched: 0,
+            stall_timeout: self.stall_timeout,
+            stalled: None,
+            base_path: Arc::clone(&self.base_path),
+            refusal: None,
+            refused: Arc::clone(&refused),
+            lingering: None,
+        });
         let service = hyper::service::service_fn(move |request| {
-            let app = Arc::clone(&app);
+            let (app, refused) = (Arc::clone(&app), Arc::clone(&refused));
             // Nothing in the API asks which of the server's addresses a client took.
             let local = LocalAddr(Addr::custom("local", ""));
             let request = Request::from((request, local, peer.clone(), Scheme::HTTP));
-            async move { Ok::<poem::http::Response<_>, Infallible>(app.get_response(request).await.into()) }
+            async move {
+                let response = app.get_response(request).await;
+                if response.headers().contains_key(header::CONNECTION) {
+                    refused.store(true, Ordering::Relaxed);
+                }
+                Ok::<poem::http::Response<_>, Infallible>(response.into())
+            }
         });
-        let io =
-            TokioIo::new(Guarded::new(stream, self.header_timeout, self.stall_timeout, Arc::clone(&self.base_path)));
         let connection = self.graceful.watch(self.http.serve_connection(io, service).into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -137,16 +155,13 @@ struct Guarded {
     base_path: Arc<str>,
     /// What is left to write in place of a refusal of hyper's own.
     refusal: Option<Bytes>,
+    /// Whether the connection ends before all of a request was read.
+    refused: Arc<AtomicBool>,
     /// Runs while a client that was refused may go on sending, with what it has sent meanwhile.
     lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Guarded {
-    fn new(stream: Stream, opening_timeout: Duration, stall_timeout: Duration, base_path: Arc<str>) -> Self {
-        let opening = Some(Box::pin(sleep(opening_timeout)));
-        Self { stream, opening, matched: 0, stall_timeout, stalled: None, base_path, refusal: None, lingering: None }
-    }
-
     fn note_opening(&mut self, bytes: &[u8]) {
         let expected = &PREFACE[self.matched..];
         let common = bytes.iter().zip(expected).take_while(|(byte, expected)| byte == expected).count();
@@ -174,13 +189,16 @@ impl Guarded {
             rest.advance(written);
         }
         self.refusal = None;
-        self.lingering = Some((Box::pin(sleep(LINGER)), 0));
+        self.refused.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 
     /// Waits until a client that was refused ends its side, within limits.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((time, sent)) = &mut self.lingering else { return Poll::Ready(()) };
+        if !self.refused.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        let (time, sent) = self.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), 0));
         let mut bytes = [0; 4096];
         while *sent < MAX_LINGERING {
             let mut buf = ReadBuf::new(&mut bytes);

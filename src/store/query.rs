@@ -13,6 +13,8 @@ pub struct ItemQuery {
     pub after: Option<After>,
     /// How many at the most.
     pub limit: usize,
+    /// After how many bytes of text the list ends early, so that items of any size make an answer of bounded size.
+    pub max_bytes: usize,
     /// Whether to count all items that the filter lets through.
     pub count: bool,
 }
@@ -137,6 +139,8 @@ impl SortKey {
 pub struct ItemList {
     /// The items.
     pub items: Vec<Item>,
+    /// Whether there are further ones behind them.
+    pub more: bool,
     /// How many the filter lets through in all, if that was asked; of the same moment as the items.
     pub total: Option<u64>,
 }

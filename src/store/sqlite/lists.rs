@@ -3,17 +3,24 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::rows::{item_columns, item_from_row};
+use super::rows::{item_columns, item_from_row, text_bytes};
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
 pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
     let snapshot = connection.unchecked_transaction()?;
     let (sql, values) = select(query);
-    let items = snapshot
-        .prepare_cached(&sql)?
-        .query_map(params_from_iter(values), item_from_row)?
-        .collect::<rusqlite::Result<_>>()?;
+    let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
+    let mut statement = snapshot.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        more = items.len() == query.limit || bytes >= query.max_bytes;
+        if more {
+            break;
+        }
+        bytes += text_bytes(row)?;
+        items.push(item_from_row(row)?);
+    }
     let total = if query.count {
         let (conditions, values) = conditions(&query.filter);
         let sql = format!("SELECT count(*) FROM item{}", where_clause(&conditions));
@@ -22,7 +29,7 @@ pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<Ite
     } else {
         None
     };
-    Ok(ItemList { items, total })
+    Ok(ItemList { items, more, total })
 }
 
 fn select(query: &ItemQuery) -> (String, Vec<Value>) {
@@ -42,7 +49,8 @@ fn select(query: &ItemQuery) -> (String, Vec<Value>) {
         }
         values.push(Value::Text(id.as_str().to_owned()));
     }
-    values.push(Value::Integer(query.limit as i64));
+    // One more tells whether there is more.
+    values.push(Value::Integer(query.limit as i64 + 1));
     let order =
         if key == SortKey::Id { format!("id{direction}") } else { format!("{column}{direction}, id{direction}") };
     let sql = format!(
@@ -113,7 +121,7 @@ mod tests {
 
     fn query(filter: ItemFilter, key: SortKey, descending: bool, after: Option<KeyValue>) -> ItemQuery {
         let after = after.map(|key| After { key, id: ItemId::parse("a").unwrap() });
-        ItemQuery { filter, sort: Sort { key, descending }, after, limit: 50, count: false }
+        ItemQuery { filter, sort: Sort { key, descending }, after, limit: 50, max_bytes: usize::MAX, count: false }
     }
 
     #[test]

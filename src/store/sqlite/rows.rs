@@ -186,6 +186,12 @@ pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
     })
 }
 
+/// How many bytes the texts of an item take.
+pub fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let columns = row.as_ref().column_count();
+    (0..columns).try_fold(0, |sum, column| Ok(sum + row.get_ref(column)?.as_str().map_or(0, str::len)))
+}
+
 fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
     parse(row.get(column)?).map_err(|error| corrupt(column, error))
 }
