@@ -232,7 +232,9 @@ fn an_unchanged_item_is_not_sent_again() {
         assert_eq!((unchanged.status, unchanged.body.len()), (304, 0), "{tag}");
         assert_eq!(unchanged.header("etag"), Some("\"1\""));
     }
-    assert_eq!(get("\"2\"").expect(200)["id"], "a");
+    let changed = get("\"2\"");
+    assert_eq!(changed.expect(200)["id"], "a");
+    assert_eq!(changed.header("cache-control"), Some("no-cache"), "a cache must ask each time");
 }
 
 #[test]

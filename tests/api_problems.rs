@@ -186,6 +186,17 @@ fn another_media_type_is_refused_with_the_right_one() {
 }
 
 #[test]
+fn a_compressed_body_is_refused_as_such() {
+    let (server, items) = server();
+    let send = |coding| server.send("POST", "/inventory", &[JSON, ("Content-Encoding", coding)], r#"{"name": "B"}"#);
+    let answer = send("gzip");
+    answer.problem(415, "unsupported-media-type");
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
+    assert_eq!(server.all_items(), items);
+    send("identity").expect(201);
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_and_the_connection_goes_on() {
     let (server, items) = server();
     let big = json!({ "name": "A", "description": "x".repeat(2 * 1024 * 1024) });
@@ -334,6 +345,22 @@ fn preconditions_that_make_no_sense_are_refused() {
     let delete = server.send("DELETE", "/inventory/a", &[("If-Match", "\u{e9}")], "");
     delete.problem(400, "invalid-parameter");
     assert_eq!(delete.errors(), pairs(&[("If-Match", "encoding")]));
+    assert_eq!(server.all_items(), items);
+}
+
+#[test]
+fn a_precondition_that_a_change_does_not_look_at_is_refused() {
+    let (server, items) = server();
+    let change = |method: &str, path: &str, header: &'static str, media_type: &str| {
+        let answer = server.send(method, path, &[("Content-Type", media_type), (header, "*")], r#"{"name": "B"}"#);
+        answer.problem(400, "invalid-parameter");
+        assert_eq!(answer.errors(), pairs(&[(header, "unsupported")]));
+    };
+    change("POST", "/inventory", "If-Match", "application/json");
+    change("POST", "/inventory", "If-None-Match", "application/json");
+    change("PATCH", "/inventory/a", "If-None-Match", "application/merge-patch+json");
+    let delete = server.send("DELETE", "/inventory/a", &[("If-None-Match", "*")], "");
+    delete.problem(400, "invalid-parameter");
     assert_eq!(server.all_items(), items);
 }
 

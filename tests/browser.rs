@@ -80,8 +80,7 @@ fn assert_quiet(browser: &Browser) {
 
 /// The requests over the network, each of which was to this server and answered well.
 fn requests_to(server: &Server, base_path: &str, browser: &Browser) -> Vec<Sent> {
-    let mut requests = browser.requests();
-    requests.retain(|request| !request.url.starts_with("data:"));
+    let requests = browser.requests();
     let here = server.url(&format!("{base_path}/"));
     for request in &requests {
         assert!(request.url.starts_with(&here), "{request:?}");

@@ -124,6 +124,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         };
         response.headers_mut().insert(REQUEST_ID, id.0.clone());
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Else a cache might make up a time for which it need not ask again (RFC 9111, section 4.2.2).
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         if let Some(trace) = trace {
             response.headers_mut().insert(trace::TRACEPARENT, trace.to_header());
             response.set_data(trace);

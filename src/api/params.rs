@@ -60,6 +60,16 @@ impl Inputs {
         Self(Arc::new(State { query: pairs, errors: Mutex::new(errors) }))
     }
 
+    /// Refuses the preconditions of a change that it does not look at: left aside in silence, they would let through
+    /// what they were sent to prevent.
+    pub fn refuse_other_preconditions(&self, headers: &HeaderMap, known: &[String]) {
+        for name in ["If-Match", "If-None-Match"] {
+            if headers.contains_key(name) && !known.iter().any(|known| known == name) {
+                self.refuse(Place::Header(name), Invalid::new("unsupported", "is no precondition of this call"));
+            }
+        }
+    }
+
     /// Everything that is wrong so far, as one problem.
     pub fn check(&self) -> Result<(), Problem> {
         let errors = std::mem::take(&mut *self.errors());

@@ -119,6 +119,7 @@ impl<'a, T: Read + Schema + Send, M: JsonMediaType> ApiExtractor<'a> for Body<T,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         check_media_type(request, M::NAME)?;
+        check_coding(request)?;
         let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
         let bytes = read_body(request, body, limits).await?;
         let value = parse(&bytes)?;
@@ -147,6 +148,16 @@ fn check_media_type(request: &Request, expected: &'static str) -> Result<(), Pro
     // PATCH has a header of its own for this (RFC 5789, section 3.1).
     let name = if *request.method() == Method::PATCH { ACCEPT_PATCH } else { header::ACCEPT };
     Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(name, HeaderValue::from_static(expected)))
+}
+
+fn check_coding(request: &Request) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    // RFC 9110, section 15.5.16.
+    Err(Problem::new(Kind::UnsupportedMediaType, "The body is compressed; this call reads it only as it is.")
+        .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
 async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits) -> Result<Bytes, Problem> {

@@ -100,7 +100,8 @@ kinds! {
     /// The request has more than 100 header fields, or more than 64 KiB of them with its target. The connection ends;
     /// nothing was changed.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request's head is too large";
-    /// The body is of a media type that this call does not read. The header `Accept` lists those it does.
+    /// The body is of a media type that this call does not read: the header `Accept` (of `PATCH`, `Accept-Patch`) lists
+    /// those it does. Or it is compressed, which no call reads.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
     /// for a new request, and the old one only to send the same request again.

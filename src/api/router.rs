@@ -24,13 +24,18 @@ pub fn routes<A: OpenApi>(api: A) -> Route {
         let pattern = pattern(&path.path);
         let mut endpoints = table.remove(&pattern).unwrap_or_else(|| panic!("{pattern} stands in two API structs"));
         let operations = path.operations.into_iter().map(|operation| {
-            let query = operation.params.into_iter().filter(|parameter| parameter.in_type == MetaParamIn::Query);
+            let named = |place| {
+                let parameters = operation.params.iter().filter(move |parameter| parameter.in_type == place);
+                parameters.map(|parameter| parameter.name.clone()).collect::<Vec<_>>()
+            };
+            let (query, headers) = (named(MetaParamIn::Query), named(MetaParamIn::Header));
             let content = operation.responses.responses.into_iter().flat_map(|response| response.content);
             let reads = operation.request.into_iter().flat_map(|request| request.content);
             Operation {
                 endpoint: endpoints.remove(&operation.method).expect("each operation has an endpoint"),
                 method: operation.method,
-                query: query.map(|parameter| parameter.name).collect(),
+                query,
+                headers,
                 reads: reads.map(|content| content.content_type).collect(),
                 writes: content.map(|content| content.content_type).collect(),
             }
@@ -66,6 +71,7 @@ struct Operation {
     method: Method,
     endpoint: BoxEndpoint<'static>,
     query: Vec<String>,
+    headers: Vec<String>,
     /// The media types of its requests.
     reads: Vec<&'static str>,
     /// The media types of its successes.
@@ -79,6 +85,7 @@ impl Resource {
             method: Method::GET,
             endpoint: endpoint.boxed(),
             query: Vec::new(),
+            headers: Vec::new(),
             reads: Vec::new(),
             writes: writes.to_vec(),
         }])
@@ -133,6 +140,9 @@ impl Endpoint for Resource {
             return Err(Problem::new(Kind::NotAcceptable, detail).into());
         }
         let inputs = Inputs::read(request.uri().query().unwrap_or_default(), &operation.query);
+        if !operation.method.is_safe() {
+            inputs.refuse_other_preconditions(request.headers(), &operation.headers);
+        }
         if operation.query.is_empty() {
             inputs.check()?;
         }

@@ -27,8 +27,11 @@ pub fn in_place_of(written: &[u8], base_path: &str) -> Option<Bytes> {
         "a request that could not be read"
     );
     let body = Problem::new(kind, detail).to_json(base_path, None, id.as_str());
+    let written = String::from_utf8_lossy(written);
+    let date: String =
+        written.lines().filter(|line| line.starts_with("date: ")).map(|line| format!("{line}\r\n")).collect();
     let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
+        "HTTP/1.1 {status}\r\n{date}content-type: {MEDIA_TYPE}\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
          x-content-type-options: nosniff\r\n{REQUEST_ID}: {id}\r\nconnection: close\r\n\r\n",
         status = kind.status(),
         length = body.len(),
@@ -43,9 +46,10 @@ mod tests {
 
     #[test]
     fn only_answers_that_no_request_of_ours_got_are_replaced() {
-        let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n";
+        let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\ndate: Tue, 24 Nov 2026 10:00:00 GMT\r\n\r\n";
         let text = String::from_utf8(in_place_of(bare, "/base").unwrap().to_vec()).unwrap();
         assert!(text.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{text}");
+        assert!(text.contains("\r\ndate: Tue, 24 Nov 2026 10:00:00 GMT\r\n"), "{text}");
         assert!(text.contains("\"/base/problems/head-too-large\""), "{text}");
         for ours in [
             "HTTP/1.1 400 Bad Request\r\nx-request-id: 7\r\n\r\n",

@@ -104,7 +104,8 @@ impl Browser {
         self.log("browser")
     }
 
-    /// The requests since they were last asked for, once all of them have ended.
+    /// The requests since they were last asked for, once all of them have ended. Images that a style sheet carries in
+    /// itself are none, although the browser tells of them as if they were; it does not always tell of their end.
     pub fn requests(&self) -> Vec<Sent> {
         let mut requests = BTreeMap::<String, Sent>::new();
         let mut redirected = Vec::new();
@@ -113,7 +114,8 @@ impl Browser {
                 let event: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
                 let (method, event) = (event["message"]["method"].as_str().unwrap(), &event["message"]["params"]);
                 let Some(id) = event["requestId"].as_str() else { continue };
-                if method == "Network.requestWillBeSent" {
+                let inline = event["request"]["url"].as_str().is_some_and(|url| url.starts_with("data:"));
+                if method == "Network.requestWillBeSent" && !inline {
                     requests.entry(id.to_owned()).or_default();
                 }
                 // Some events of a request come after its end, when it was told of already.
