@@ -104,8 +104,8 @@ impl Browser {
         self.log("browser")
     }
 
-    /// The requests since they were last asked for, once all of them have ended. Images that a style sheet carries in
-    /// itself are none, although the browser tells of them as if they were; it does not always tell of their end.
+    /// The requests since they were last asked for, once all of them have ended. The images that a style sheet carries in
+    /// itself are none, and neither are the browser's own pages, of whose end it does not always tell.
     pub fn requests(&self) -> Vec<Sent> {
         let mut requests = BTreeMap::<String, Sent>::new();
         let mut redirected = Vec::new();
@@ -114,8 +114,9 @@ impl Browser {
                 let event: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
                 let (method, event) = (event["message"]["method"].as_str().unwrap(), &event["message"]["params"]);
                 let Some(id) = event["requestId"].as_str() else { continue };
-                let inline = event["request"]["url"].as_str().is_some_and(|url| url.starts_with("data:"));
-                if method == "Network.requestWillBeSent" && !inline {
+                let url = event["request"]["url"].as_str().unwrap_or_default();
+                let outward = !url.starts_with("data:") && !url.starts_with("chrome:");
+                if method == "Network.requestWillBeSent" && outward {
                     requests.entry(id.to_owned()).or_default();
                 }
                 // Some events of a request come after its end, when it was told of already.
