@@ -34,7 +34,7 @@ pub struct Settings {
     )]
     pub require_if_match: bool,
 
-    /// Origins, separated by commas, whose pages may use the API in a browser, such as https://shop.example
+    /// Origins, separated by commas, whose pages may use the API in a browser, such as `https://shop.example`
     #[arg(long, global = true, env = "STOCKROOM_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
 
