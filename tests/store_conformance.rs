@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Attributes, Command, Description, Details, Item, ItemId, Label, Name, Precondition, Quantity, Refusal, Timestamp,
-    Version,
+    Attributes, Command, Delta, Description, Details, Event, Item, ItemId, Label, Movement, Name, Note, Position,
+    Precondition, Quantity, Reason, Reference, Refusal, StockChange, Timestamp, Version,
 };
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, StoreError, Write,
-    WriteError, Written,
+    After, EntryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, StoreError,
+    Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -314,6 +314,107 @@ async fn a_search_finds_substrings_in_any_case_and_follows_every_change(store: A
     assert_eq!(found("ther").await, "other");
 }
 
+fn by(text: &str, delta: i64) -> Command {
+    let change = StockChange::By(Delta::new(delta).unwrap());
+    let reference = Some(Reference::parse(format!("order-{}", delta.abs())).unwrap());
+    let note = Some(Note::parse("two\nlines").unwrap());
+    Command::Move { id: id(text), movement: Box::new(Movement { change, reason: Reason::Sold, note, reference }) }
+}
+
+fn entry_query(after: i64, limit: usize) -> EntryQuery {
+    let after = Position::new(after);
+    EntryQuery { after, reason: None, reference: None, since: None, limit, max_bytes: usize::MAX }
+}
+
+async fn movements_at_once_all_count_and_take_no_more_than_there_is(store: Arc<dyn Store>) {
+    const STOCK: i64 = 25;
+    carry_out(&store, write(create("a", STOCK))).await.unwrap();
+    let movers = (0..40).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { carry_out(&store, write(by("a", -1))).await })
+    });
+    let mut left = Vec::new();
+    for mover in movers.collect::<Vec<_>>() {
+        match mover.await.unwrap() {
+            Ok(Outcome::Moved(record, item)) => {
+                assert_eq!((record.entry.delta, record.entry.quantity), (-1, item.quantity));
+                left.push(item.quantity.get());
+            }
+            Err(WriteError::Refused(refusal)) => {
+                assert_eq!(refusal, Refusal::InsufficientStock { quantity: 0, reserved: 0, wanted: -1 });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    left.sort_unstable();
+    assert_eq!(left, (0..STOCK).collect::<Vec<_>>(), "each took one of what was left, and none the same");
+    assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity, Quantity::ZERO);
+}
+
+async fn the_ledger_tells_all_that_happened_and_where_to_go_on(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    carry_out(&store, write(create("b", 5))).await.unwrap();
+    let Outcome::Moved(moved, _) = carry_out(&store, write(by("a", -2))).await.unwrap() else { panic!("it is moved") };
+    carry_out(&store, write(by("b", 9))).await.unwrap();
+    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    let _ = carry_out(&store, write(by("b", -100))).await.unwrap_err();
+
+    let all = store.entries(entry_query(0, 100)).await.unwrap();
+    let told: Vec<_> = all.entries.iter().map(|record| (record.position.get(), record.entry.event)).collect();
+    let (created, moved_, deleted) = (Event::Created, Event::Moved, Event::Deleted);
+    assert_eq!(told, [(1, created), (2, created), (3, moved_), (4, moved_), (5, deleted)]);
+    assert_eq!((all.more, all.head), (false, Position::new(5)));
+    assert_eq!(all.entries[2], moved);
+    assert_eq!(store.entry(Position::new(3)).await.unwrap(), Some(moved));
+    for position in [0, 6, i64::MAX] {
+        assert_eq!(store.entry(Position::new(position)).await.unwrap(), None);
+    }
+
+    let part = store.entries(entry_query(1, 2)).await.unwrap();
+    assert_eq!(part.entries, all.entries[1..3]);
+    assert!(part.more);
+    let sold = store.entries(EntryQuery { reason: Some(Reason::Sold), ..entry_query(3, 9) }).await.unwrap();
+    assert_eq!(sold.entries, all.entries[3..4]);
+    assert_eq!(sold.head, Position::new(5));
+    let reference = Some(Reference::parse("order-2").unwrap());
+    let order = store.entries(EntryQuery { reference, ..entry_query(0, 9) }).await.unwrap();
+    assert_eq!(order.entries, all.entries[2..3]);
+    let since = Some(all.entries[4].entry.at);
+    let late = store.entries(EntryQuery { since, ..entry_query(0, 9) }).await.unwrap();
+    assert_eq!(late.entries.last(), all.entries.last());
+    assert!(late.entries.iter().all(|record| Some(record.entry.at) >= since));
+    let since = Some(Timestamp::from_unix_milliseconds(all.entries[4].entry.at.unix_milliseconds() + 1).unwrap());
+    assert_eq!(store.entries(EntryQuery { since, ..entry_query(0, 9) }).await.unwrap().entries, []);
+}
+
+async fn the_history_of_an_id_outlives_its_item(store: Arc<dyn Store>) {
+    assert_eq!(store.history(&id("a"), None, 9, usize::MAX).await.unwrap(), None);
+    for command in [create("a", 5), by("a", -1), Command::Delete { id: id("a") }, create("b", 1), create("a", 2)] {
+        carry_out(&store, write(command)).await.unwrap();
+    }
+    let history = |before: Option<i64>, limit: usize| {
+        let store = Arc::clone(&store);
+        async move {
+            let history = store.history(&id("a"), before.map(Version::new), limit, usize::MAX).await.unwrap().unwrap();
+            let versions: Vec<_> = history.entries.iter().map(|record| record.entry.version.get()).collect();
+            (versions, history.more)
+        }
+    };
+    assert_eq!(history(None, 9).await, (vec![4, 3, 2, 1], false));
+    assert_eq!(history(None, 3).await, (vec![4, 3, 2], true));
+    assert_eq!(history(Some(2), 3).await, (vec![1], false));
+    assert_eq!(history(Some(1), 3).await, (vec![], false));
+}
+
+async fn a_movement_sent_again_under_its_key_moves_once(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    let first = store.write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
+    let again = store.write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
+    assert!(!first.replayed && again.replayed);
+    assert_eq!(again.outcome, first.outcome);
+    assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 3);
+}
+
 async fn a_closed_store_refuses(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 0))).await.unwrap();
     store.ready().await.unwrap();
@@ -360,5 +461,9 @@ conformance! {
     a_list_of_large_items_ends_early_and_says_so,
     filters_let_through_what_meets_all_of_them,
     a_search_finds_substrings_in_any_case_and_follows_every_change,
+    movements_at_once_all_count_and_take_no_more_than_there_is,
+    the_ledger_tells_all_that_happened_and_where_to_go_on,
+    the_history_of_an_id_outlives_its_item,
+    a_movement_sent_again_under_its_key_moves_once,
     a_closed_store_refuses,
 }

@@ -480,7 +480,7 @@ impl Items {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
                 Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
             }
-            outcome @ (Outcome::Updated(_) | Outcome::Deleted) => Err(unexpected(outcome)),
+            outcome @ (Outcome::Updated(_) | Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
         }
     }
 
@@ -549,7 +549,7 @@ impl Items {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
                 Ok(Replaced::Created(Json(item.into()), location, etag))
             }
-            outcome @ Outcome::Deleted => Err(unexpected(outcome)),
+            outcome @ (Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
         }
     }
 
@@ -587,7 +587,7 @@ impl Items {
                 let etag = conditional::etag(item.version);
                 Ok(Patched::Ok(Json(item.into()), etag))
             }
-            outcome @ (Outcome::Created(_) | Outcome::Deleted) => Err(unexpected(outcome)),
+            outcome @ (Outcome::Created(_) | Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
         }
     }
 
@@ -607,13 +607,13 @@ impl Items {
         let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
         match self.write(Command::Delete { id: id.0 }, precondition).await? {
             Outcome::Deleted => Ok(Deleted::Gone),
-            outcome @ (Outcome::Created(_) | Outcome::Updated(_)) => Err(unexpected(outcome)),
+            outcome @ (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Moved(..)) => Err(unexpected(outcome)),
         }
     }
 }
 
 /// The store broke its promise of what a command comes to.
-fn unexpected(outcome: Outcome) -> Problem {
+pub fn unexpected(outcome: Outcome) -> Problem {
     tracing::error!(?outcome, "the store answered another command's outcome");
     Problem::internal()
 }

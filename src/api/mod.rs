@@ -10,6 +10,8 @@ mod cors;
 mod docs;
 mod idempotency;
 mod items;
+mod ledger;
+mod movements;
 mod negotiation;
 mod page;
 mod params;
@@ -40,11 +42,13 @@ use crate::store::Store;
 enum Tag {
     /// The items and their stock.
     Inventory,
+    /// What happened, in the order in which it happened.
+    Ledger,
     /// For those who run the service.
     Operations,
 }
 
-type Api = (items::Items, system::System);
+type Api = (items::Items, movements::Movements, ledger::Ledger, system::System);
 
 /// All of the API, over this store.
 pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
@@ -58,14 +62,18 @@ pub fn app_with(
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
+    // Half, so that a write that waited in vain is told so before the whole answer is given up.
+    let queue_timeout = settings.response_timeout.get() / 2;
     let items = items::Items {
         store: Arc::clone(&store),
         base_path: base_path.clone(),
-        // Half, so that a write that waited in vain is told so before the whole answer is given up.
-        queue_timeout: settings.response_timeout.get() / 2,
+        queue_timeout,
         require_if_match: settings.require_if_match,
     };
-    let routes = add(docs::add(router::routes((items, system::System { store })), base_path));
+    let movements = movements::Movements { store: Arc::clone(&store), base_path: base_path.clone(), queue_timeout };
+    let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
+    let api: Api = (items, movements, ledger, system::System { store });
+    let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };
     boundary::Boundary::new(routes.data(limits), settings)

@@ -10,7 +10,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::Schema;
-use crate::domain::{Invalid, ItemId, Label, Timestamp};
+use crate::domain::{Invalid, ItemId, Label, Position, Reason, Reference, Timestamp, Version};
 use crate::store::SearchText;
 
 /// A value that a parameter or a header can carry.
@@ -220,6 +220,7 @@ macro_rules! text_parameters {
 
 text_parameters! {
     Label: 1, Label::MAX_CHARS, Some(Label::PATTERN.to_owned());
+    Reference: 1, Reference::MAX_CHARS, Some(Reference::PATTERN.to_owned());
     SearchText: SearchText::MIN_CHARS, SearchText::MAX_CHARS, Some(r"^[^\u0000]*$".to_owned());
 }
 
@@ -243,36 +244,81 @@ impl Parameter for Timestamp {
     }
 }
 
-/// How poem's own path parameters read an id; one that is none is nowhere in the inventory, so it answers 404.
-impl poem_openapi::types::Type for ItemId {
-    const IS_REQUIRED: bool = true;
-
-    type RawValueType = Self;
-    type RawElementValueType = Self;
-
-    fn name() -> std::borrow::Cow<'static, str> {
-        "ItemId".into()
+impl Parameter for Reason {
+    fn schema() -> MetaSchema {
+        let enum_items = Reason::ALL.iter().map(|reason| reason.as_str().into()).collect();
+        MetaSchema { enum_items, ..MetaSchema::new("string") }
     }
 
-    fn schema_ref() -> MetaSchemaRef {
-        <Self as Schema>::schema_ref()
-    }
-
-    fn as_raw_value(&self) -> Option<&Self> {
-        Some(self)
-    }
-
-    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-        Box::new(std::iter::once(self))
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        Reason::parse(text)
     }
 }
 
-impl ParseFromParameter for ItemId {
-    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-        let decoded = percent_encoding::percent_decode_str(value).decode_utf8().map_err(ParseError::custom)?;
-        ItemId::parse(decoded).map_err(|invalid| ParseError::custom(invalid.detail))
+impl Parameter for Position {
+    fn schema() -> MetaSchema {
+        MetaSchema { minimum: Some(0.0), ..MetaSchema::new_with_format("integer", "int64") }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        integer(text, 0).map(Position::new)
     }
 }
+
+impl Parameter for Version {
+    fn schema() -> MetaSchema {
+        MetaSchema { minimum: Some(1.0), ..MetaSchema::new_with_format("integer", "int64") }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        integer(text, 1).map(Version::new)
+    }
+}
+
+/// A plain decimal number that is not below `minimum`.
+fn integer(text: &str, minimum: i64) -> Result<i64, Invalid> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number >= minimum);
+    number.ok_or_else(|| Invalid::new("out-of-range", format!("must be an integer from {minimum} to {}", i64::MAX)))
+}
+
+/// How poem's own path parameters are read; a value that can be none is nowhere in the inventory, so it answers 404.
+macro_rules! path_parameter {
+    ($type:ident, $parse:expr) => {
+        impl poem_openapi::types::Type for $type {
+            const IS_REQUIRED: bool = true;
+
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                <Self as Schema>::schema_ref()
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+
+        impl ParseFromParameter for $type {
+            fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+                let decoded = percent_encoding::percent_decode_str(value).decode_utf8().map_err(ParseError::custom)?;
+                $parse(&decoded).map_err(|invalid: Invalid| ParseError::custom(invalid.detail))
+            }
+        }
+    };
+}
+
+path_parameter!(ItemId, |text: &str| ItemId::parse(text));
+path_parameter!(Position, <Position as Parameter>::parse);
 
 #[cfg(test)]
 mod tests {

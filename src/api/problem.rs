@@ -4,13 +4,15 @@
 //! last part of its `type`, and a page of its own at `/problems/{name}`. Domain and store errors become problems in
 //! this file alone, by exhaustive matches: a new variant does not compile until it has a kind.
 
+use std::collections::BTreeMap;
+
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaResponses, Registry};
 use serde::Serialize;
 
-use crate::domain::{Invalid, Refusal};
+use crate::domain::{Invalid, Quantity, Refusal};
 use crate::store::{StoreError, WriteError};
 
 /// The media type of a problem.
@@ -85,8 +87,12 @@ kinds! {
     RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long";
     /// An item with this id is there already; it was not changed. Replace it with `PUT`, or choose another id.
     ItemExists = CONFLICT, "item-exists", "There is already an item with this id";
-    /// The change would leave less stock than open reservations hold. Nothing was changed.
+    /// The change would leave less stock than open reservations hold, or less than none. Nothing was changed. The members
+    /// `quantity`, `reserved` and `available` tell what there is.
     InsufficientStock = CONFLICT, "insufficient-stock", "There is not enough stock";
+    /// The movement would bring the stock above 10^12, which is the most that an item can have. Nothing was changed. The
+    /// member `quantity` tells what there is.
+    TooMuchStock = CONFLICT, "too-much-stock", "There would be too much stock";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
     /// changed. Read it again, and decide anew.
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
@@ -164,6 +170,8 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
+    /// Further members of the document, which are all numbers (RFC 9457, section 3.2).
+    numbers: Vec<(&'static str, i64)>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -174,7 +182,7 @@ impl Problem {
         if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
-        Self { kind, detail: detail.into(), errors: Vec::new(), headers }
+        Self { kind, detail: detail.into(), errors: Vec::new(), numbers: Vec::new(), headers }
     }
 
     /// Several things wrong with one request, all of them at once.
@@ -237,6 +245,8 @@ impl Problem {
             request_id: &'a str,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             errors: &'a [FieldError],
+            #[serde(flatten)]
+            numbers: BTreeMap<&'static str, i64>,
         }
         let body = Body {
             r#type: format!("{base_path}/problems/{}", self.kind.name()),
@@ -246,6 +256,7 @@ impl Problem {
             instance,
             request_id,
             errors: &self.errors,
+            numbers: self.numbers.iter().copied().collect(),
         };
         serde_json::to_vec(&body).expect("a problem can be written as JSON")
     }
@@ -305,10 +316,20 @@ impl From<Refusal> for Problem {
                     |(pointer, invalid): (&str, _)| FieldError::new(Place::Pointer(pointer.to_owned()), invalid);
                 Self::with_errors(Kind::InvalidBody, wrong.into_iter().map(error).collect())
             }
-            Refusal::InsufficientStock { reserved } => Self::new(
-                Kind::InsufficientStock,
-                format!("Open reservations hold {reserved}; the quantity cannot be set below that."),
-            ),
+            Refusal::InsufficientStock { quantity, reserved, wanted } => {
+                let available = quantity - reserved;
+                let detail = format!(
+                    "There are {quantity}, of which {reserved} are reserved; {wanted} would be left. At most {available} \
+                     can be taken."
+                );
+                let numbers = vec![("quantity", quantity), ("reserved", reserved), ("available", available)];
+                Self { numbers, ..Self::new(Kind::InsufficientStock, detail) }
+            }
+            Refusal::TooMuchStock { quantity, wanted } => {
+                let most = Quantity::MAX;
+                let detail = format!("There are {quantity}; {wanted} would be there, and an item can have {most}.");
+                Self { numbers: vec![("quantity", quantity)], ..Self::new(Kind::TooMuchStock, detail) }
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Place};
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Invalid, ItemId, Label, Member, Name, Quantity, Timestamp, UnitPrice,
-    UnitPricePatch, Version,
+    Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Member, Name, Note, Position,
+    Quantity, Reason, Reference, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 
 /// A type that the document describes.
@@ -297,6 +297,8 @@ text_schemas! {
     Name: Some(Name::MAX_CHARS);
     Description: Some(Description::MAX_CHARS);
     Label: Some(Label::MAX_CHARS);
+    Note: Some(Note::MAX_CHARS);
+    Reference: Some(Reference::MAX_CHARS);
     Amount: None;
     Currency: None;
 }
@@ -313,16 +315,69 @@ impl Schema for Quantity {
 
 impl Read for Quantity {
     fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        let Value::Number(number) = &value else {
-            return refuse(pointer, wrong_type(&value, "an integer"), errors);
-        };
-        // JSON knows one kind of number (RFC 8259, section 6): 10.0 and 1e1 are the integer 10.
-        let number = match (number.as_i64(), number.as_f64()) {
-            (Some(number), _) => number,
-            (None, Some(float)) if float.fract() == 0.0 => float as i64,
-            (None, _) => return refuse(pointer, wrong_type(&value, "an integer"), errors),
-        };
-        Quantity::new(number).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+        read_integer(&value).and_then(Quantity::new).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+    }
+}
+
+fn read_integer(value: &Value) -> Result<i64, Invalid> {
+    let Value::Number(number) = value else { return Err(wrong_type(value, "an integer")) };
+    // JSON knows one kind of number (RFC 8259, section 6): 10.0 and 1e1 are the integer 10.
+    match (number.as_i64(), number.as_f64()) {
+        (Some(number), _) => Ok(number),
+        (None, Some(float)) if float.fract() == 0.0 => Ok(float as i64),
+        (None, _) => Err(wrong_type(value, "an integer")),
+    }
+}
+
+impl Schema for Delta {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            minimum: Some(-Delta::MAX as f64),
+            maximum: Some(Delta::MAX as f64),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }))
+    }
+}
+
+impl Read for Delta {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        read_integer(&value).and_then(Delta::new).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+    }
+}
+
+impl Schema for Position {
+    fn schema_ref() -> MetaSchemaRef {
+        let minimum = Some(0.0);
+        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+    }
+}
+
+impl Schema for i64 {
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("integer", "int64")))
+    }
+}
+
+impl Schema for Event {
+    fn schema_ref() -> MetaSchemaRef {
+        let enum_items = Event::ALL.iter().map(|event| event.as_str().into()).collect();
+        MetaSchemaRef::Inline(Box::new(MetaSchema { enum_items, ..MetaSchema::new("string") }))
+    }
+}
+
+impl Schema for Reason {
+    fn schema_ref() -> MetaSchemaRef {
+        let enum_items = Reason::ALL.iter().map(|reason| reason.as_str().into()).collect();
+        MetaSchemaRef::Inline(Box::new(MetaSchema { enum_items, ..MetaSchema::new("string") }))
+    }
+}
+
+impl Read for Reason {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        match value {
+            Value::String(name) => Reason::parse(name).map_or_else(|invalid| refuse(pointer, invalid, errors), Some),
+            other => refuse(pointer, wrong_type(&other, "a string"), errors),
+        }
     }
 }
 

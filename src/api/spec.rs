@@ -42,10 +42,17 @@ fn document(base_path: &BasePath) -> Value {
     // None is needed; that must be said.
     document["security"] = json!([]);
     document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
-    for schema in ["NewItem", "ItemReplacement", "ItemChanges", "UnitPrice", "UnitPricePatch"] {
+    for schema in ["NewItem", "ItemReplacement", "ItemChanges", "NewMovement", "UnitPrice", "UnitPricePatch"] {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
+    let movement = &mut document["components"]["schemas"]["NewMovement"];
+    movement["properties"]["delta"]["not"] = json!({ "const": 0 });
+    // Either the one or the other; each name stands beside its demand, or linters take it for a slip of the pen.
+    let has = |member: &str| json!({ "properties": { member: {} }, "required": [member] });
+    movement["if"] = has("delta");
+    movement["then"] = json!({ "not": has("counted") });
+    movement["else"] = has("counted");
     document["components"]["schemas"]["Problem"] = problem_schema();
     let mut shown = Vec::new();
     let paths = document["paths"].as_object_mut().expect("the document has paths");
@@ -139,6 +146,9 @@ fn problem_schema() -> Value {
             "detail": { "type": "string", "description": "What is wrong with this request." },
             "instance": { "type": "string", "format": "uri-reference", "description": "The path that was asked for." },
             "request_id": { "type": "string", "description": "What the request is called in the server's log." },
+            "quantity": { "type": "integer", "format": "int64", "description": "How much there is, where there is too little or too much." },
+            "reserved": { "type": "integer", "format": "int64", "description": "How much of that is reserved." },
+            "available": { "type": "integer", "format": "int64", "description": "How much of it can be taken." },
             "errors": {
                 "type": "array",
                 "description": "Everything that is wrong, at once.",
@@ -217,12 +227,16 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if method != "get" {
         kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
         if parameter("header", "If-Match") {
-            kinds.extend([Kind::PreconditionFailed, Kind::PreconditionRequired]);
+            kinds.push(Kind::PreconditionFailed);
+            if method != "post" {
+                kinds.push(Kind::PreconditionRequired);
+            }
         }
     }
     match operation["operationId"].as_str() {
         Some("createItem") => kinds.push(Kind::ItemExists),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
+        Some("moveStock") => kinds.extend([Kind::InsufficientStock, Kind::TooMuchStock]),
         _ => {}
     }
     kinds

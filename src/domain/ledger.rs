@@ -1,7 +1,8 @@
-use super::{ItemId, Quantity, Timestamp, Version};
+use super::{Invalid, ItemId, Note, Quantity, Reason, Reference, Timestamp, Version};
 
 /// Where an entry stands in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[serde(transparent)]
 pub struct Position(i64);
 
 impl Position {
@@ -25,7 +26,8 @@ impl Position {
 }
 
 /// What happened to an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// It came to be, with its first stock.
     Created,
@@ -33,21 +35,36 @@ pub enum Event {
     Updated,
     /// It was taken out of the inventory, with all its stock.
     Deleted,
+    /// Goods came or went.
+    Moved,
+    /// Its stock was counted, whether or not that changed it.
+    Counted,
 }
 
 impl Event {
+    /// All events.
+    pub const ALL: &[Event] = &[Event::Created, Event::Updated, Event::Deleted, Event::Moved, Event::Counted];
+
     /// The event's name, as it is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Event::Created => "created",
             Event::Updated => "updated",
             Event::Deleted => "deleted",
+            Event::Moved => "moved",
+            Event::Counted => "counted",
         }
+    }
+
+    /// The event with this name.
+    pub fn parse(name: impl AsRef<str>) -> Result<Self, Invalid> {
+        let event = Self::ALL.iter().find(|event| event.as_str() == name.as_ref());
+        event.copied().ok_or_else(|| Invalid::new("enum", "must be an event of the ledger"))
     }
 }
 
 /// One change, as the ledger keeps it for ever: for each item, the `delta`s add up to its stock.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Entry {
     /// The item that changed.
     pub item_id: ItemId,
@@ -61,6 +78,12 @@ pub struct Entry {
     pub reserved: Quantity,
     /// Its version afterwards.
     pub version: Version,
+    /// Why its stock changed, of a movement.
+    pub reason: Option<Reason>,
+    /// What else was said of a movement.
+    pub note: Option<Note>,
+    /// What a movement belongs to elsewhere.
+    pub reference: Option<Reference>,
     /// When it happened.
     pub at: Timestamp,
 }

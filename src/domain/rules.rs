@@ -1,6 +1,8 @@
 //! The rules by which items change: a pure function from what is there and what is asked to what comes of it.
 
-use super::{Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Quantity, Timestamp, Version};
+use super::{
+    Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Movement, Quantity, StockChange, Timestamp, Version,
+};
 
 /// What a client asks to have changed.
 #[derive(Clone, Debug)]
@@ -35,6 +37,13 @@ pub enum Command {
         /// Which item.
         id: ItemId,
     },
+    /// Move an item's stock.
+    Move {
+        /// Which item.
+        id: ItemId,
+        /// What became of its stock.
+        movement: Box<Movement>,
+    },
 }
 
 impl Command {
@@ -44,7 +53,8 @@ impl Command {
             Command::Create { id, .. }
             | Command::Replace { id, .. }
             | Command::Patch { id, .. }
-            | Command::Delete { id } => id,
+            | Command::Delete { id }
+            | Command::Move { id, .. } => id,
         }
     }
 }
@@ -122,11 +132,23 @@ pub enum Refusal {
     /// The item would break a rule; each place (a JSON Pointer into the item) with what is wrong there.
     #[error("the item would break a rule")]
     Invalid(Vec<(&'static str, Invalid)>),
-    /// Less stock would be left than open reservations hold.
-    #[error("{reserved} of the stock are reserved")]
+    /// Less stock would be left than open reservations hold, or than none.
+    #[error("of {quantity}, {reserved} are reserved; {wanted} would be left")]
     InsufficientStock {
-        /// How much is reserved.
+        /// How much there is.
+        quantity: i64,
+        /// How much of it is reserved.
         reserved: i64,
+        /// How much would be left.
+        wanted: i64,
+    },
+    /// More stock would be there than an item can have.
+    #[error("of {quantity}, {wanted} would be there")]
+    TooMuchStock {
+        /// How much there is.
+        quantity: i64,
+        /// How much would be there.
+        wanted: i64,
     },
 }
 
@@ -173,8 +195,40 @@ pub fn decide(
             precondition.check(before)?;
             (Some(before), None)
         }
+        Command::Move { movement, .. } => {
+            let before = current.item.as_ref().ok_or(Refusal::NotFound)?;
+            let after = moved(before, movement.change, now)?;
+            precondition.check(before)?;
+            let mut change = change(command.item_id(), Some(before), Some(after), current.last_version, now);
+            change.entry.event = match movement.change {
+                StockChange::By(_) => Event::Moved,
+                StockChange::To(_) => Event::Counted,
+            };
+            change.entry.reason = Some(movement.reason);
+            change.entry.note = movement.note.clone();
+            change.entry.reference = movement.reference.clone();
+            return Ok(Decision::Change(change));
+        }
     };
     Ok(Decision::Change(change(command.item_id(), before, after, current.last_version, now)))
+}
+
+/// The item after a movement: also a count that changes nothing is an event, and makes a version.
+fn moved(before: &Item, change: StockChange, now: Timestamp) -> Result<Item, Refusal> {
+    let wanted = match change {
+        StockChange::By(delta) => before.quantity.get() + delta.get(),
+        StockChange::To(counted) => counted.get(),
+    };
+    enough(before, wanted)?;
+    let quantity =
+        Quantity::new(wanted).map_err(|_| Refusal::TooMuchStock { quantity: before.quantity.get(), wanted })?;
+    Ok(Item { quantity, version: before.version.next(), updated_at: now, ..before.clone() })
+}
+
+/// Refuses to leave less of an item than is reserved.
+fn enough(item: &Item, wanted: i64) -> Result<(), Refusal> {
+    let (quantity, reserved) = (item.quantity.get(), item.reserved.get());
+    if wanted < reserved { Err(Refusal::InsufficientStock { quantity, reserved, wanted }) } else { Ok(()) }
 }
 
 /// The item as it is to be, or `None` if it is that already.
@@ -186,9 +240,7 @@ fn update(
     now: Timestamp,
 ) -> Result<Option<Item>, Refusal> {
     let quantity = quantity.unwrap_or(before.quantity);
-    if quantity < before.reserved {
-        return Err(Refusal::InsufficientStock { reserved: before.reserved.get() });
-    }
+    enough(before, quantity.get())?;
     precondition.check(before)?;
     if before.details == details && before.quantity == quantity {
         return Ok(None);
@@ -230,6 +282,9 @@ fn change(id: &ItemId, before: Option<&Item>, after: Option<Item>, last_version:
         quantity,
         reserved: after.as_ref().map_or(Quantity::ZERO, |item| item.reserved),
         version: last_version.next(),
+        reason: None,
+        note: None,
+        reference: None,
         at: now,
     };
     Change { item: after, entry }
@@ -238,7 +293,7 @@ fn change(id: &ItemId, before: Option<&Item>, after: Option<Item>, last_version:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Attributes, Name};
+    use crate::domain::{Attributes, Delta, Name, Reason};
 
     fn details(name: &str) -> Details {
         Details {
@@ -322,7 +377,52 @@ mod tests {
     #[test]
     fn stock_is_never_set_below_what_is_reserved() {
         let decision = decide(&replace("Widget", Some(1)), &Precondition::None, &there(item(10, 2)), moment(9));
-        assert_eq!(decision, Err(Refusal::InsufficientStock { reserved: 2 }));
+        assert_eq!(decision, Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
+    }
+
+    fn movement(change: StockChange) -> Command {
+        let movement = Movement { change, reason: Reason::Sold, note: None, reference: None };
+        Command::Move { id: id(), movement: Box::new(movement) }
+    }
+
+    #[test]
+    fn a_movement_takes_what_is_available_and_not_one_more() {
+        let by = |delta: i64| {
+            let command = movement(StockChange::By(Delta::new(delta).unwrap()));
+            decide(&command, &Precondition::None, &there(item(10, 2)), moment(9))
+        };
+        let change = changed(by(-8));
+        let after = change.item.unwrap();
+        assert_eq!((after.quantity.get(), after.version, after.updated_at), (2, Version::new(4), moment(9)));
+        assert_eq!((change.entry.event, change.entry.delta), (Event::Moved, -8));
+        assert_eq!(change.entry.reason, Some(Reason::Sold));
+        assert_eq!(by(-9), Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
+        assert_eq!(by(-11), Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: -1 }));
+        assert!(by(Delta::MAX - 10).is_ok());
+        assert_eq!(by(Delta::MAX), Err(Refusal::TooMuchStock { quantity: 10, wanted: Delta::MAX + 10 }));
+    }
+
+    #[test]
+    fn a_count_is_written_down_even_if_it_changes_nothing() {
+        let counted = |number: i64| {
+            let command = movement(StockChange::To(quantity(number)));
+            decide(&command, &Precondition::None, &there(item(10, 2)), moment(9))
+        };
+        for (number, delta) in [(10, 0), (7, -3), (12, 2), (2, -8)] {
+            let change = changed(counted(number));
+            assert_eq!((change.entry.event, change.entry.delta), (Event::Counted, delta));
+            assert_eq!(change.item.unwrap().version, Version::new(4));
+        }
+        assert_eq!(counted(1), Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
+    }
+
+    #[test]
+    fn a_stale_movement_is_refused_only_where_it_would_succeed() {
+        let stale = Precondition::VersionIn(vec![Version::new(1)]);
+        let by = |delta: i64| movement(StockChange::By(Delta::new(delta).unwrap()));
+        let there = there(item(10, 0));
+        assert_eq!(decide(&by(-1), &stale, &there, moment(9)), Err(Refusal::PreconditionFailed));
+        assert!(matches!(decide(&by(-11), &stale, &there, moment(9)), Err(Refusal::InsufficientStock { .. })));
     }
 
     #[test]

@@ -64,6 +64,15 @@ text! {
     Label, max: 100, controls: &[], pattern: r"^[^\u0000-\u001f\u007f]+$"
 }
 
+text! {
+    /// What is said of a movement: 1 to 1,000 characters, tabs and line breaks allowed.
+    Note, max: 1_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]+$"
+}
+text! {
+    /// What a movement belongs to elsewhere, such as an order: one line of 1 to 200 characters.
+    Reference, max: 200, controls: &[], pattern: r"^[^\u0000-\u001f\u007f]+$"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

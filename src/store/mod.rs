@@ -1,5 +1,6 @@
 //! Where an inventory is kept, and what a keeper of it promises.
 
+mod ledger;
 mod query;
 pub mod sqlite;
 
@@ -7,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::ledger::{EntryList, EntryQuery, History, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
-use crate::domain::{Command, Item, ItemId, Precondition, Refusal};
+use crate::domain::{Command, Item, ItemId, Position, Precondition, Refusal, Version};
 
 /// A place that keeps an inventory.
 ///
@@ -32,6 +34,22 @@ pub trait Store: Send + Sync {
 
     /// A part of the list of items.
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;
+
+    /// The ledger's entry at this position, if there is one yet.
+    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;
+
+    /// A part of the ledger. Whoever goes on behind its last entry, now or later, misses none.
+    async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
+
+    /// What happened to an id, before this version of it if one is given; `None` if there never was such an id. At
+    /// most `limit` entries, and no more after `max_bytes` of text.
+    async fn history(
+        &self,
+        id: &ItemId,
+        before: Option<Version>,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Option<History>, StoreError>;
 
     /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
     ///
@@ -92,6 +110,8 @@ pub enum Outcome {
     Updated(Item),
     /// The item is gone.
     Deleted,
+    /// What was written into the ledger, and the item after it.
+    Moved(Record, Item),
 }
 
 /// Why a write was not done, or not surely.

@@ -3,7 +3,15 @@
 import schemathesis
 
 # The names of problems that need no further reason, because they tell of the state of the inventory.
-OF_THE_STATE = {"not-found", "item-exists", "precondition-failed", "idempotency-key-reused", "invalid-cursor"}
+OF_THE_STATE = {
+    "idempotency-key-reused",
+    "insufficient-stock",
+    "invalid-cursor",
+    "item-exists",
+    "not-found",
+    "precondition-failed",
+    "too-much-stock",
+}
 
 # The members that may be wrong in a valid body, and in which way.
 OF_THE_BODY = {

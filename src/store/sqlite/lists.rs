@@ -3,24 +3,16 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::rows::{item_columns, item_from_row, text_bytes};
+use super::rows::{item_columns, item_from_row, page};
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
 pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
     let snapshot = connection.unchecked_transaction()?;
     let (sql, values) = select(query);
-    let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
     let mut statement = snapshot.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    while let Some(row) = rows.next()? {
-        more = items.len() == query.limit || bytes >= query.max_bytes;
-        if more {
-            break;
-        }
-        bytes += text_bytes(row)?;
-        items.push(item_from_row(row)?);
-    }
+    let (items, more) = page(&mut rows, query.limit, query.max_bytes, item_from_row)?;
     let total = if query.count {
         let (conditions, values) = conditions(&query.filter);
         let sql = format!("SELECT count(*) FROM item{}", where_clause(&conditions));

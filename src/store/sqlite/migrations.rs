@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_items_and_ledger.sql"),
     include_str!("../../../migrations/sqlite/0002_idempotency.sql"),
     include_str!("../../../migrations/sqlite/0003_lists.sql"),
+    include_str!("../../../migrations/sqlite/0004_ledger.sql"),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

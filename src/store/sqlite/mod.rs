@@ -4,6 +4,7 @@
 //! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
 //! own, which the write-ahead log lets them use beside the writer.
 
+mod ledger;
 mod lists;
 mod lock;
 mod migrations;
@@ -19,8 +20,10 @@ use rusqlite::{Connection, OpenFlags};
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
-use super::{ItemList, ItemQuery, Store, StoreError, Write, WriteError, Written};
-use crate::domain::{Item, ItemId};
+use super::{
+    EntryList, EntryQuery, History, ItemList, ItemQuery, Record, Store, StoreError, Write, WriteError, Written,
+};
+use crate::domain::{Item, ItemId, Position, Version};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -139,6 +142,25 @@ impl Store for SqliteStore {
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
         self.readers.read_aside(move |connection| lists::items(connection, &query)).await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
+        self.readers.read_here(|connection| ledger::entry(connection, position)).await
+    }
+
+    async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
+        self.readers.read_aside(move |connection| ledger::entries(connection, &query)).await
+    }
+
+    async fn history(
+        &self,
+        id: &ItemId,
+        before: Option<Version>,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Option<History>, StoreError> {
+        let id = id.clone();
+        self.readers.read_aside(move |connection| ledger::history(connection, &id, before, limit, max_bytes)).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {

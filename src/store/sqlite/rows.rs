@@ -1,13 +1,13 @@
 //! How items and ledger entries stand in their tables.
 
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, named_params, params};
 
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Details, Entry, Invalid, Item, ItemId, Label, Name, Position, Quantity,
-    Timestamp, UnitPrice, Version,
+    Amount, Attributes, Currency, Description, Details, Entry, Event, Invalid, Item, ItemId, Label, Name, Note,
+    Position, Quantity, Reason, Reference, Timestamp, UnitPrice, Version,
 };
-use crate::store::{IdempotencyKey, Outcome, lower_case};
+use crate::store::{IdempotencyKey, Outcome, Record, lower_case};
 
 /// The columns that [`item_from_row`] reads, in its order.
 macro_rules! item_columns {
@@ -17,6 +17,14 @@ macro_rules! item_columns {
     };
 }
 pub(super) use item_columns;
+
+/// The columns that [`record_from_row`] reads, in its order.
+macro_rules! entry_columns {
+    () => {
+        "position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at"
+    };
+}
+pub(super) use entry_columns;
 
 /// The item with this id.
 pub fn item(connection: &Connection, id: &ItemId) -> rusqlite::Result<Option<Item>> {
@@ -106,8 +114,9 @@ pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()>
 pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, at)
-             VALUES (:position, :item_id, :event, :delta, :quantity, :reserved, :version, :at)",
+            "INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at)
+             VALUES (:position, :item_id, :event, :delta, :quantity, :reserved, :version, :reason, :note, :reference,
+                     :at)",
         )?
         .execute(named_params! {
             ":position": position.get(),
@@ -117,6 +126,9 @@ pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rus
             ":quantity": entry.quantity.get(),
             ":reserved": entry.reserved.get(),
             ":version": entry.version.get(),
+            ":reason": entry.reason.map(Reason::as_str),
+            ":note": entry.note.as_ref().map(Note::as_str),
+            ":reference": entry.reference.as_ref().map(Reference::as_str),
             ":at": entry.at.unix_milliseconds(),
         })?;
     Ok(())
@@ -186,8 +198,42 @@ pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
     })
 }
 
-/// How many bytes the texts of an item take.
-pub fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
+/// Reads a row of `entry_columns!`.
+pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let entry = Entry {
+        item_id: required(row, 1, ItemId::parse)?,
+        event: required(row, 2, Event::parse)?,
+        delta: row.get(3)?,
+        quantity: quantity(4, row.get(4)?)?,
+        reserved: quantity(5, row.get(5)?)?,
+        version: Version::new(row.get(6)?),
+        reason: optional(row, 7, Reason::parse)?,
+        note: optional(row, 8, Note::parse)?,
+        reference: optional(row, 9, Reference::parse)?,
+        at: timestamp(row, 10)?,
+    };
+    Ok(Record { position: Position::new(row.get(0)?), entry })
+}
+
+/// Reads at most `limit` rows, and no further ones after `max_bytes` of text; and whether there are more.
+pub fn page<T>(
+    rows: &mut Rows<'_>,
+    limit: usize,
+    max_bytes: usize,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<(Vec<T>, bool)> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if page.len() == limit || bytes >= max_bytes {
+            return Ok((page, true));
+        }
+        bytes += text_bytes(row)?;
+        page.push(read(row)?);
+    }
+    Ok((page, false))
+}
+
+fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
     let columns = row.as_ref().column_count();
     (0..columns).try_fold(0, |sum, column| Ok(sum + row.get_ref(column)?.as_str().map_or(0, str::len)))
 }

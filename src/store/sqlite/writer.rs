@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::lock::Lock;
 use super::{rows, unavailable};
 use crate::domain::{self, Change, Current, Decision, Event, Position, Refusal, Timestamp};
-use crate::store::{Outcome, REMEMBERED, StoreError, Write, WriteError, Written};
+use crate::store::{Outcome, REMEMBERED, Record, StoreError, Write, WriteError, Written};
 
 /// How many writes may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -238,6 +238,7 @@ impl Worker {
         self.last_at = Some(now);
         Ok(Ok(match (entry.event, item) {
             (Event::Created, Some(item)) => Outcome::Created(item),
+            (Event::Moved | Event::Counted, Some(item)) => Outcome::Moved(Record { position, entry }, item),
             (_, Some(item)) => Outcome::Updated(item),
             (_, None) => Outcome::Deleted,
         }))

@@ -1,0 +1,219 @@
+//! `/ledger`: what happened, in the order in which it happened.
+
+use std::sync::Arc;
+
+use poem_openapi::param::Path;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::Tag;
+use super::page::{Limit, MAX_PAGE_BYTES};
+use super::params::{Checked, Query, SentQuery};
+use super::payload::Json;
+use super::problem::{Kind, Problem};
+use super::schema::object;
+use crate::config::BasePath;
+use crate::domain::{Event, ItemId, Note, Position, Quantity, Reason, Reference, Timestamp, Version};
+use crate::store::{EntryList, EntryQuery, History, Record, Store};
+
+object! {
+    /// One change of an item or its stock. Members without a value are left out.
+    writes EntryView {
+        /// Where it stands in the ledger: 1, 2, 3 and so on without gaps, in the order of the changes.
+        position: Position,
+        /// The item that changed.
+        item_id: ItemId,
+        /// What happened to it.
+        event: Event,
+        /// By how much its stock changed: for each item, these add up to its stock.
+        delta: i64,
+        /// Its stock afterwards.
+        quantity: Quantity,
+        /// How much of that open reservations held afterwards.
+        reserved: Quantity,
+        /// The item's version afterwards.
+        version: Version,
+        /// Why its stock changed, of a movement.
+        reason: Option<Reason>,
+        /// What else was said, of a movement.
+        note: Option<Note>,
+        /// What it belongs to elsewhere, of a movement.
+        reference: Option<Reference>,
+        /// When it happened (RFC 3339, UTC).
+        at: Timestamp,
+    }
+    example {
+        "position": 2, "item_id": "widget-1", "event": "moved", "delta": -2, "quantity": 8, "reserved": 0, "version": 2,
+        "reason": "sold", "reference": "order-4711", "at": "2026-01-02T03:04:05.678Z"
+    }
+}
+
+impl From<Record> for EntryView {
+    fn from(Record { position, entry }: Record) -> Self {
+        let crate::domain::Entry { item_id, event, delta, quantity, reserved, version, reason, note, reference, at } =
+            entry;
+        Self { position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at }
+    }
+}
+
+object! {
+    /// A page of the ledger, oldest entry first.
+    writes LedgerPage {
+        /// The entries.
+        entries: Vec<EntryView>,
+        /// Where to go on: send it as `after`, now or whenever there may be more.
+        next_after: Position,
+    }
+    example {
+        "entries": [{
+            "position": 1, "item_id": "widget-1", "event": "created", "delta": 10, "quantity": 10, "reserved": 0,
+            "version": 1, "at": "2026-01-02T03:04:05.678Z"
+        }],
+        "next_after": 1
+    }
+}
+
+object! {
+    /// A page of what happened to one item, newest entry first.
+    writes HistoryPage {
+        /// The entries.
+        entries: Vec<EntryView>,
+        /// What to send as `before` for older entries; absent on the last page.
+        next_before: Option<Version>,
+    }
+    example {
+        "entries": [{
+            "position": 1, "item_id": "widget-1", "event": "created", "delta": 10, "quantity": 10, "reserved": 0,
+            "version": 1, "at": "2026-01-02T03:04:05.678Z"
+        }]
+    }
+}
+
+/// What `GET /ledger` answers.
+#[derive(ApiResponse)]
+pub enum Listed {
+    /// A page of the ledger.
+    #[oai(status = 200)]
+    Ok(
+        Json<LedgerPage>,
+        /// The URL of the next page, with `rel="next"` (RFC 8288), if there are more entries already.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// What `GET /inventory/{id}/ledger` answers.
+#[derive(ApiResponse)]
+pub enum Told {
+    /// A page of the item's entries.
+    #[oai(status = 200)]
+    Ok(
+        Json<HistoryPage>,
+        /// The URL of the next page, with `rel="next"` (RFC 8288); absent on the last one.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// What `GET /ledger/{position}` answers.
+#[derive(ApiResponse)]
+pub enum Found {
+    /// The entry.
+    #[oai(status = 200)]
+    Ok(Json<EntryView>),
+}
+
+/// The calls that read the ledger.
+pub struct Ledger {
+    /// Where it is kept.
+    pub store: Arc<dyn Store>,
+    /// What stands before every path.
+    pub base_path: BasePath,
+}
+
+#[OpenApi(tag = "Tag::Ledger")]
+impl Ledger {
+    /// List the ledger
+    ///
+    /// Answers a page of all changes that meet every filter, oldest first. Whoever goes on from `next_after`, page by
+    /// page and later again, sees each change exactly once.
+    #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
+    async fn list(
+        &self,
+        /// Only entries behind this position.
+        after: Query<Position>,
+        /// Only movements for this reason.
+        reason: Query<Reason>,
+        /// Only movements with this reference.
+        reference: Query<Reference>,
+        /// Only entries of this moment or later (RFC 3339).
+        since: Query<Timestamp>,
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
+        limit: Query<Limit>,
+        _checked: Checked,
+        sent: SentQuery,
+    ) -> Result<Listed, Problem> {
+        let after = after.0.unwrap_or(Position::NONE);
+        let query = EntryQuery {
+            after,
+            reason: reason.0,
+            reference: reference.0,
+            since: since.0,
+            limit: limit.0.unwrap_or_default().get(),
+            max_bytes: MAX_PAGE_BYTES,
+        };
+        let EntryList { entries, more, head } = self.store.entries(query).await?;
+        let last = entries.last().map(|record| record.position);
+        // Behind the last page nothing else is wanted up to the head, so that the filters need not look there again.
+        let next_after = last.filter(|_| more).unwrap_or(after.max(head));
+        let link = || {
+            let query = sent.with("after", &next_after.get().to_string());
+            format!("<{}/ledger?{query}>; rel=\"next\"", self.base_path)
+        };
+        let link = more.then(link);
+        let entries = entries.into_iter().map(EntryView::from).collect();
+        Ok(Listed::Ok(Json(LedgerPage { entries, next_after }), link))
+    }
+
+    /// Get an entry of the ledger
+    ///
+    /// Answers the change at this position. It never changes and never goes.
+    #[oai(path = "/ledger/:position", method = "get", operation_id = "getLedgerEntry")]
+    async fn get(
+        &self,
+        /// The position.
+        position: Path<Position>,
+    ) -> Result<Found, Problem> {
+        let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
+        let record = self.store.entry(position.0).await?.ok_or_else(missing)?;
+        Ok(Found::Ok(Json(record.into())))
+    }
+
+    /// List what happened to an item
+    ///
+    /// Answers a page of the item's entries in the ledger, newest first, also when the item is deleted by now.
+    #[oai(path = "/inventory/:id/ledger", method = "get", operation_id = "listItemLedger")]
+    async fn history(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Only entries before the one that made this version of the item.
+        before: Query<Version>,
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
+        limit: Query<Limit>,
+        _checked: Checked,
+        sent: SentQuery,
+    ) -> Result<Told, Problem> {
+        let limit = limit.0.unwrap_or_default().get();
+        let history = self.store.history(&id.0, before.0, limit, MAX_PAGE_BYTES).await?;
+        let never = || Problem::new(Kind::NotFound, "There never was an item with this id.");
+        let History { entries, more } = history.ok_or_else(never)?;
+        let next_before = entries.last().filter(|_| more).map(|record| record.entry.version);
+        let link = next_before.map(|before| {
+            let query = sent.with("before", &before.get().to_string());
+            format!("<{}/inventory/{}/ledger?{query}>; rel=\"next\"", self.base_path, id.0.as_str())
+        });
+        let entries = entries.into_iter().map(EntryView::from).collect();
+        Ok(Told::Ok(Json(HistoryPage { entries, next_before }), link))
+    }
+}

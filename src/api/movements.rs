@@ -1,0 +1,148 @@
+//! `/inventory/{id}/movements`: goods that came or went.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poem_openapi::param::Path;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::Tag;
+use super::conditional::{self, EntityTags};
+use super::idempotency::{Key, Target};
+use super::items::ItemView;
+use super::ledger::EntryView;
+use super::params::{Checked, Header};
+use super::payload::{Json, JsonBody};
+use super::problem::{FieldError, Kind, Place, Problem};
+use super::schema::object;
+use crate::config::BasePath;
+use crate::domain::{Command, Delta, Invalid, ItemId, Movement, Note, Quantity, Reason, Reference, StockChange};
+use crate::store::{Outcome, Record, Store, Write, Written};
+
+object! {
+    /// What became of an item's stock: either by how much it changed, or what was counted.
+    reads NewMovement {
+        /// By how much the stock grows, or, below 0, shrinks.
+        delta: Option<Delta>,
+        /// What was counted: the stock is this from now on, whatever the books said.
+        counted: Option<Quantity>,
+        /// Why.
+        reason: Reason,
+        /// What else there is to say.
+        note: Option<Note>,
+        /// What it belongs to elsewhere, such as an order.
+        reference: Option<Reference>,
+    }
+    example { "delta": -2, "reason": "sold", "reference": "order-4711" }
+}
+
+object! {
+    /// What was written into the ledger, and what the item is since.
+    writes MovedItem {
+        /// The ledger's entry.
+        entry: EntryView,
+        /// The item as it stood after it.
+        item: ItemView,
+    }
+    example {
+        "entry": {
+            "position": 2, "item_id": "widget-1", "event": "moved", "delta": -2, "quantity": 8, "reserved": 0,
+            "version": 2, "reason": "sold", "reference": "order-4711", "at": "2026-01-02T03:04:05.678Z"
+        },
+        "item": {
+            "id": "widget-1", "name": "Widget", "quantity": 8, "reserved": 0, "available": 8, "low_stock": false,
+            "attributes": {}, "version": 2, "etag": "\"2\"", "created_at": "2026-01-02T03:04:05.678Z",
+            "updated_at": "2026-01-02T03:04:05.678Z"
+        }
+    }
+}
+
+/// What `POST /inventory/{id}/movements` answers.
+#[derive(ApiResponse)]
+pub enum Moved {
+    /// The movement is in the ledger.
+    #[oai(status = 201)]
+    Created(
+        Json<MovedItem>,
+        /// Where the ledger's entry is.
+        #[oai(header = "Location")]
+        String,
+        /// The item's entity tag.
+        #[oai(header = "ETag")]
+        String,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
+    ),
+}
+
+/// The calls that move stock.
+pub struct Movements {
+    /// Where it is kept.
+    pub store: Arc<dyn Store>,
+    /// What stands before every path.
+    pub base_path: BasePath,
+    /// How long a movement may wait for its turn.
+    pub queue_timeout: Duration,
+}
+
+#[OpenApi(tag = "Tag::Inventory")]
+impl Movements {
+    /// Move stock
+    ///
+    /// Writes down that goods came or went (`delta`), or how many were counted (`counted`). Movements by `delta` that
+    /// arrive at once all count; none can take more than is available.
+    #[oai(path = "/inventory/:id/movements", method = "post", operation_id = "moveStock")]
+    async fn create(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Move only stock of an item in one of these versions, else answer 412.
+        #[oai(name = "If-Match")]
+        if_match: Header<EntityTags>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+        body: JsonBody<NewMovement>,
+    ) -> Result<Moved, Problem> {
+        let JsonBody { value: new, bytes, .. } = body;
+        let change = stock_change(new.delta, new.counted)
+            .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
+        let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
+        let write = Write {
+            command: Command::Move { id: id.0, movement: Box::new(movement) },
+            precondition: conditional::precondition(if_match.0, None, false),
+            deadline: Instant::now() + self.queue_timeout,
+            idempotency: target.keyed(idempotency_key.0, &bytes),
+        };
+        let Written { outcome, replayed } = self.store.write(write).await?;
+        match outcome {
+            Outcome::Moved(Record { position, entry }, item) => {
+                let location = format!("{}/ledger/{}", self.base_path, position.get());
+                let etag = conditional::etag(item.version);
+                let moved = MovedItem { entry: Record { position, entry }.into(), item: item.into() };
+                Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
+            }
+            outcome @ (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Deleted) => {
+                Err(super::items::unexpected(outcome))
+            }
+        }
+    }
+}
+
+/// One of the two ways to say what became of the stock.
+fn stock_change(delta: Option<Delta>, counted: Option<Quantity>) -> Result<StockChange, FieldError> {
+    let wrong = |pointer: &str, code, detail| {
+        Err(FieldError::new(Place::Pointer(pointer.to_owned()), Invalid::new(code, detail)))
+    };
+    match (delta, counted) {
+        (Some(delta), None) => Ok(StockChange::By(delta)),
+        (None, Some(counted)) => Ok(StockChange::To(counted)),
+        (None, None) => wrong("/delta", "required", "must be there, or counted in its place"),
+        (Some(_), Some(_)) => wrong("/counted", "conflict", "must not be there beside delta"),
+    }
+}

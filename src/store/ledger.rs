@@ -1,0 +1,47 @@
+use crate::domain::{Entry, Position, Reason, Reference, Timestamp};
+
+/// An entry in its place.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Record {
+    /// Where it stands.
+    pub position: Position,
+    /// What it tells.
+    pub entry: Entry,
+}
+
+/// Which part of the ledger is wanted, oldest entry first. Every condition that is there must hold.
+#[derive(Clone, Debug)]
+pub struct EntryQuery {
+    /// Only entries behind this position.
+    pub after: Position,
+    /// Only movements for this reason.
+    pub reason: Option<Reason>,
+    /// Only movements with this reference.
+    pub reference: Option<Reference>,
+    /// Only entries of this moment or later.
+    pub since: Option<Timestamp>,
+    /// How many at the most.
+    pub limit: usize,
+    /// After how many bytes of text the list ends early.
+    pub max_bytes: usize,
+}
+
+/// A part of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryList {
+    /// The entries, oldest first.
+    pub entries: Vec<Record>,
+    /// Whether there are further ones behind them.
+    pub more: bool,
+    /// The last position of the ledger at that moment.
+    pub head: Position,
+}
+
+/// A part of what happened to one id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The entries, newest first.
+    pub entries: Vec<Record>,
+    /// Whether there are older ones.
+    pub more: bool,
+}

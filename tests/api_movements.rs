@@ -1,0 +1,140 @@
+//! What `POST /inventory/{id}/movements` promises: each movement counts once, and none takes what is not there.
+
+mod common;
+
+use common::{Answer, Server, pairs};
+use serde_json::{Value, json};
+
+const MOVEMENTS: &str = "/inventory/a/movements";
+
+/// A server with one item, of which there are 10.
+fn server() -> Server {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 10 })).expect(201);
+    server
+}
+
+fn quantity(server: &Server) -> i64 {
+    server.get("/inventory/a").expect(200)["quantity"].as_i64().unwrap()
+}
+
+#[test]
+fn goods_come_and_go_and_the_ledger_says_why() {
+    let server = server();
+    let movement = json!({ "delta": -3, "reason": "sold", "note": "Two\nlines", "reference": "order-4711" });
+    let answer = server.post(MOVEMENTS, &movement);
+    let moved = answer.expect(201);
+    let (entry, item) = (&moved["entry"], &moved["item"]);
+    for (member, value) in movement.as_object().unwrap() {
+        assert_eq!(&entry[member], value, "{member}");
+    }
+    assert_eq!(entry["item_id"], "a");
+    assert_eq!((&entry["event"], &entry["quantity"], &entry["version"]), (&json!("moved"), &json!(7), &json!(2)));
+    assert_eq!(entry["at"], item["updated_at"]);
+    assert_eq!(answer.header("etag"), item["etag"].as_str());
+    assert_eq!(server.get("/inventory/a").expect(200), *item);
+    assert_eq!(server.get(answer.header("location").unwrap()).expect(200), *entry);
+    assert_eq!(
+        server.post(MOVEMENTS, &json!({ "delta": 5, "reason": "received" })).expect(201)["item"]["quantity"],
+        12
+    );
+}
+
+#[test]
+fn what_was_counted_is_the_stock_whatever_the_books_said() {
+    let server = server();
+    for (counted, delta) in [(7, -3), (7, 0), (0, -7), (1_000_000_000_000_i64, 1_000_000_000_000_i64)] {
+        let moved = server.post(MOVEMENTS, &json!({ "counted": counted, "reason": "counted" })).expect(201);
+        assert_eq!((&moved["entry"]["event"], &moved["entry"]["delta"]), (&json!("counted"), &json!(delta)));
+        assert_eq!(quantity(&server), counted);
+    }
+}
+
+#[test]
+fn what_is_not_there_cannot_be_taken() {
+    let server = server();
+    let answer = server.post(MOVEMENTS, &json!({ "delta": -11, "reason": "sold" }));
+    let problem = answer.problem(409, "insufficient-stock");
+    assert_eq!(
+        (&problem["quantity"], &problem["reserved"], &problem["available"]),
+        (&json!(10), &json!(0), &json!(10))
+    );
+    let problem = server
+        .post(MOVEMENTS, &json!({ "delta": 1_000_000_000_000_i64, "reason": "found" }))
+        .problem(409, "too-much-stock");
+    assert_eq!(problem["quantity"], 10);
+    server.post("/inventory/none/movements", &json!({ "delta": 1, "reason": "found" })).problem(404, "not-found");
+    assert_eq!(quantity(&server), 10);
+    assert_eq!(server.get("/ledger").expect(200)["entries"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn of_many_who_take_at_once_as_many_succeed_as_there_is_stock() {
+    const CLIENTS: usize = 16;
+    let server = server();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| server.post(MOVEMENTS, &json!({ "delta": -1, "reason": "sold" }))))
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let (moved, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 201);
+    assert_eq!((moved.len(), refused.len()), (10, CLIENTS - 10));
+    let mut left: Vec<_> = moved.iter().map(|answer| answer.json()["item"]["quantity"].as_i64().unwrap()).collect();
+    left.sort_unstable();
+    assert_eq!(left, (0..10).collect::<Vec<_>>());
+    for answer in refused {
+        assert_eq!(answer.problem(409, "insufficient-stock")["available"], 0);
+    }
+}
+
+#[test]
+fn a_movement_sent_again_under_its_key_moves_once() {
+    let server = server();
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "order-4711")];
+    let send = |path: &str| server.send("POST", path, &headers, r#"{"delta": -4, "reason": "sold"}"#);
+    let (first, again) = (send(MOVEMENTS), send(MOVEMENTS));
+    assert_eq!(first.expect(201), again.expect(201));
+    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
+    assert_eq!(first.header("location"), again.header("location"));
+    send("/inventory/b/movements").problem(422, "idempotency-key-reused");
+    assert_eq!(quantity(&server), 6);
+}
+
+#[test]
+fn a_movement_can_demand_the_version_that_was_read() {
+    let server = server();
+    let send = |tag: &str| {
+        let headers = [("Content-Type", "application/json"), ("If-Match", tag)];
+        server.send("POST", MOVEMENTS, &headers, r#"{"counted": 3, "reason": "counted"}"#)
+    };
+    send("\"2\"").problem(412, "precondition-failed");
+    send("\"1\"").expect(201);
+    send("\"1\"").problem(412, "precondition-failed");
+    assert_eq!(quantity(&server), 3);
+}
+
+#[test]
+fn a_movement_says_one_thing_and_why() {
+    let server = server();
+    let cases: [(Value, &[(&str, &str)]); 9] = [
+        (json!({ "reason": "sold" }), &[("/delta", "required")]),
+        (json!({ "delta": 1, "counted": 1, "reason": "sold" }), &[("/counted", "conflict")]),
+        (json!({ "delta": 1 }), &[("/reason", "required")]),
+        (json!({ "delta": 0, "reason": "sold" }), &[("/delta", "zero")]),
+        (json!({ "delta": 1_000_000_000_001_i64, "reason": "sold" }), &[("/delta", "out-of-range")]),
+        (json!({ "counted": -1, "reason": "Sold" }), &[("/counted", "out-of-range"), ("/reason", "enum")]),
+        (json!({ "delta": "1", "reason": null }), &[("/delta", "type"), ("/reason", "null")]),
+        (
+            json!({ "delta": 1, "reason": "sold", "note": "", "reference": "a\nb" }),
+            &[("/note", "too-short"), ("/reference", "control-character")],
+        ),
+        (json!({ "delta": 1, "reason": "sold", "colour": "red" }), &[("/colour", "unknown-member")]),
+    ];
+    for (movement, errors) in cases {
+        let answer = server.post(MOVEMENTS, &movement);
+        answer.problem(422, "invalid-body");
+        assert_eq!(answer.errors(), pairs(errors), "{movement}");
+    }
+    assert_eq!(quantity(&server), 10);
+}
