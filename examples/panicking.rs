@@ -20,7 +20,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { settings } = Arguments::parse();
-    server::start_log(&settings);
+    let _log = server::start_log(&settings);
     let Database::Sqlite(path) = &settings.database;
     let store = Arc::new(SqliteStore::open(path)?);
     let listener = Listener::bind(&settings.listen).await?;
