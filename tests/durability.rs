@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,27 +16,15 @@ fn database(folder: &tempfile::TempDir) -> Connection {
     Connection::open(folder.path().join("stockroom.db")).unwrap()
 }
 
-fn number(database: &Connection, query: &str) -> i64 {
-    database.query_row(query, [], |row| row.get(0)).unwrap()
+/// `stockroom check` on the database in a folder.
+fn check(folder: &Path) -> Output {
+    stockroom(folder, &["check"]).output().unwrap()
 }
 
-/// The invariants that hold at any time, whatever happened.
-fn assert_consistent(database: &Connection) {
-    let differing = "SELECT count(*) FROM item WHERE quantity <> \
-        (SELECT sum(delta) FROM ledger WHERE item_id = item.id) OR version <> \
-        (SELECT max(version) FROM ledger WHERE item_id = item.id)";
-    assert_eq!(number(database, differing), 0, "the ledger adds up to the stock");
-    let orphans = "SELECT count(*) FROM (SELECT item_id FROM ledger GROUP BY item_id HAVING sum(delta) <> 0 \
-        EXCEPT SELECT id FROM item)";
-    assert_eq!(number(database, orphans), 0, "what is gone has left no stock behind");
-    let gaps = "SELECT coalesce(max(position), 0) - count(*) FROM ledger";
-    assert_eq!(number(database, gaps), 0, "positions have no gaps");
-    let versions = "SELECT count(*) FROM (SELECT 1 FROM ledger GROUP BY item_id HAVING max(version) <> count(*))";
-    assert_eq!(number(database, versions), 0, "versions have no gaps");
-    let backwards = "SELECT count(*) FROM ledger a JOIN ledger b ON b.position = a.position + 1 WHERE b.at < a.at";
-    assert_eq!(number(database, backwards), 0, "time does not run backwards");
-    let integrity: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(integrity, "ok");
+/// The invariants hold, as they do at any time, whatever happened.
+fn assert_consistent(folder: &Path) {
+    let output = check(folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -48,7 +38,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     assert_eq!(server.all_items(), [kept]);
     let (status, folder) = server.stop();
     assert_eq!(status.code(), Some(0));
-    assert_consistent(&database(&folder));
+    assert_consistent(folder.path());
 }
 
 #[test]
@@ -91,7 +81,7 @@ fn a_kill_under_load_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
             client.join().unwrap();
         }
         let database = database(&left);
-        assert_consistent(&database);
+        assert_consistent(left.path());
         for id in acknowledged.lock().unwrap().iter() {
             let there = database.query_row("SELECT count(*) FROM item WHERE id = ?1", [id], |row| row.get(0));
             assert_eq!(there, Ok(1), "{id} was acknowledged in round {round}");
@@ -126,7 +116,7 @@ fn every_change_is_in_the_ledger_once() {
             (position, event.to_owned(), delta, quantity, version)
         })
     );
-    assert_consistent(&database);
+    assert_consistent(folder.path());
 }
 
 #[test]
@@ -163,4 +153,81 @@ fn a_database_of_a_later_version_or_of_another_program_is_left_alone() {
     assert!(output.status.code() == Some(1) && said.contains("not a database"), "{said}");
     let kept = std::fs::read_to_string(folder.path().join("stockroom.db")).unwrap();
     assert!(kept.starts_with("this is a shopping list"));
+}
+
+#[test]
+fn check_counts_what_is_there_also_beside_a_server() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 3 })).expect(201);
+    server.post("/inventory/a/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+    let output = check(server.folder());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "items 1, ledger entries 2: all adds up\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn check_names_whatever_does_not_add_up() {
+    let server = Server::start();
+    for id in ["a", "b"] {
+        server.post("/inventory", &json!({ "id": id, "name": id, "quantity": 3 })).expect(201);
+        server.post(&format!("/inventory/{id}/movements"), &json!({ "delta": -1, "reason": "sold" })).expect(201);
+    }
+    let (_, folder) = server.stop();
+    let original = std::fs::read(folder.path().join("stockroom.db")).unwrap();
+    for (damage, named) in [
+        (
+            "UPDATE item SET quantity = 9 WHERE id = 'a'",
+            "item a: has stock 9, reserved 0, version 2, and the ledger says stock 2, reserved 0, version 2",
+        ),
+        (
+            "UPDATE item SET version = 7 WHERE id = 'a'",
+            "item a: has stock 2, reserved 0, version 7, and the ledger says",
+        ),
+        (
+            "UPDATE ledger SET delta = -2 WHERE position = 2",
+            "position 2: item a has stock 2, and 3 changed by -2 is another",
+        ),
+        ("UPDATE ledger SET version = 5 WHERE position = 4", "position 4: item b has version 5 after version 1"),
+        ("UPDATE ledger SET at = 0 WHERE position = 3", "position 3: its time is before that of the position before"),
+        ("DELETE FROM ledger WHERE position = 3", "the ledger has 3 entries and ends at position 4"),
+        (
+            "DELETE FROM ledger WHERE item_id = 'b'",
+            "item b: has stock 2, reserved 0, version 2, and the ledger says nothing",
+        ),
+        ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger says nothing of its deletion"),
+        ("DELETE FROM item_text", "item a: cannot be found by q"),
+    ] {
+        std::fs::write(folder.path().join("stockroom.db"), &original).unwrap();
+        database(&folder).execute_batch(damage).unwrap();
+        let output = check(folder.path());
+        let named_all = String::from_utf8(output.stdout).unwrap();
+        assert!(named_all.lines().any(|line| line.starts_with(named)), "{damage}: {named_all}");
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("sqlite:stockroom.db does not add up"), "{error}");
+    }
+    let mut damaged = original.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 4096].fill(0xff);
+    std::fs::write(folder.path().join("stockroom.db"), damaged).unwrap();
+    assert_eq!(check(folder.path()).status.code(), Some(1));
+}
+
+#[test]
+fn check_refuses_what_is_no_database_of_this_version() {
+    let server = Server::start();
+    let (_, folder) = server.stop();
+    let refused = |what: &str| {
+        let output = check(folder.path());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && error.contains(what), "{error}");
+    };
+    database(&folder).execute_batch("PRAGMA user_version = 3").unwrap();
+    refused("has schema 3, and this Stockroom reads schema");
+    database(&folder).execute_batch("PRAGMA user_version = 99").unwrap();
+    refused("has schema 99");
+    database(&folder).execute_batch("PRAGMA application_id = 7").unwrap();
+    refused("not one of Stockroom");
+    std::fs::remove_file(folder.path().join("stockroom.db")).unwrap();
+    refused("cannot open the database");
 }

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the program, a file for each subcommand.
 
+mod check;
 mod healthcheck;
 mod openapi;
 mod serve;
@@ -32,6 +33,10 @@ enum Command {
     Serve,
     /// Print the OpenAPI document
     Openapi(openapi::Arguments),
+    /// Check that the ledger of --database adds up to its stock; exit with 0 if it does, else with 1
+    ///
+    /// A server may use the database meanwhile.
+    Check,
     /// Ask the server at --listen whether it is ready; exit with 0 if it is, else with 1
     Healthcheck,
 }
@@ -45,6 +50,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match command {
         None | Some(Command::Serve) => serve::run(&settings),
         Some(Command::Openapi(arguments)) => openapi::run(&settings, &arguments),
+        Some(Command::Check) => check::run(&settings),
         Some(Command::Healthcheck) => healthcheck::run(&settings),
     };
     match outcome {

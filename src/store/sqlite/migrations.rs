@@ -15,10 +15,12 @@ const MIGRATIONS: &[&str] = &[
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6f63;
 
-/// Brings the schema up to date, one transaction for each step.
-pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// The newest schema that this program knows.
+pub const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// The schema that a database has, if it is one of Stockroom, or an empty one, of no later version than this.
+pub fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let known = MIGRATIONS.len() as i64;
     let found: i64 = pragma(connection, "user_version").map_err(in_path)?;
     let application: i64 = pragma(connection, "application_id").map_err(in_path)?;
     let tables: i64 =
@@ -26,9 +28,16 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError
     if application != APPLICATION_ID && (tables > 0 || found != 0) {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
-    if found > known {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known });
+    if found > KNOWN {
+        return Err(OpenError::TooNew { path: path.to_owned(), found, known: KNOWN });
     }
+    Ok(found)
+}
+
+/// Brings the schema up to date, one transaction for each step.
+pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let found = identify(connection, path)?;
     for (schema, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
         let transaction = connection.transaction().map_err(in_path)?;
         transaction.execute_batch(migration).map_err(in_path)?;

@@ -4,6 +4,7 @@
 //! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
 //! own, which the write-ahead log lets them use beside the writer.
 
+mod check;
 mod ledger;
 mod lists;
 mod lock;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use self::check::{Report, check};
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
@@ -73,6 +75,20 @@ pub enum OpenError {
         /// Its schema.
         found: i64,
         /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// An earlier Stockroom made the schema, and nothing but a server changes it.
+    #[error(
+        "the database {path} has schema {found}, and this Stockroom reads schema {known}: start it on it once with \
+         stockroom serve",
+        path = path.display()
+    )]
+    TooOld {
+        /// The database file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The schema that this program reads.
         known: i64,
     },
     /// The SQLite library is too old to be trusted.

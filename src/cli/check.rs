@@ -1,0 +1,19 @@
+use crate::config::{Database, Settings};
+use crate::store::sqlite;
+
+/// Proves the invariant on the database of these settings, and prints what was counted, or what is wrong.
+pub fn run(settings: &Settings) -> Result<(), String> {
+    let Database::Sqlite(path) = &settings.database;
+    let report = sqlite::check(path).map_err(|error| error.to_string())?;
+    for offender in &report.wrong {
+        println!("{offender}");
+    }
+    let counted = format!("items {}, ledger entries {}", report.items, report.entries);
+    match report.wrong.len() {
+        0 => {
+            println!("{counted}: all adds up");
+            Ok(())
+        }
+        count => Err(format!("{} does not add up, see the {count} above: {counted}", settings.database)),
+    }
+}
