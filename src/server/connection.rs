@@ -85,6 +85,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             stall_timeout: self.stall_timeout,
             stalled: None,
             base_path: Arc::clone(&self.base_path),
+            continues: false,
             refusal: None,
             refused: Arc::clone(&refused),
             lingering: None,
@@ -153,6 +154,8 @@ struct Guarded {
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
     base_path: Arc<str>,
+    /// Whether the last write was cut short, so that what comes next goes on in the midst of an answer.
+    continues: bool,
     /// What is left to write in place of a refusal of hyper's own.
     refusal: Option<Bytes>,
     /// Whether the connection ends before all of a request was read.
@@ -174,10 +177,16 @@ impl Guarded {
 
     /// Whether `buf` is a refusal of hyper's own, in place of which another one is to be written.
     fn refuses(&mut self, buf: &[u8]) -> bool {
-        if self.refusal.is_none() {
+        if self.refusal.is_none() && !self.continues {
             self.refusal = refusal::in_place_of(buf, &self.base_path);
         }
         self.refusal.is_some()
+    }
+
+    fn note_written(&mut self, offered: usize, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(written)) = outcome {
+            self.continues = *written < offered;
+        }
     }
 
     fn poll_write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -249,6 +258,7 @@ impl AsyncWrite for Guarded {
             return this.unless_stalled(cx, outcome);
         }
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.note_written(buf.len(), &outcome);
         this.unless_stalled(cx, outcome)
     }
 
@@ -264,6 +274,7 @@ impl AsyncWrite for Guarded {
             return Pin::new(this).poll_write(cx, first);
         }
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.note_written(bufs.iter().map(|buf| buf.len()).sum(), &outcome);
         this.unless_stalled(cx, outcome)
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::api::problem::{Kind, MEDIA_TYPE, Problem};
 use crate::api::{REQUEST_ID, RequestId};
 
-/// The answer to send in place of `written`, if that is one of hyper's own: unlike ours it names no request.
+/// The answer to send in place of `written`, if that is all of one of hyper's own: it has no body, and names no request.
 pub fn in_place_of(written: &[u8], base_path: &str) -> Option<Bytes> {
     let (kind, detail) = match written.get(..12)? {
         b"HTTP/1.1 400" => (Kind::MalformedRequest, "What was sent is not a request of HTTP/1.1 (RFC 9112)."),
@@ -15,7 +15,9 @@ pub fn in_place_of(written: &[u8], base_path: &str) -> Option<Bytes> {
         }
         _ => return None,
     };
-    if written.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes()) {
+    let has = |part: &[u8]| written.windows(part.len()).any(|window| window == part);
+    let ends_with_its_head = written.strip_suffix(b"\r\n\r\n").is_some_and(|head| !head.ends_with(b"\r\n"));
+    if !ends_with_its_head || !has(b"\r\ncontent-length: 0\r\n") || has(REQUEST_ID.as_bytes()) {
         return None;
     }
     let id = RequestId::generate();
@@ -46,13 +48,17 @@ mod tests {
 
     #[test]
     fn only_answers_that_no_request_of_ours_got_are_replaced() {
-        let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\ndate: Tue, 24 Nov 2026 10:00:00 GMT\r\n\r\n";
+        let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\
+            date: Tue, 24 Nov 2026 10:00:00 GMT\r\n\r\n";
         let text = String::from_utf8(in_place_of(bare, "/base").unwrap().to_vec()).unwrap();
         assert!(text.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{text}");
         assert!(text.contains("\r\ndate: Tue, 24 Nov 2026 10:00:00 GMT\r\n"), "{text}");
         assert!(text.contains("\"/base/problems/head-too-large\""), "{text}");
         for ours in [
-            "HTTP/1.1 400 Bad Request\r\nx-request-id: 7\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nx-request-id: 7\r\n\r\n",
+            // What somebody wrote into an item, on its way in a body.
+            "HTTP/1.1 400 Bad Request is what I got",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nand more",
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\n\r\n",
             "HTTP/1.1",
