@@ -23,6 +23,13 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         (&["--header-timeout", "10"], "--header-timeout", "STOCKROOM_HEADER_TIMEOUT", "500ms"),
         (&["--max-connections", "0"], "--max-connections", "STOCKROOM_MAX_CONNECTIONS", "1..=1000000"),
         (&["--auth", "maybe"], "--auth", "STOCKROOM_AUTH", "must be one of auto, none"),
+        (
+            &["--require-if-match=maybe"],
+            "--require-if-match",
+            "STOCKROOM_REQUIRE_IF_MATCH",
+            "must be one of true, false",
+        ),
+        (&["--cors-origins", "*"], "--cors-origins", "STOCKROOM_CORS_ORIGINS", "must be exact origins"),
         (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "invalid digit"),
         (&["--log", "loud=="], "--log", "STOCKROOM_LOG", "invalid"),
     ];

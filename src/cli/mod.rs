@@ -81,7 +81,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn bad_setting(error: &clap::Error) -> Option<String> {
     let flag = error.get(ContextKind::InvalidArg)?.to_string();
     let value = error.get(ContextKind::InvalidValue)?.to_string();
-    let long = flag.strip_prefix("--")?.split([' ', '=']).next()?;
+    let long = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
     let command = Cli::command();
     let variable = command.get_arguments().find(|argument| argument.get_long() == Some(long))?.get_env()?.to_str()?;
     let allowed = match (error.get(ContextKind::ValidValue), error.source()) {
