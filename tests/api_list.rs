@@ -20,12 +20,12 @@ fn all_ids(server: &Server, path: &str) -> Vec<String> {
         let answer = server.get(&path);
         let page = answer.expect(200);
         seen.extend(ids(&page));
-        let Some(link) = answer.header("link") else {
+        let Some(next) = answer.next_page() else {
             assert_eq!(page.get("next_cursor"), None);
             return seen;
         };
         let cursor = page["next_cursor"].as_str().unwrap();
-        path = link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
+        path = next.to_owned();
         assert!(path.ends_with(&format!("cursor={}", cursor.replace('-', "%2D").replace('_', "%5F"))), "{path}");
     }
 }

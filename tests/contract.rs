@@ -55,6 +55,7 @@ fn schemathesis(data: &str) {
     let Some(tools) = tools() else { return };
     let server = Server::start();
     let folder = TempDir::new().unwrap();
+    document(&server, &folder);
     for name in ["schemathesis.toml", "refusals.py"] {
         std::fs::copy(file(name), folder.path().join(name)).unwrap();
     }
@@ -63,7 +64,7 @@ fn schemathesis(data: &str) {
         Command::new("st")
             .args(["run", "openapi.json", "--url", &server.url("/"), "--mode", data])
             .args(["--max-examples", "150", "--seed", "1", "--generation-deterministic", "--no-color"])
-            .current_dir(document(&server, &folder).parent().unwrap()),
+            .current_dir(folder.path()),
     );
     tell(said.lines().filter(|line| line.contains("generated,")).collect::<Vec<_>>().join("").trim());
     server.get("/readyz").expect(200);

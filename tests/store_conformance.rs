@@ -10,8 +10,8 @@ use stockroom::domain::{
 };
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, StoreError,
-    Write, WriteError, Written,
+    After, EntryQuery, HistoryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store,
+    StoreError, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -388,14 +388,20 @@ async fn the_ledger_tells_all_that_happened_and_where_to_go_on(store: Arc<dyn St
 }
 
 async fn the_history_of_an_id_outlives_its_item(store: Arc<dyn Store>) {
-    assert_eq!(store.history(&id("a"), None, 9, usize::MAX).await.unwrap(), None);
+    let query = |before: Option<i64>, limit: usize| HistoryQuery {
+        id: id("a"),
+        before: before.map(Version::new),
+        limit,
+        max_bytes: usize::MAX,
+    };
+    assert_eq!(store.history(query(None, 9)).await.unwrap(), None);
     for command in [create("a", 5), by("a", -1), Command::Delete { id: id("a") }, create("b", 1), create("a", 2)] {
         carry_out(&store, write(command)).await.unwrap();
     }
     let history = |before: Option<i64>, limit: usize| {
         let store = Arc::clone(&store);
         async move {
-            let history = store.history(&id("a"), before.map(Version::new), limit, usize::MAX).await.unwrap().unwrap();
+            let history = store.history(query(before, limit)).await.unwrap().unwrap();
             let versions: Vec<_> = history.entries.iter().map(|record| record.entry.version.get()).collect();
             (versions, history.more)
         }

@@ -8,7 +8,7 @@ use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 use tracing::Instrument;
 
-use super::cors::Cors;
+use super::cors::{Cors, Reply};
 use super::problem::{Kind, Problem};
 use super::trace::{self, TraceContext};
 use crate::config::{Auth, Settings};
@@ -73,8 +73,8 @@ impl<E> Boundary<E> {
 }
 
 impl<E: Endpoint<Output = Response>> Boundary<E> {
-    async fn answer(&self, request: Request) -> Result<Response, Problem> {
-        if self.refuse_cross_site && is_cross_site(&request) && !self.cors.allows(&request) {
+    async fn answer(&self, request: Request, cors: &Reply) -> Result<Response, Problem> {
+        if self.refuse_cross_site && is_cross_site(&request) && !cors.is_allowed() {
             let detail = "A browser sent this request for another site; without tokens only its own origin may, \
                 and those that --cors-origins names.";
             return Err(Problem::new(Kind::CrossSite, detail));
@@ -113,7 +113,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
             trace_id = trace.as_ref().map(TraceContext::trace_id)
         );
         let cors = self.cors.reply(&request);
-        let mut response = match self.answer(request).instrument(span).await {
+        let mut response = match self.answer(request, &cors).instrument(span).await {
             Ok(response) => response,
             Err(problem) => {
                 let kind = problem.kind();

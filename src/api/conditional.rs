@@ -1,8 +1,9 @@
 //! Conditional requests (RFC 9110, section 13): entity tags, and what they demand.
 
-use poem_openapi::registry::MetaSchema;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 
 use super::params::Parameter;
+use super::schema::{Schema, inline};
 use crate::domain::{Invalid, Precondition, Version};
 
 /// The entity tag of an item in this version: a strong one, `"7"`.
@@ -26,13 +27,15 @@ pub struct EntityTag {
     opaque: String,
 }
 
-impl Parameter for EntityTags {
-    fn schema() -> MetaSchema {
+impl Schema for EntityTags {
+    fn schema_ref() -> MetaSchemaRef {
         let tag = r#"(W/)?"[!#-~]*""#;
         let pattern = Some(format!(r"^(\*|{tag}(, *{tag})*)$"));
-        MetaSchema { pattern, example: Some("\"1\"".into()), ..MetaSchema::new("string") }
+        inline(MetaSchema { pattern, example: Some("\"1\"".into()), ..MetaSchema::new("string") })
     }
+}
 
+impl Parameter for EntityTags {
     fn parse(text: &str) -> Result<Self, Invalid> {
         if text.trim() == "*" {
             return Ok(Self::Any);
@@ -87,11 +90,13 @@ impl EntityTag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoneThere;
 
-impl Parameter for NoneThere {
-    fn schema() -> MetaSchema {
-        MetaSchema { enum_items: vec!["*".into()], ..MetaSchema::new("string") }
+impl Schema for NoneThere {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema { enum_items: vec!["*".into()], ..MetaSchema::new("string") })
     }
+}
 
+impl Parameter for NoneThere {
     fn parse(text: &str) -> Result<Self, Invalid> {
         if text.trim() == "*" { Ok(Self) } else { Err(Invalid::new("unsupported", "must be * on a change")) }
     }

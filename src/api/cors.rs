@@ -32,11 +32,6 @@ impl Cors {
         Self { origins: origins.iter().map(value).collect() }
     }
 
-    /// Whether the request comes from a page that may use the API.
-    pub fn allows(&self, request: &Request) -> bool {
-        self.origin(request).is_some()
-    }
-
     /// What the answer to this request must tell the browser.
     pub fn reply(&self, request: &Request) -> Reply {
         let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -61,6 +56,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Whether the request comes from a page of another origin that may use the API.
+    pub fn is_allowed(&self) -> bool {
+        self.origin.is_some()
+    }
+
     /// Writes it into the answer.
     pub fn add_to(self, response: &mut Response) {
         let headers = response.headers_mut();

@@ -2,10 +2,11 @@
 
 use poem::http::{Method, Uri, header};
 use poem::{FromRequest, Request, RequestBody};
-use poem_openapi::registry::MetaSchema;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::params::Parameter;
+use super::schema::{Schema, inline};
 use crate::domain::Invalid;
 use crate::store;
 
@@ -13,17 +14,19 @@ use crate::store;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(String);
 
-impl Parameter for Key {
-    fn schema() -> MetaSchema {
-        MetaSchema {
+impl Schema for Key {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
             min_length: Some(1),
             max_length: Some(255),
             pattern: Some("^[!-~]([ -~]*[!-~])?$".to_owned()),
             example: Some("8e03978e-40d5-43dd-bc93-6894a57f9324".into()),
             ..MetaSchema::new("string")
-        }
+        })
     }
+}
 
+impl Parameter for Key {
     fn parse(text: &str) -> Result<Self, Invalid> {
         match text.len() {
             1..=255 if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => Ok(Self(text.to_owned())),

@@ -1,26 +1,26 @@
 //! `/inventory`: the items.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use poem_openapi::param::Path;
-use poem_openapi::registry::MetaSchema;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
+use super::changes::Changes;
 use super::conditional::{self, EntityTags, NoneThere};
 use super::idempotency::{Key, Target};
 use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::payload::{Json, JsonBody, MergePatch};
 use super::problem::{FieldError, Kind, Place, Problem};
-use super::schema::object;
+use super::schema::{Schema, inline, object};
 use crate::config::BasePath;
 use crate::domain::{
     Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
     Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::store::{ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Write, Written};
+use crate::store::{ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Written};
 
 object! {
     /// An item as it stands in the inventory. Members without a value are left out.
@@ -243,15 +243,17 @@ impl Default for Order {
     }
 }
 
-impl Parameter for Order {
-    fn schema() -> MetaSchema {
-        MetaSchema {
+impl Schema for Order {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
             enum_items: ORDERS.iter().map(|(name, ..)| (*name).into()).collect(),
             default: Some(ORDERS[0].0.into()),
             ..MetaSchema::new("string")
-        }
+        })
     }
+}
 
+impl Parameter for Order {
     fn parse(text: &str) -> Result<Self, Invalid> {
         let order = ORDERS.iter().find(|(name, ..)| *name == text);
         let order = order.map(|&(name, key, descending)| Self { name, sort: Sort { key, descending } });
@@ -367,8 +369,8 @@ pub struct Items {
     pub store: Arc<dyn Store>,
     /// What stands before every path.
     pub base_path: BasePath,
-    /// How long a change may wait for its turn.
-    pub queue_timeout: Duration,
+    /// Where they are changed.
+    pub changes: Changes,
     /// Whether a change must come with `If-Match`, or `If-None-Match` where that is taken.
     pub require_if_match: bool,
 }
@@ -379,8 +381,7 @@ impl Items {
     }
 
     async fn write(&self, command: Command, precondition: Precondition) -> Result<Outcome, Problem> {
-        let deadline = Instant::now() + self.queue_timeout;
-        Ok(self.store.write(Write { command, precondition, deadline, idempotency: None }).await?.outcome)
+        Ok(self.changes.make(command, precondition, None).await?.outcome)
     }
 }
 
@@ -468,13 +469,8 @@ impl Items {
             },
             quantity: new.quantity.unwrap_or_default(),
         };
-        let write = Write {
-            command,
-            precondition: Precondition::None,
-            deadline: Instant::now() + self.queue_timeout,
-            idempotency: target.keyed(idempotency_key.0, &bytes),
-        };
-        let Written { outcome, replayed } = self.store.write(write).await?;
+        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let Written { outcome, replayed } = self.changes.make(command, Precondition::None, idempotency).await?;
         match outcome {
             Outcome::Created(item) => {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));

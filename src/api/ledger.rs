@@ -13,7 +13,7 @@ use super::problem::{Kind, Problem};
 use super::schema::object;
 use crate::config::BasePath;
 use crate::domain::{Event, ItemId, Note, Position, Quantity, Reason, Reference, Timestamp, Version};
-use crate::store::{EntryList, EntryQuery, History, Record, Store};
+use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
 
 object! {
     /// One change of an item or its stock. Members without a value are left out.
@@ -205,13 +205,14 @@ impl Ledger {
         sent: SentQuery,
     ) -> Result<Told, Problem> {
         let limit = limit.0.unwrap_or_default().get();
-        let history = self.store.history(&id.0, before.0, limit, MAX_PAGE_BYTES).await?;
+        let (id, before, max_bytes) = (id.0, before.0, MAX_PAGE_BYTES);
+        let history = self.store.history(HistoryQuery { id: id.clone(), before, limit, max_bytes }).await?;
         let never = || Problem::new(Kind::NotFound, "There never was an item with this id.");
         let History { entries, more } = history.ok_or_else(never)?;
         let next_before = entries.last().filter(|_| more).map(|record| record.entry.version);
         let link = next_before.map(|before| {
             let query = sent.with("before", &before.get().to_string());
-            format!("<{}/inventory/{}/ledger?{query}>; rel=\"next\"", self.base_path, id.0.as_str())
+            format!("<{}/inventory/{}/ledger?{query}>; rel=\"next\"", self.base_path, id.as_str())
         });
         let entries = entries.into_iter().map(EntryView::from).collect();
         Ok(Told::Ok(Json(HistoryPage { entries, next_before }), link))

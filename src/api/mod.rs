@@ -5,6 +5,7 @@
 //! the outcome.
 
 mod boundary;
+mod changes;
 mod conditional;
 mod cors;
 mod docs;
@@ -63,14 +64,14 @@ pub fn app_with(
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
     // Half, so that a write that waited in vain is told so before the whole answer is given up.
-    let queue_timeout = settings.response_timeout.get() / 2;
+    let changes = changes::Changes { store: Arc::clone(&store), queue_timeout: settings.response_timeout.get() / 2 };
     let items = items::Items {
         store: Arc::clone(&store),
         base_path: base_path.clone(),
-        queue_timeout,
+        changes: changes.clone(),
         require_if_match: settings.require_if_match,
     };
-    let movements = movements::Movements { store: Arc::clone(&store), base_path: base_path.clone(), queue_timeout };
+    let movements = movements::Movements { changes, base_path: base_path.clone() };
     let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
     let api: Api = (items, movements, ledger, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));

@@ -1,12 +1,10 @@
 //! `/inventory/{id}/movements`: goods that came or went.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
+use super::changes::Changes;
 use super::conditional::{self, EntityTags};
 use super::idempotency::{Key, Target};
 use super::items::ItemView;
@@ -17,7 +15,7 @@ use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::object;
 use crate::config::BasePath;
 use crate::domain::{Command, Delta, Invalid, ItemId, Movement, Note, Quantity, Reason, Reference, StockChange};
-use crate::store::{Outcome, Record, Store, Write, Written};
+use crate::store::{Outcome, Record, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -79,12 +77,10 @@ pub enum Moved {
 
 /// The calls that move stock.
 pub struct Movements {
-    /// Where it is kept.
-    pub store: Arc<dyn Store>,
+    /// Where it is moved.
+    pub changes: Changes,
     /// What stands before every path.
     pub base_path: BasePath,
-    /// How long a movement may wait for its turn.
-    pub queue_timeout: Duration,
 }
 
 #[OpenApi(tag = "Tag::Inventory")]
@@ -113,13 +109,10 @@ impl Movements {
         let change = stock_change(new.delta, new.counted)
             .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-        let write = Write {
-            command: Command::Move { id: id.0, movement: Box::new(movement) },
-            precondition: conditional::precondition(if_match.0, None, false),
-            deadline: Instant::now() + self.queue_timeout,
-            idempotency: target.keyed(idempotency_key.0, &bytes),
-        };
-        let Written { outcome, replayed } = self.store.write(write).await?;
+        let command = Command::Move { id: id.0, movement: Box::new(movement) };
+        let precondition = conditional::precondition(if_match.0, None, false);
+        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let Written { outcome, replayed } = self.changes.make(command, precondition, idempotency).await?;
         match outcome {
             Outcome::Moved(Record { position, entry }, item) => {
                 let location = format!("{}/ledger/{}", self.base_path, position.get());

@@ -6,11 +6,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use poem_openapi::registry::MetaSchema;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use sha2::{Digest, Sha256};
 
-use super::params::Parameter;
+use super::params::{Parameter, integer};
 use super::problem::{FieldError, Kind, Place, Problem};
+use super::schema::{Schema, inline};
 use crate::domain::{Invalid, Item, ItemId};
 use crate::store::{After, ItemFilter, KeyValue, SortKey};
 
@@ -38,22 +39,20 @@ impl Default for Limit {
     }
 }
 
-impl Parameter for Limit {
-    fn schema() -> MetaSchema {
-        MetaSchema {
+impl Schema for Limit {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
             minimum: Some(1.0),
             maximum: Some(Self::MAX as f64),
             default: Some(Self::default().get().into()),
             ..MetaSchema::new_with_format("integer", "int32")
-        }
+        })
     }
+}
 
+impl Parameter for Limit {
     fn parse(text: &str) -> Result<Self, Invalid> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        match text.parse() {
-            Ok(limit @ 1..=Self::MAX) if digits => Ok(Self(limit)),
-            _ => Err(Invalid::new("out-of-range", format!("must be an integer from 1 to {}", Self::MAX))),
-        }
+        integer(text, 1, Self::MAX as i64).map(|limit| Self(limit as usize))
     }
 }
 
@@ -61,12 +60,14 @@ impl Parameter for Limit {
 #[derive(Clone, Debug)]
 pub struct CursorText(String);
 
-impl Parameter for CursorText {
-    fn schema() -> MetaSchema {
+impl Schema for CursorText {
+    fn schema_ref() -> MetaSchemaRef {
         let pattern = Some("^[A-Za-z0-9_-]+$".to_owned());
-        MetaSchema { min_length: Some(1), max_length: Some(4_000), pattern, ..MetaSchema::new("string") }
+        inline(MetaSchema { min_length: Some(1), max_length: Some(4_000), pattern, ..MetaSchema::new("string") })
     }
+}
 
+impl Parameter for CursorText {
     fn parse(text: &str) -> Result<Self, Invalid> {
         Ok(Self(text.to_owned()))
     }

@@ -9,15 +9,12 @@ use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::problem::{FieldError, Kind, Place, Problem};
-use super::schema::Schema;
+use super::schema::{Schema, inline};
 use crate::domain::{Invalid, ItemId, Label, Position, Reason, Reference, Timestamp, Version};
 use crate::store::SearchText;
 
 /// A value that a parameter or a header can carry.
-pub trait Parameter: Sized + Send + Sync {
-    /// Its schema in the document.
-    fn schema() -> MetaSchema;
-
+pub trait Parameter: Schema + Sized + Send + Sync {
     /// Reads it from its text.
     fn parse(text: &str) -> Result<Self, Invalid>;
 }
@@ -109,7 +106,7 @@ impl<'a, T: Parameter> ApiExtractor<'a> for Query<T> {
     }
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(T::schema())))
+        Some(T::schema_ref())
     }
 
     async fn from_request(
@@ -142,7 +139,7 @@ impl<'a, T: Parameter> ApiExtractor<'a> for Header<T> {
     }
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(T::schema())))
+        Some(T::schema_ref())
     }
 
     async fn from_request(
@@ -198,18 +195,9 @@ impl SentQuery {
 }
 
 macro_rules! text_parameters {
-    ($($type:ident: $min:expr, $max:expr, $pattern:expr;)*) => {
+    ($($type:ident),*) => {
         $(
             impl Parameter for $type {
-                fn schema() -> MetaSchema {
-                    MetaSchema {
-                        min_length: Some($min),
-                        max_length: Some($max),
-                        pattern: $pattern,
-                        ..MetaSchema::new("string")
-                    }
-                }
-
                 fn parse(text: &str) -> Result<Self, Invalid> {
                     $type::parse(text)
                 }
@@ -218,68 +206,42 @@ macro_rules! text_parameters {
     };
 }
 
-text_parameters! {
-    Label: 1, Label::MAX_CHARS, Some(Label::PATTERN.to_owned());
-    Reference: 1, Reference::MAX_CHARS, Some(Reference::PATTERN.to_owned());
-    SearchText: SearchText::MIN_CHARS, SearchText::MAX_CHARS, Some(r"^[^\u0000]*$".to_owned());
+text_parameters!(Label, Reason, Reference, SearchText, Timestamp);
+
+impl Schema for SearchText {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
+            min_length: Some(SearchText::MIN_CHARS),
+            max_length: Some(SearchText::MAX_CHARS),
+            pattern: Some(r"^[^\u0000]*$".to_owned()),
+            ..MetaSchema::new("string")
+        })
+    }
 }
 
 impl Parameter for bool {
-    fn schema() -> MetaSchema {
-        MetaSchema::new("boolean")
-    }
-
     fn parse(text: &str) -> Result<Self, Invalid> {
         text.parse().map_err(|_| Invalid::wrong_type("true or false"))
     }
 }
 
-impl Parameter for Timestamp {
-    fn schema() -> MetaSchema {
-        MetaSchema::new_with_format("string", "date-time")
-    }
-
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        Timestamp::parse(text)
-    }
-}
-
-impl Parameter for Reason {
-    fn schema() -> MetaSchema {
-        let enum_items = Reason::ALL.iter().map(|reason| reason.as_str().into()).collect();
-        MetaSchema { enum_items, ..MetaSchema::new("string") }
-    }
-
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        Reason::parse(text)
-    }
-}
-
 impl Parameter for Position {
-    fn schema() -> MetaSchema {
-        MetaSchema { minimum: Some(0.0), ..MetaSchema::new_with_format("integer", "int64") }
-    }
-
     fn parse(text: &str) -> Result<Self, Invalid> {
-        integer(text, 0).map(Position::new)
+        integer(text, 0, i64::MAX).map(Position::new)
     }
 }
 
 impl Parameter for Version {
-    fn schema() -> MetaSchema {
-        MetaSchema { minimum: Some(1.0), ..MetaSchema::new_with_format("integer", "int64") }
-    }
-
     fn parse(text: &str) -> Result<Self, Invalid> {
-        integer(text, 1).map(Version::new)
+        integer(text, 1, i64::MAX).map(Version::new)
     }
 }
 
-/// A plain decimal number that is not below `minimum`.
-fn integer(text: &str, minimum: i64) -> Result<i64, Invalid> {
+/// A plain decimal number in a range.
+pub fn integer(text: &str, minimum: i64, maximum: i64) -> Result<i64, Invalid> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && *number >= minimum);
-    number.ok_or_else(|| Invalid::new("out-of-range", format!("must be an integer from {minimum} to {}", i64::MAX)))
+    let number = text.parse().ok().filter(|number| digits && (minimum..=maximum).contains(number));
+    number.ok_or_else(|| Invalid::new("out-of-range", format!("must be an integer from {minimum} to {maximum}")))
 }
 
 /// How poem's own path parameters are read; a value that can be none is nowhere in the inventory, so it answers 404.

@@ -171,7 +171,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     /// Further members of the document, which are all numbers (RFC 9457, section 3.2).
-    numbers: Vec<(&'static str, i64)>,
+    numbers: BTreeMap<&'static str, i64>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -182,7 +182,7 @@ impl Problem {
         if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
-        Self { kind, detail: detail.into(), errors: Vec::new(), numbers: Vec::new(), headers }
+        Self { kind, detail: detail.into(), errors: Vec::new(), numbers: BTreeMap::new(), headers }
     }
 
     /// Several things wrong with one request, all of them at once.
@@ -246,7 +246,7 @@ impl Problem {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             errors: &'a [FieldError],
             #[serde(flatten)]
-            numbers: BTreeMap<&'static str, i64>,
+            numbers: &'a BTreeMap<&'static str, i64>,
         }
         let body = Body {
             r#type: format!("{base_path}/problems/{}", self.kind.name()),
@@ -256,7 +256,7 @@ impl Problem {
             instance,
             request_id,
             errors: &self.errors,
-            numbers: self.numbers.iter().copied().collect(),
+            numbers: &self.numbers,
         };
         serde_json::to_vec(&body).expect("a problem can be written as JSON")
     }
@@ -322,13 +322,14 @@ impl From<Refusal> for Problem {
                     "There are {quantity}, of which {reserved} are reserved; {wanted} would be left. At most {available} \
                      can be taken."
                 );
-                let numbers = vec![("quantity", quantity), ("reserved", reserved), ("available", available)];
+                let numbers =
+                    BTreeMap::from([("quantity", quantity), ("reserved", reserved), ("available", available)]);
                 Self { numbers, ..Self::new(Kind::InsufficientStock, detail) }
             }
             Refusal::TooMuchStock { quantity, wanted } => {
                 let most = Quantity::MAX;
                 let detail = format!("There are {quantity}; {wanted} would be there, and an item can have {most}.");
-                Self { numbers: vec![("quantity", quantity)], ..Self::new(Kind::TooMuchStock, detail) }
+                Self { numbers: BTreeMap::from([("quantity", quantity)]), ..Self::new(Kind::TooMuchStock, detail) }
             }
         }
     }

@@ -95,12 +95,25 @@ impl<T: Read> Read for Member<T> {
 impl<T: Schema> Schema for Vec<T> {
     fn schema_ref() -> MetaSchemaRef {
         let items = Some(Box::new(T::schema_ref()));
-        MetaSchemaRef::Inline(Box::new(MetaSchema { items, ..MetaSchema::new("array") }))
+        inline(MetaSchema { items, ..MetaSchema::new("array") })
     }
 
     fn register(registry: &mut Registry) {
         T::register(registry);
     }
+}
+
+/// A schema in its place.
+pub fn inline(schema: MetaSchema) -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(schema))
+}
+
+fn integer_from(minimum: i32) -> MetaSchemaRef {
+    inline(MetaSchema { minimum: Some(minimum.into()), ..MetaSchema::new_with_format("integer", "int64") })
+}
+
+fn names(names: impl Iterator<Item = &'static str>) -> MetaSchemaRef {
+    inline(MetaSchema { enum_items: names.map(Into::into).collect(), ..MetaSchema::new("string") })
 }
 
 /// Puts what is wrong at `pointer` into `errors`.
@@ -269,12 +282,12 @@ macro_rules! text_schemas {
         $(
             impl Schema for $type {
                 fn schema_ref() -> MetaSchemaRef {
-                    MetaSchemaRef::Inline(Box::new(MetaSchema {
+                    inline(MetaSchema {
                         min_length: Some(1),
                         max_length: $max,
                         pattern: Some($type::PATTERN.to_owned()),
                         ..MetaSchema::new("string")
-                    }))
+                    })
                 }
             }
 
@@ -305,11 +318,11 @@ text_schemas! {
 
 impl Schema for Quantity {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
+        inline(MetaSchema {
             minimum: Some(0.0),
             maximum: Some(Quantity::MAX as f64),
             ..MetaSchema::new_with_format("integer", "int64")
-        }))
+        })
     }
 }
 
@@ -331,11 +344,11 @@ fn read_integer(value: &Value) -> Result<i64, Invalid> {
 
 impl Schema for Delta {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
+        inline(MetaSchema {
             minimum: Some(-Delta::MAX as f64),
             maximum: Some(Delta::MAX as f64),
             ..MetaSchema::new_with_format("integer", "int64")
-        }))
+        })
     }
 }
 
@@ -347,28 +360,25 @@ impl Read for Delta {
 
 impl Schema for Position {
     fn schema_ref() -> MetaSchemaRef {
-        let minimum = Some(0.0);
-        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+        integer_from(0)
     }
 }
 
 impl Schema for i64 {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("integer", "int64")))
+        inline(MetaSchema::new_with_format("integer", "int64"))
     }
 }
 
 impl Schema for Event {
     fn schema_ref() -> MetaSchemaRef {
-        let enum_items = Event::ALL.iter().map(|event| event.as_str().into()).collect();
-        MetaSchemaRef::Inline(Box::new(MetaSchema { enum_items, ..MetaSchema::new("string") }))
+        names(Event::ALL.iter().map(|event| event.as_str()))
     }
 }
 
 impl Schema for Reason {
     fn schema_ref() -> MetaSchemaRef {
-        let enum_items = Reason::ALL.iter().map(|reason| reason.as_str().into()).collect();
-        MetaSchemaRef::Inline(Box::new(MetaSchema { enum_items, ..MetaSchema::new("string") }))
+        names(Reason::ALL.iter().map(|reason| reason.as_str()))
     }
 }
 
@@ -383,40 +393,38 @@ impl Read for Reason {
 
 impl Schema for Version {
     fn schema_ref() -> MetaSchemaRef {
-        let minimum = Some(1.0);
-        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+        integer_from(1)
     }
 }
 
 impl Schema for Timestamp {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", "date-time")))
+        inline(MetaSchema::new_with_format("string", "date-time"))
     }
 }
 
 impl Schema for bool {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema::new("boolean")))
+        inline(MetaSchema::new("boolean"))
     }
 }
 
 impl Schema for u64 {
     fn schema_ref() -> MetaSchemaRef {
-        let minimum = Some(0.0);
-        MetaSchemaRef::Inline(Box::new(MetaSchema { minimum, ..MetaSchema::new_with_format("integer", "int64") }))
+        integer_from(0)
     }
 }
 
 impl Schema for String {
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))
+        inline(MetaSchema::new("string"))
     }
 }
 
 impl Schema for Attributes {
     fn schema_ref() -> MetaSchemaRef {
         let any = Some(Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY))));
-        MetaSchemaRef::Inline(Box::new(MetaSchema { additional_properties: any, ..MetaSchema::new("object") }))
+        inline(MetaSchema { additional_properties: any, ..MetaSchema::new("object") })
     }
 }
 

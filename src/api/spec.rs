@@ -3,6 +3,7 @@
 //! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
 //! without a word on errors. [`document`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use poem_openapi::OpenApiService;
@@ -42,7 +43,7 @@ fn document(base_path: &BasePath) -> Value {
     // None is needed; that must be said.
     document["security"] = json!([]);
     document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
-    for schema in ["NewItem", "ItemReplacement", "ItemChanges", "NewMovement", "UnitPrice", "UnitPricePatch"] {
+    for schema in sent_schemas(&document) {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
@@ -71,6 +72,24 @@ fn document(base_path: &BasePath) -> Value {
     document["components"]["examples"] =
         shown.map(|kind| (kind.name().to_owned(), problem_example(*kind, base_path))).collect();
     document
+}
+
+/// The names of the schemas that requests refer to, or that those refer to.
+fn sent_schemas(document: &Value) -> BTreeSet<String> {
+    let operations = document["paths"].as_object().into_iter().flatten().flat_map(|(_, path)| path.as_object());
+    let mut parts: Vec<_> = operations.flatten().filter_map(|(_, operation)| operation.get("requestBody")).collect();
+    let mut names = BTreeSet::new();
+    while let Some(part) = parts.pop() {
+        let reference = part.get("$ref").and_then(Value::as_str);
+        if let Some(name) = reference.and_then(|reference| reference.strip_prefix("#/components/schemas/"))
+            && names.insert(name.to_owned())
+        {
+            parts.push(&document["components"]["schemas"][name]);
+        }
+        parts.extend(part.as_object().into_iter().flat_map(Map::values));
+        parts.extend(part.as_array().into_iter().flatten());
+    }
+    names
 }
 
 /// Mends a part of the document and all parts of it.

@@ -1,4 +1,4 @@
-use crate::domain::{Entry, Position, Reason, Reference, Timestamp};
+use crate::domain::{Entry, ItemId, Position, Reason, Reference, Timestamp, Version};
 
 /// An entry in its place.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -35,6 +35,19 @@ pub struct EntryList {
     pub more: bool,
     /// The last position of the ledger at that moment.
     pub head: Position,
+}
+
+/// Which part of what happened to one id is wanted, newest entry first.
+#[derive(Clone, Debug)]
+pub struct HistoryQuery {
+    /// The id.
+    pub id: ItemId,
+    /// Only entries before this version; from the newest on if absent.
+    pub before: Option<Version>,
+    /// How many at the most.
+    pub limit: usize,
+    /// After how many bytes of text the list ends early.
+    pub max_bytes: usize,
 }
 
 /// A part of what happened to one id.

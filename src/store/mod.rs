@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::ledger::{EntryList, EntryQuery, History, Record};
+pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
-use crate::domain::{Command, Item, ItemId, Position, Precondition, Refusal, Version};
+use crate::domain::{Command, Item, ItemId, Position, Precondition, Refusal};
 
 /// A place that keeps an inventory.
 ///
@@ -41,15 +41,8 @@ pub trait Store: Send + Sync {
     /// A part of the ledger. Whoever goes on behind its last entry, now or later, misses none.
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
 
-    /// What happened to an id, before this version of it if one is given; `None` if there never was such an id. At
-    /// most `limit` entries, and no more after `max_bytes` of text.
-    async fn history(
-        &self,
-        id: &ItemId,
-        before: Option<Version>,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Option<History>, StoreError>;
+    /// A part of what happened to an id; `None` if there never was such an id.
+    async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError>;
 
     /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
     ///

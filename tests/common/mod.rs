@@ -318,6 +318,11 @@ impl Answer {
         Some(value.to_str().unwrap())
     }
 
+    /// Where the next page of a list is, if there is one: its link with `rel="next"` (RFC 8288).
+    pub fn next_page(&self) -> Option<&str> {
+        self.header("link").map(|link| link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap())
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))

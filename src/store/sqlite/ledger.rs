@@ -4,8 +4,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::rows::{entry_columns, head, page, record_from_row};
-use crate::domain::{ItemId, Position, Version};
-use crate::store::{EntryList, EntryQuery, History, Record};
+use crate::domain::{Position, Version};
+use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record};
 
 /// The entry at this position.
 pub fn entry(connection: &Connection, position: Position) -> rusqlite::Result<Option<Record>> {
@@ -52,21 +52,16 @@ fn select(query: &EntryQuery) -> (String, Vec<Value>) {
 }
 
 /// The entries of one id, newest first, before a version of it; `None` if there never was such an id.
-pub fn history(
-    connection: &Connection,
-    id: &ItemId,
-    before: Option<Version>,
-    limit: usize,
-    max_bytes: usize,
-) -> rusqlite::Result<Option<History>> {
+pub fn history(connection: &Connection, query: &HistoryQuery) -> rusqlite::Result<Option<History>> {
+    let HistoryQuery { id, before, limit, max_bytes } = query;
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         entry_columns!(),
         " FROM ledger WHERE item_id = ?1 AND version < ?2 ORDER BY version DESC LIMIT ?3"
     ))?;
     let before = before.map_or(i64::MAX, Version::get);
-    let mut rows = statement.query(params![id.as_str(), before, limit as i64 + 1])?;
-    let (entries, more) = page(&mut rows, limit, max_bytes, record_from_row)?;
+    let mut rows = statement.query(params![id.as_str(), before, *limit as i64 + 1])?;
+    let (entries, more) = page(&mut rows, *limit, *max_bytes, record_from_row)?;
     if entries.is_empty() {
         let known =
             connection.prepare_cached("SELECT 1 FROM ledger WHERE item_id = ?1 LIMIT 1")?.exists([id.as_str()])?;
@@ -77,15 +72,12 @@ pub fn history(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::plan;
     use super::*;
     use crate::domain::{Reason, Reference, Timestamp};
 
     #[test]
     fn every_way_to_read_the_ledger_is_carried_by_an_index() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("stockroom.db");
-        let mut connection = super::super::open_writable(&path).unwrap();
-        super::super::migrations::migrate(&mut connection, &path).unwrap();
         let all = EntryQuery {
             after: Position::NONE,
             reason: None,
@@ -103,9 +95,7 @@ mod tests {
             (EntryQuery { since: since(), ..all.clone() }, "ledger_by_time"),
         ] {
             let (sql, values) = select(&query);
-            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
-            let plan = lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            let plan = plan(&sql, values);
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{plan}");
         }
     }

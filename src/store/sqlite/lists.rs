@@ -96,19 +96,14 @@ fn where_clause(conditions: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::plan;
     use super::*;
     use crate::domain::{ItemId, Label, Timestamp};
     use crate::store::SearchText;
 
-    fn plan(query: &ItemQuery) -> String {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("stockroom.db");
-        let mut connection = super::super::open_writable(&path).unwrap();
-        super::super::migrations::migrate(&mut connection, &path).unwrap();
+    fn plan_of(query: &ItemQuery) -> String {
         let (sql, values) = select(query);
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let lines = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
-        lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
+        plan(&sql, values)
     }
 
     fn query(filter: ItemFilter, key: SortKey, descending: bool, after: Option<KeyValue>) -> ItemQuery {
@@ -126,9 +121,9 @@ mod tests {
             (SortKey::UpdatedAt, KeyValue::Number(1)),
         ] {
             for descending in [false, true] {
-                let first = plan(&query(ItemFilter::default(), key, descending, None));
+                let first = plan_of(&query(ItemFilter::default(), key, descending, None));
                 assert!(first.contains("USING INDEX") && !first.contains("TEMP B-TREE"), "{key:?}: {first}");
-                let next = plan(&query(ItemFilter::default(), key, descending, Some(after.clone())));
+                let next = plan_of(&query(ItemFilter::default(), key, descending, Some(after.clone())));
                 assert!(
                     next.starts_with("SEARCH item USING INDEX") && !next.contains("TEMP B-TREE"),
                     "{key:?}: {next}"
@@ -147,11 +142,11 @@ mod tests {
             (ItemFilter { low_stock: Some(true), ..ItemFilter::default() }, "item_by_low_stock"),
             (ItemFilter { text: Some(SearchText::parse("abc").unwrap()), ..ItemFilter::default() }, "item_text"),
         ] {
-            let plan = plan(&query(filter, SortKey::Id, false, None));
+            let plan = plan_of(&query(filter, SortKey::Id, false, None));
             assert!(plan.contains(index), "{index}: {plan}");
         }
         let since = ItemFilter { updated_since: Some(moment), ..ItemFilter::default() };
-        let plan = plan(&query(since, SortKey::UpdatedAt, true, None));
+        let plan = plan_of(&query(since, SortKey::UpdatedAt, true, None));
         assert!(plan.contains("SEARCH item USING INDEX item_by_update"), "{plan}");
     }
 }

@@ -23,9 +23,10 @@ use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    EntryList, EntryQuery, History, ItemList, ItemQuery, Record, Store, StoreError, Write, WriteError, Written,
+    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, Store, StoreError, Write, WriteError,
+    Written,
 };
-use crate::domain::{Item, ItemId, Position, Version};
+use crate::domain::{Item, ItemId, Position};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -168,15 +169,8 @@ impl Store for SqliteStore {
         self.readers.read_aside(move |connection| ledger::entries(connection, &query)).await
     }
 
-    async fn history(
-        &self,
-        id: &ItemId,
-        before: Option<Version>,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Option<History>, StoreError> {
-        let id = id.clone();
-        self.readers.read_aside(move |connection| ledger::history(connection, &id, before, limit, max_bytes)).await
+    async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
+        self.readers.read_aside(move |connection| ledger::history(connection, &query)).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {
@@ -193,5 +187,24 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close();
         self.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::Value;
+
+    use super::*;
+
+    /// How SQLite would carry out a query on an empty inventory.
+    pub fn plan(sql: &str, values: Vec<Value>) -> String {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("stockroom.db");
+        let mut connection = open_writable(&path).unwrap();
+        migrations::migrate(&mut connection, &path).unwrap();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = rusqlite::params_from_iter(values);
+        let lines = statement.query_map(values, |row| row.get::<_, String>(3)).unwrap();
+        lines.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
     }
 }
