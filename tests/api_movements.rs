@@ -138,3 +138,95 @@ fn a_movement_says_one_thing_and_why() {
     }
     assert_eq!(quantity(&server), 10);
 }
+
+#[test]
+fn movements_that_belong_together_are_carried_out_together() {
+    let server = server();
+    server.post("/inventory", &json!({ "id": "b", "name": "B", "quantity": 1 })).expect(201);
+    let movements = json!({ "movements": [
+        { "item_id": "a", "delta": -10, "reason": "transferred", "reference": "van-7" },
+        { "item_id": "b", "delta": 10, "reason": "transferred", "reference": "van-7" },
+        { "item_id": "b", "counted": 9, "reason": "counted", "note": "two were broken" },
+    ]});
+    let tried = server.post("/movements?dry_run=true", &movements).expect(200);
+    assert_eq!(quantity(&server), 10, "it was only tried");
+    let moved = server.post("/movements", &movements).expect(201);
+    let entries = moved["entries"].as_array().unwrap();
+    let told: Vec<_> =
+        entries.iter().map(|entry| (entry["item_id"].as_str().unwrap(), entry["delta"].as_i64().unwrap())).collect();
+    assert_eq!(told, [("a", -10), ("b", 10), ("b", -2)]);
+    assert_eq!(server.get("/ledger?after=2").expect(200)["entries"], moved["entries"]);
+    let stable = |answer: &Value| {
+        answer["entries"].as_array().unwrap().iter().map(|e| e["quantity"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(stable(&tried), stable(&moved));
+}
+
+#[test]
+fn if_one_movement_of_many_is_refused_none_is_carried_out_and_each_refused_one_is_named() {
+    let server = server();
+    let movements = json!({ "movements": [
+        { "item_id": "a", "delta": -1, "reason": "sold" },
+        { "item_id": "none", "delta": 1, "reason": "found" },
+        { "item_id": "a", "delta": -10, "reason": "sold" },
+        { "item_id": "a", "delta": 1_000_000_000_000_i64, "reason": "found" },
+    ]});
+    for path in ["/movements", "/movements?dry_run=true", "/movements?dry_run=false"] {
+        let answer = server.post(path, &movements);
+        answer.problem(409, "batch-refused");
+        let expected =
+            [("/movements/1", "not-found"), ("/movements/2", "insufficient-stock"), ("/movements/3", "too-much-stock")];
+        assert_eq!(answer.errors(), pairs(&expected));
+    }
+    assert_eq!(quantity(&server), 10);
+    assert_eq!(server.get("/ledger").expect(200)["entries"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn movements_that_belong_together_are_each_well_formed_and_at_most_a_thousand() {
+    let server = server();
+    let good = json!({ "item_id": "a", "delta": 1, "reason": "found" });
+    let cases: [(Value, &[(&str, &str)]); 5] = [
+        (json!({}), &[("/movements", "required")]),
+        (json!({ "movements": {} }), &[("/movements", "type")]),
+        (json!({ "movements": [] }), &[("/movements", "length")]),
+        (json!({ "movements": vec![good.clone(); 1_001] }), &[("/movements", "length")]),
+        (
+            json!({ "movements": [good, 7, { "item_id": "/", "delta": 0, "reason": "x" }, { "item_id": "a" }] }),
+            &[
+                ("/movements/1", "type"),
+                ("/movements/2/delta", "zero"),
+                ("/movements/2/item_id", "pattern"),
+                ("/movements/2/reason", "enum"),
+                ("/movements/3/reason", "required"),
+            ],
+        ),
+    ];
+    for (movements, errors) in cases {
+        let answer = server.post("/movements", &movements);
+        answer.problem(422, "invalid-body");
+        assert_eq!(answer.errors(), pairs(errors));
+    }
+    let twofold = json!({ "movements": [
+        { "item_id": "a", "reason": "sold" }, { "item_id": "a", "delta": 1, "counted": 1, "reason": "sold" },
+    ]});
+    let answer = server.post("/movements", &twofold);
+    answer.problem(422, "invalid-body");
+    assert_eq!(answer.errors(), pairs(&[("/movements/0/delta", "required"), ("/movements/1/counted", "conflict")]));
+    let thousand = json!({ "movements": vec![json!({ "item_id": "a", "delta": 1, "reason": "found" }); 1_000] });
+    assert_eq!(server.post("/movements", &thousand).expect(201)["entries"].as_array().unwrap().len(), 1_000);
+    assert_eq!(quantity(&server), 1_010);
+}
+
+#[test]
+fn movements_sent_again_under_their_key_move_once() {
+    let server = server();
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "van-7")];
+    let body = r#"{"movements": [{"item_id": "a", "delta": -4, "reason": "sold"}]}"#;
+    let send = |path: &str| server.send("POST", path, &headers, body);
+    send("/movements?dry_run=true").expect(200);
+    let (first, again) = (send("/movements"), send("/movements"));
+    assert_eq!(first.expect(201), again.expect(201));
+    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
+    assert_eq!(quantity(&server), 6);
+}

@@ -161,7 +161,7 @@ fn check_counts_what_is_there_also_beside_a_server() {
     server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 3 })).expect(201);
     server.post("/inventory/a/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
     let output = check(server.folder());
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "items 1, ledger entries 2: all adds up\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "items 1, ledger entries 2, reservations 0: all adds up\n");
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -172,6 +172,8 @@ fn check_names_whatever_does_not_add_up() {
         server.post("/inventory", &json!({ "id": id, "name": id, "quantity": 3 })).expect(201);
         server.post(&format!("/inventory/{id}/movements"), &json!({ "delta": -1, "reason": "sold" })).expect(201);
     }
+    let held = json!({ "quantity": 1, "expires_in": 3600 });
+    let held = server.post("/inventory/b/reservations", &held).expect(201)["id"].as_str().unwrap().to_owned();
     let (_, folder) = server.stop();
     let original = std::fs::read(folder.path().join("stockroom.db")).unwrap();
     for (damage, named) in [
@@ -189,13 +191,21 @@ fn check_names_whatever_does_not_add_up() {
         ),
         ("UPDATE ledger SET version = 5 WHERE position = 4", "position 4: item b has version 5 after version 1"),
         ("UPDATE ledger SET at = 0 WHERE position = 3", "position 3: its time is before that of the position before"),
-        ("DELETE FROM ledger WHERE position = 3", "the ledger has 3 entries and ends at position 4"),
+        ("DELETE FROM ledger WHERE position = 3", "the ledger has 4 entries and ends at position 5"),
         (
             "DELETE FROM ledger WHERE item_id = 'b'",
-            "item b: has stock 2, reserved 0, version 2, and the ledger says nothing",
+            "item b: has stock 2, reserved 1, version 3, and the ledger says nothing",
         ),
         ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger says nothing of its deletion"),
         ("DELETE FROM item_text", "item a: cannot be found by q"),
+        ("DELETE FROM reservation", "item b: has reserved 1, and its open reservations hold 0"),
+        ("DELETE FROM reservation", &format!("position 5: there is no reservation {held}")),
+        ("UPDATE reservation SET quantity = 2", "item b: has reserved 1, and its open reservations hold 2"),
+        (
+            "UPDATE reservation SET state = 'released', closed_at = expires_at",
+            &format!("reservation {held}: is released, and the ledger says reserved"),
+        ),
+        ("DELETE FROM item WHERE id = 'b'", &format!("reservation {held}: is open, and there is no item b")),
     ] {
         std::fs::write(folder.path().join("stockroom.db"), &original).unwrap();
         database(&folder).execute_batch(damage).unwrap();

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Attributes, Command, Delta, Description, Details, Event, Item, ItemId, Label, Movement, Name, Note, Position,
-    Precondition, Quantity, Reason, Reference, Refusal, StockChange, Timestamp, Version,
+    Attributes, Command, Delta, Description, Details, Event, Item, ItemId, Label, Lifetime, Movement, Name, Note,
+    Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Reservation, ReservationId,
+    ReservationState, StockChange, Timestamp, Version,
 };
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryQuery, HistoryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, SearchText, Sort, SortKey, Store,
-    StoreError, Write, WriteError, Written,
+    After, EntryQuery, HistoryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, Record, ReservationFilter,
+    ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Task, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -39,9 +40,12 @@ fn replace(text: &str, quantity: i64) -> Command {
     Command::Replace { id: id(text), details: details(text), quantity: Some(Quantity::new(quantity).unwrap()) }
 }
 
+fn task(task: Task) -> Write {
+    Write { task, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+}
+
 fn write(command: Command) -> Write {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    Write { command, precondition: Precondition::None, deadline, idempotency: None }
+    task(Task::Command(command, Precondition::None))
 }
 
 async fn carry_out(store: &Arc<dyn Store>, write: Write) -> Result<Outcome, WriteError> {
@@ -104,7 +108,7 @@ async fn of_two_writers_on_one_version_exactly_one_succeeds(store: Arc<dyn Store
         let race = (1..=8).map(|count| {
             let store = Arc::clone(&store);
             let precondition = Precondition::VersionIn(vec![Version::new(version)]);
-            let write = Write { precondition, ..write(replace("a", version * 10 + count)) };
+            let write = task(Task::Command(replace("a", version * 10 + count), precondition));
             tokio::spawn(async move { carry_out(&store, write).await })
         });
         let mut won = 0;
@@ -421,6 +425,182 @@ async fn a_movement_sent_again_under_its_key_moves_once(store: Arc<dyn Store>) {
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 3);
 }
 
+fn movement(text: &str, delta: i64) -> (ItemId, Movement) {
+    let Command::Move { id, movement } = by(text, delta) else { unreachable!() };
+    (id, *movement)
+}
+
+async fn a_batch_of_movements_is_carried_out_whole_or_not_at_all(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    carry_out(&store, write(create("b", 5))).await.unwrap();
+    let batch = |movements: &[(ItemId, Movement)], dry_run| {
+        let movements = movements.to_vec();
+        carry_out(&store, task(Task::Movements { movements, dry_run }))
+    };
+    let good = [movement("a", -5), movement("b", 1), movement("a", 2), movement("a", -2)];
+    let Ok(Outcome::MovedAll(tried)) = batch(&good, true).await else { panic!("it would be moved") };
+    assert_eq!(store.entries(entry_query(2, 9)).await.unwrap().entries, [], "it was only tried");
+    let bad = [movement("a", -5), movement("c", 1), movement("a", -1), movement("b", 1)];
+    let Err(WriteError::BatchRefused(refused)) = batch(&bad, false).await else { panic!("it is refused") };
+    let insufficient = Refusal::InsufficientStock { quantity: 0, reserved: 0, wanted: -1 };
+    assert_eq!(refused, [(1, Refusal::NotFound), (2, insufficient)]);
+    assert_eq!(store.entries(entry_query(2, 9)).await.unwrap().entries, [], "none of it was done");
+
+    let Ok(Outcome::MovedAll(moved)) = batch(&good, false).await else { panic!("it is moved") };
+    let told = |records: &[Record]| {
+        let of = |record: &Record| (record.position.get(), record.entry.delta, record.entry.quantity.get());
+        records.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&moved), [(3, -5, 0), (4, 1, 6), (5, 2, 2), (6, -2, 0)]);
+    assert_eq!(told(&tried), told(&moved));
+    assert_eq!(store.entries(entry_query(2, 9)).await.unwrap().entries, moved);
+}
+
+async fn a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    let batch = |dry_run| task(Task::Movements { movements: vec![movement("a", -2)], dry_run });
+    assert!(!store.write(keyed("k", 1, batch(true))).await.unwrap().replayed);
+    let first = store.write(keyed("k", 2, batch(false))).await.unwrap();
+    let again = store.write(keyed("k", 2, batch(false))).await.unwrap();
+    assert_eq!((first.replayed, again.replayed, &again.outcome), (false, true, &first.outcome));
+    assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 3);
+}
+
+fn reserve(text: &str, quantity: i64, seconds: i64) -> Command {
+    Command::Reserve {
+        id: id(text),
+        reservation_id: ReservationId::generate(),
+        quantity: Portion::new(quantity).unwrap(),
+        lifetime: Lifetime::new(seconds).unwrap(),
+        reference: Some(Reference::parse(format!("order-{quantity}")).unwrap()),
+    }
+}
+
+async fn reserved(store: &Arc<dyn Store>, command: Command) -> Reservation {
+    match carry_out(store, write(command)).await.unwrap() {
+        Outcome::Reserved(reservation) => reservation,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+async fn what_is_reserved_is_held_until_it_is_fulfilled_or_released(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    let (first, second) = (reserved(&store, reserve("a", 4, 60)).await, reserved(&store, reserve("a", 6, 60)).await);
+    assert_eq!(store.reservation(&first.id).await.unwrap(), Some(first.clone()));
+    let stock = async || {
+        let item = store.item(&id("a")).await.unwrap().unwrap();
+        (item.quantity.get(), item.reserved.get())
+    };
+    assert_eq!(stock().await, (10, 10));
+    for command in [by("a", -1), reserve("a", 1, 60), replace("a", 9)] {
+        let refused = carry_out(&store, write(command)).await;
+        assert!(matches!(refused, Err(WriteError::Refused(Refusal::InsufficientStock { reserved: 10, .. }))));
+    }
+    let refused = carry_out(&store, write(Command::Delete { id: id("a") })).await;
+    assert!(matches!(refused, Err(WriteError::Refused(Refusal::HasReservations { reserved: 10 }))));
+
+    let fulfil = || Command::Fulfil { id: first.id.clone() };
+    let fulfilled = reserved(&store, fulfil()).await;
+    assert_eq!((fulfilled.state, stock().await), (ReservationState::Fulfilled, (6, 6)));
+    assert_eq!(reserved(&store, fulfil()).await, fulfilled, "to say so again changes nothing");
+    let released = reserved(&store, Command::Release { id: second.id.clone() }).await;
+    assert_eq!((released.state, stock().await), (ReservationState::Released, (6, 0)));
+    let refused = carry_out(&store, write(Command::Fulfil { id: second.id.clone() })).await;
+    let closed = Refusal::ReservationClosed { state: ReservationState::Released };
+    assert!(matches!(refused, Err(WriteError::Refused(refusal)) if refusal == closed));
+    let unknown = carry_out(&store, write(Command::Release { id: ReservationId::generate() })).await;
+    assert!(matches!(unknown, Err(WriteError::Refused(Refusal::NoReservation))));
+
+    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    assert_eq!(store.reservation(&first.id).await.unwrap(), Some(fulfilled), "it outlives its item");
+    let told = store.entries(entry_query(0, 9)).await.unwrap().entries;
+    let told: Vec<_> = told.iter().map(|record| (record.entry.event, record.entry.delta)).collect();
+    let expected = [
+        (Event::Created, 10),
+        (Event::Reserved, 0),
+        (Event::Reserved, 0),
+        (Event::Fulfilled, -4),
+        (Event::Released, 0),
+        (Event::Deleted, -6),
+    ];
+    assert_eq!(told, expected);
+}
+
+/// Has due reservations expire until this one has.
+async fn wait_for_expiry(store: &Arc<dyn Store>, reservation: &Reservation) -> Reservation {
+    loop {
+        carry_out(store, task(Task::Expire)).await.unwrap();
+        let found = store.reservation(&reservation.id).await.unwrap().unwrap();
+        if found.state != ReservationState::Open {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn a_reservation_expires_also_if_nobody_touches_its_item(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    let (short, long) = (reserved(&store, reserve("a", 4, 1)).await, reserved(&store, reserve("a", 6, 60)).await);
+    let expired = wait_for_expiry(&store, &short).await;
+    assert_eq!(expired.state, ReservationState::Expired);
+    assert!(expired.closed_at >= Some(short.expires_at));
+    assert_eq!(store.reservation(&long.id).await.unwrap(), Some(long));
+    let item = store.item(&id("a")).await.unwrap().unwrap();
+    assert_eq!((item.quantity.get(), item.reserved.get(), item.version.get()), (10, 6, 4));
+    let last = store.entry(Position::new(4)).await.unwrap().unwrap().entry;
+    assert_eq!((last.event, last.reservation_id), (Event::Expired, Some(short.id.clone())));
+    for command in [Command::Fulfil { id: short.id.clone() }, Command::Release { id: short.id }] {
+        let refused = carry_out(&store, write(command)).await;
+        assert!(matches!(refused, Err(WriteError::Refused(Refusal::ReservationExpired))));
+    }
+}
+
+async fn stock_is_available_from_the_moment_at_which_its_reservation_ends(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    let held = reserved(&store, reserve("a", 10, 1)).await;
+    let (moved, item) = loop {
+        match carry_out(&store, write(by("a", -10))).await {
+            Ok(Outcome::Moved(moved, item)) => break (moved, item),
+            Err(WriteError::Refused(Refusal::InsufficientStock { .. })) => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(moved.entry.at >= held.expires_at);
+    assert_eq!((item.quantity.get(), item.reserved.get(), item.version.get()), (0, 0, 4));
+    let told = store.entries(entry_query(2, 9)).await.unwrap().entries;
+    let told: Vec<_> = told.iter().map(|record| record.entry.event).collect();
+    assert_eq!(told, [Event::Expired, Event::Moved]);
+}
+
+async fn reservations_are_listed_by_item_state_and_reference(store: Arc<dyn Store>) {
+    for text in ["a", "b"] {
+        carry_out(&store, write(create(text, 10))).await.unwrap();
+    }
+    let mut all = Vec::new();
+    for (text, quantity) in [("a", 1), ("b", 1), ("a", 2), ("a", 3)] {
+        all.push(reserved(&store, reserve(text, quantity, 60)).await);
+    }
+    all[2] = reserved(&store, Command::Release { id: all[2].id.clone() }).await;
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let any = ReservationFilter::default;
+    let listed = async |filter: ReservationFilter| {
+        store.reservations(ReservationQuery { filter, after: None, limit: 9 }).await.unwrap().reservations
+    };
+    let those = |wanted: fn(&Reservation) -> bool| all.iter().filter(|r| wanted(r)).cloned().collect::<Vec<_>>();
+    assert_eq!(listed(any()).await, all);
+    let item = Some(id("a"));
+    assert_eq!(listed(ReservationFilter { item: item.clone(), ..any() }).await, those(|r| r.item_id.as_str() == "a"));
+    let state = Some(ReservationState::Open);
+    assert_eq!(listed(ReservationFilter { state, ..any() }).await, those(|r| r.state == ReservationState::Open));
+    let reference = Some(Reference::parse("order-1").unwrap());
+    let order = listed(ReservationFilter { reference: reference.clone(), ..any() }).await;
+    assert_eq!(order, those(|r| r.quantity.get() == 1));
+    assert_eq!(listed(ReservationFilter { item, state, reference }).await, all[..1]);
+    let query = ReservationQuery { filter: any(), after: Some(all[0].id.clone()), limit: 2 };
+    let part = store.reservations(query).await.unwrap();
+    assert_eq!((&part.reservations[..], part.more), (&all[1..3], true));
+}
+
 async fn a_closed_store_refuses(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 0))).await.unwrap();
     store.ready().await.unwrap();
@@ -471,5 +651,11 @@ conformance! {
     the_ledger_tells_all_that_happened_and_where_to_go_on,
     the_history_of_an_id_outlives_its_item,
     a_movement_sent_again_under_its_key_moves_once,
+    a_batch_of_movements_is_carried_out_whole_or_not_at_all,
+    a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered,
+    what_is_reserved_is_held_until_it_is_fulfilled_or_released,
+    a_reservation_expires_also_if_nobody_touches_its_item,
+    stock_is_available_from_the_moment_at_which_its_reservation_ends,
+    reservations_are_listed_by_item_state_and_reference,
     a_closed_store_refuses,
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::problem::Problem;
-use crate::domain::{Command, Precondition};
-use crate::store::{IdempotencyKey, Store, Write, Written};
+use crate::store::{IdempotencyKey, Outcome, Store, Task, Write, Written};
 
 /// Where changes are made.
 #[derive(Clone)]
@@ -18,13 +17,14 @@ pub struct Changes {
 
 impl Changes {
     /// Has a change made, and tells what it came to.
-    pub async fn make(
-        &self,
-        command: Command,
-        precondition: Precondition,
-        idempotency: Option<IdempotencyKey>,
-    ) -> Result<Written, Problem> {
+    pub async fn make(&self, task: Task, idempotency: Option<IdempotencyKey>) -> Result<Written, Problem> {
         let deadline = Instant::now() + self.queue_timeout;
-        Ok(self.store.write(Write { command, precondition, deadline, idempotency }).await?)
+        Ok(self.store.write(Write { task, deadline, idempotency }).await?)
     }
+}
+
+/// The store broke its promise of what a task comes to.
+pub fn unexpected(outcome: &Outcome) -> Problem {
+    tracing::error!(?outcome, "the store answered another task's outcome");
+    Problem::internal()
 }

@@ -7,7 +7,7 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
-use super::changes::Changes;
+use super::changes::{Changes, unexpected};
 use super::conditional::{self, EntityTags, NoneThere};
 use super::idempotency::{Key, Target};
 use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
@@ -20,7 +20,7 @@ use crate::domain::{
     Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
     Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::store::{ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Written};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Task, Written};
 
 object! {
     /// An item as it stands in the inventory. Members without a value are left out.
@@ -381,7 +381,7 @@ impl Items {
     }
 
     async fn write(&self, command: Command, precondition: Precondition) -> Result<Outcome, Problem> {
-        Ok(self.changes.make(command, precondition, None).await?.outcome)
+        Ok(self.changes.make(Task::Command(command, precondition), None).await?.outcome)
     }
 }
 
@@ -426,13 +426,17 @@ impl Items {
             text: q.0,
         };
         let Order { name, sort } = sort.0.unwrap_or_default();
-        let listing = Listing { sort: name, key: sort.key, filter: &filter };
-        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor)).transpose()?;
+        let listing = Listing { order: name, filter: &filter };
+        let fits = |after: &After| sort.key.accepts(&after.key);
+        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
         let limit = limit.0.unwrap_or_default().get();
         let (count, max_bytes) = (count.0.unwrap_or_default(), MAX_PAGE_BYTES);
         let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
         let ItemList { items, more, total } = self.store.items(query).await?;
-        let next_cursor = items.last().filter(|_| more).map(|last| listing.cursor_after(last));
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|last| listing.cursor(&After { key: sort.key.of(last), id: last.id.clone() }));
         let link = next_cursor
             .as_ref()
             .map(|next| format!("<{}/inventory?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
@@ -470,13 +474,14 @@ impl Items {
             quantity: new.quantity.unwrap_or_default(),
         };
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } = self.changes.make(command, Precondition::None, idempotency).await?;
+        let task = Task::Command(command, Precondition::None);
+        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
         match outcome {
             Outcome::Created(item) => {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
                 Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
             }
-            outcome @ (Outcome::Updated(_) | Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
+            outcome => Err(unexpected(&outcome)),
         }
     }
 
@@ -545,7 +550,7 @@ impl Items {
                 let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
                 Ok(Replaced::Created(Json(item.into()), location, etag))
             }
-            outcome @ (Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
+            outcome => Err(unexpected(&outcome)),
         }
     }
 
@@ -583,7 +588,7 @@ impl Items {
                 let etag = conditional::etag(item.version);
                 Ok(Patched::Ok(Json(item.into()), etag))
             }
-            outcome @ (Outcome::Created(_) | Outcome::Deleted | Outcome::Moved(..)) => Err(unexpected(outcome)),
+            outcome => Err(unexpected(&outcome)),
         }
     }
 
@@ -603,13 +608,7 @@ impl Items {
         let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
         match self.write(Command::Delete { id: id.0 }, precondition).await? {
             Outcome::Deleted => Ok(Deleted::Gone),
-            outcome @ (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Moved(..)) => Err(unexpected(outcome)),
+            outcome => Err(unexpected(&outcome)),
         }
     }
-}
-
-/// The store broke its promise of what a command comes to.
-pub fn unexpected(outcome: Outcome) -> Problem {
-    tracing::error!(?outcome, "the store answered another command's outcome");
-    Problem::internal()
 }

@@ -12,7 +12,9 @@ use super::payload::Json;
 use super::problem::{Kind, Problem};
 use super::schema::object;
 use crate::config::BasePath;
-use crate::domain::{Event, ItemId, Note, Position, Quantity, Reason, Reference, Timestamp, Version};
+use crate::domain::{
+    Entry, Event, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp, Version,
+};
 use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
 
 object! {
@@ -36,8 +38,10 @@ object! {
         reason: Option<Reason>,
         /// What else was said, of a movement.
         note: Option<Note>,
-        /// What it belongs to elsewhere, of a movement.
+        /// What it belongs to elsewhere, of a movement or a reservation.
         reference: Option<Reference>,
+        /// The reservation that was made or closed.
+        reservation_id: Option<ReservationId>,
         /// When it happened (RFC 3339, UTC).
         at: Timestamp,
     }
@@ -49,9 +53,22 @@ object! {
 
 impl From<Record> for EntryView {
     fn from(Record { position, entry }: Record) -> Self {
-        let crate::domain::Entry { item_id, event, delta, quantity, reserved, version, reason, note, reference, at } =
+        let Entry { item_id, event, delta, quantity, reserved, version, reason, note, reference, reservation_id, at } =
             entry;
-        Self { position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at }
+        Self {
+            position,
+            item_id,
+            event,
+            delta,
+            quantity,
+            reserved,
+            version,
+            reason,
+            note,
+            reference,
+            reservation_id,
+            at,
+        }
     }
 }
 
@@ -144,7 +161,7 @@ impl Ledger {
         after: Query<Position>,
         /// Only movements for this reason.
         reason: Query<Reason>,
-        /// Only movements with this reference.
+        /// Only movements and reservations with this reference.
         reference: Query<Reference>,
         /// Only entries of this moment or later (RFC 3339).
         since: Query<Timestamp>,

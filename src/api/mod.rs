@@ -18,6 +18,7 @@ mod page;
 mod params;
 mod payload;
 pub mod problem;
+mod reservations;
 mod router;
 mod schema;
 mod spec;
@@ -43,13 +44,15 @@ use crate::store::Store;
 enum Tag {
     /// The items and their stock.
     Inventory,
+    /// Stock that is held for somebody.
+    Reservations,
     /// What happened, in the order in which it happened.
     Ledger,
     /// For those who run the service.
     Operations,
 }
 
-type Api = (items::Items, movements::Movements, ledger::Ledger, system::System);
+type Api = (items::Items, movements::Movements, reservations::Reservations, ledger::Ledger, system::System);
 
 /// All of the API, over this store.
 pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
@@ -71,9 +74,10 @@ pub fn app_with(
         changes: changes.clone(),
         require_if_match: settings.require_if_match,
     };
-    let movements = movements::Movements { changes, base_path: base_path.clone() };
+    let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
+    let reservations = reservations::Reservations { store: Arc::clone(&store), changes, base_path: base_path.clone() };
     let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
-    let api: Api = (items, movements, ledger, system::System { store });
+    let api: Api = (items, movements, reservations, ledger, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };

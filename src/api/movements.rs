@@ -1,21 +1,23 @@
-//! `/inventory/{id}/movements`: goods that came or went.
+//! `/inventory/{id}/movements` and `/movements`: goods that came or went.
 
 use poem_openapi::param::Path;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
+use serde_json::Value;
 
 use super::Tag;
-use super::changes::Changes;
+use super::changes::{Changes, unexpected};
 use super::conditional::{self, EntityTags};
 use super::idempotency::{Key, Target};
 use super::items::ItemView;
 use super::ledger::EntryView;
-use super::params::{Checked, Header};
+use super::params::{Checked, Header, Query};
 use super::payload::{Json, JsonBody};
 use super::problem::{FieldError, Kind, Place, Problem};
-use super::schema::object;
+use super::schema::{Read, Schema, member_pointer, object, refuse};
 use crate::config::BasePath;
 use crate::domain::{Command, Delta, Invalid, ItemId, Movement, Note, Quantity, Reason, Reference, StockChange};
-use crate::store::{Outcome, Record, Written};
+use crate::store::{Outcome, Record, Task, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -53,6 +55,98 @@ object! {
             "updated_at": "2026-01-02T03:04:05.678Z"
         }
     }
+}
+
+object! {
+    /// A movement of one item among others: either by how much its stock changed, or what was counted.
+    reads NewItemMovement {
+        /// Which item.
+        item_id: ItemId,
+        /// By how much the stock grows, or, below 0, shrinks.
+        delta: Option<Delta>,
+        /// What was counted: the stock is this from now on, whatever the books said.
+        counted: Option<Quantity>,
+        /// Why.
+        reason: Reason,
+        /// What else there is to say.
+        note: Option<Note>,
+        /// What it belongs to elsewhere, such as an order.
+        reference: Option<Reference>,
+    }
+    example { "item_id": "widget-1", "delta": -2, "reason": "sold", "reference": "order-4711" }
+}
+
+/// Movements that belong together: 1 to 1,000 of them.
+#[derive(Clone, Debug)]
+pub struct Batch(Vec<NewItemMovement>);
+
+impl Batch {
+    const MAX: usize = 1_000;
+}
+
+impl Schema for Batch {
+    fn schema_ref() -> MetaSchemaRef {
+        let bounds = MetaSchema { min_items: Some(1), max_items: Some(Self::MAX), ..MetaSchema::ANY };
+        Vec::<NewItemMovement>::schema_ref().merge(bounds)
+    }
+
+    fn register(registry: &mut Registry) {
+        NewItemMovement::register(registry);
+    }
+}
+
+impl Read for Batch {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        match Vec::read(value, pointer, errors)? {
+            movements if (1..=Self::MAX).contains(&movements.len()) => Some(Self(movements)),
+            _ => refuse(pointer, Invalid::new("length", format!("must have 1 to {} movements", Self::MAX)), errors),
+        }
+    }
+}
+
+object! {
+    /// Movements that belong together.
+    reads NewMovements {
+        /// The movements, in the order in which they are carried out.
+        movements: Batch,
+    }
+    example {
+        "movements": [
+            { "item_id": "widget-1", "delta": -2, "reason": "transferred", "reference": "van-7" },
+            { "item_id": "widget-2", "delta": 2, "reason": "transferred", "reference": "van-7" }
+        ]
+    }
+}
+
+object! {
+    /// What was written into the ledger.
+    writes MovedItems {
+        /// The ledger's entries, in the order of the movements.
+        entries: Vec<EntryView>,
+    }
+    example {
+        "entries": [{
+            "position": 2, "item_id": "widget-1", "event": "moved", "delta": -2, "quantity": 8, "reserved": 0,
+            "version": 2, "reason": "sold", "reference": "order-4711", "at": "2026-01-02T03:04:05.678Z"
+        }]
+    }
+}
+
+/// What `POST /movements` answers.
+#[derive(ApiResponse)]
+pub enum MovedAll {
+    /// The movements are in the ledger.
+    #[oai(status = 201)]
+    Created(
+        Json<MovedItems>,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
+    ),
+    /// With `dry_run=true`: what would be in the ledger now, and is not.
+    #[oai(status = 200)]
+    Tried(Json<MovedItems>),
 }
 
 /// What `POST /inventory/{id}/movements` answers.
@@ -106,13 +200,13 @@ impl Movements {
         body: JsonBody<NewMovement>,
     ) -> Result<Moved, Problem> {
         let JsonBody { value: new, bytes, .. } = body;
-        let change = stock_change(new.delta, new.counted)
+        let change = stock_change(new.delta, new.counted, "")
             .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
         let command = Command::Move { id: id.0, movement: Box::new(movement) };
-        let precondition = conditional::precondition(if_match.0, None, false);
+        let task = Task::Command(command, conditional::precondition(if_match.0, None, false));
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } = self.changes.make(command, precondition, idempotency).await?;
+        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
         match outcome {
             Outcome::Moved(Record { position, entry }, item) => {
                 let location = format!("{}/ledger/{}", self.base_path, position.get());
@@ -120,22 +214,60 @@ impl Movements {
                 let moved = MovedItem { entry: Record { position, entry }.into(), item: item.into() };
                 Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
             }
-            outcome @ (Outcome::Created(_) | Outcome::Updated(_) | Outcome::Deleted) => {
-                Err(super::items::unexpected(outcome))
+            outcome => Err(unexpected(&outcome)),
+        }
+    }
+
+    /// Move stock of many items
+    ///
+    /// Carries out up to 1,000 movements, one after the other: all of them or, if any is refused, none. A refusal names
+    /// each movement that is refused, by its index.
+    #[oai(path = "/movements", method = "post", operation_id = "moveStockOfMany")]
+    async fn create_all(
+        &self,
+        /// Find out what would come of it, and leave everything as it is.
+        dry_run: Query<bool>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+        body: JsonBody<NewMovements>,
+    ) -> Result<MovedAll, Problem> {
+        let JsonBody { value: NewMovements { movements: Batch(new) }, bytes, .. } = body;
+        let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Vec::new());
+        for (index, new) in new.into_iter().enumerate() {
+            match stock_change(new.delta, new.counted, &format!("/movements/{index}")) {
+                Ok(change) => {
+                    let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
+                    movements.push((new.item_id, movement));
+                }
+                Err(error) => errors.push(error),
             }
         }
+        if !errors.is_empty() {
+            return Err(Problem::with_errors(Kind::InvalidBody, errors));
+        }
+        let dry_run = dry_run.0.unwrap_or_default();
+        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let Written { outcome, replayed } =
+            self.changes.make(Task::Movements { movements, dry_run }, idempotency).await?;
+        let Outcome::MovedAll(records) = outcome else { return Err(unexpected(&outcome)) };
+        let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
+        Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
     }
 }
 
-/// One of the two ways to say what became of the stock.
-fn stock_change(delta: Option<Delta>, counted: Option<Quantity>) -> Result<StockChange, FieldError> {
-    let wrong = |pointer: &str, code, detail| {
-        Err(FieldError::new(Place::Pointer(pointer.to_owned()), Invalid::new(code, detail)))
+/// One of the two ways to say what became of the stock, in the object at `pointer`.
+fn stock_change(delta: Option<Delta>, counted: Option<Quantity>, pointer: &str) -> Result<StockChange, FieldError> {
+    let wrong = |member: &str, code, detail| {
+        Err(FieldError::new(Place::Pointer(member_pointer(pointer, member)), Invalid::new(code, detail)))
     };
     match (delta, counted) {
         (Some(delta), None) => Ok(StockChange::By(delta)),
         (None, Some(counted)) => Ok(StockChange::To(counted)),
-        (None, None) => wrong("/delta", "required", "must be there, or counted in its place"),
-        (Some(_), Some(_)) => wrong("/counted", "conflict", "must not be there beside delta"),
+        (None, None) => wrong("delta", "required", "must be there, or counted in its place"),
+        (Some(_), Some(_)) => wrong("counted", "conflict", "must not be there beside delta"),
     }
 }

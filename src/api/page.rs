@@ -7,13 +7,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::params::{Parameter, integer};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::{Schema, inline};
-use crate::domain::{Invalid, Item, ItemId};
-use crate::store::{After, ItemFilter, KeyValue, SortKey};
+use crate::domain::Invalid;
 
 /// After how many bytes of text a page ends, whatever its limit: 256 KiB. What clients that take nothing of their
 /// answers cost in memory is so much for each connection.
@@ -74,32 +75,34 @@ impl Parameter for CursorText {
 }
 
 /// The form that cursors have; another number when the form changes, so that old ones are refused and not misread.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 /// What a cursor belongs to: the order of the list and its filters. In another list it says nothing.
-pub struct Listing<'a> {
-    /// The order, as the parameter `sort` names it.
-    pub sort: &'a str,
-    /// The key of that order.
-    pub key: SortKey,
+pub struct Listing<'a, F> {
+    /// The order, as the parameter `sort` names it where there is one.
+    pub order: &'a str,
     /// The filters.
-    pub filter: &'a ItemFilter,
+    pub filter: &'a F,
 }
 
-impl Listing<'_> {
-    /// The cursor for the page behind this item.
-    pub fn cursor_after(&self, item: &Item) -> String {
-        self.encode(&After { key: self.key.of(item), id: item.id.clone() })
+impl<F: Serialize> Listing<'_, F> {
+    /// The cursor for the page behind this place in the list.
+    pub fn cursor(&self, place: &impl Serialize) -> String {
+        let filter = serde_json::to_vec(self.filter).expect("a filter can be written as JSON");
+        let filter = URL_SAFE_NO_PAD.encode(&Sha256::digest(filter)[..8]);
+        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, self.order, filter, place]).to_string())
     }
 
-    /// The place that a cursor names, if it was made for this list.
-    pub fn place(&self, cursor: &CursorText) -> Result<After, Problem> {
+    /// The place that a cursor names, if it was made for this list and `fits` it.
+    pub fn place<P: Serialize + DeserializeOwned>(
+        &self,
+        cursor: &CursorText,
+        fits: impl Fn(&P) -> bool,
+    ) -> Result<P, Problem> {
         let read = || {
             let json = URL_SAFE_NO_PAD.decode(&cursor.0).ok()?;
-            let (_form, _sort, _filter, key, id): (u8, String, String, KeyValue, ItemId) =
-                serde_json::from_slice(&json).ok()?;
-            let after = After { key, id };
-            (self.key.accepts(&after.key) && self.encode(&after) == cursor.0).then_some(after)
+            let (_form, _order, _filter, place): (u8, String, String, P) = serde_json::from_slice(&json).ok()?;
+            (fits(&place) && self.cursor(&place) == cursor.0).then_some(place)
         };
         read().ok_or_else(|| {
             let detail =
@@ -108,54 +111,52 @@ impl Listing<'_> {
             Problem::with_errors(Kind::InvalidCursor, vec![FieldError::new(place, Invalid::new("cursor", detail))])
         })
     }
-
-    fn encode(&self, after: &After) -> String {
-        let filter = serde_json::to_vec(self.filter).expect("a filter can be written as JSON");
-        let filter = URL_SAFE_NO_PAD.encode(&Sha256::digest(filter)[..8]);
-        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, self.sort, filter, after.key, after.id]).to_string())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Label;
+    use crate::domain::{ItemId, Label};
+    use crate::store::{After, ItemFilter, KeyValue, SortKey};
 
     #[test]
     fn a_cursor_reads_back_in_its_own_list_and_in_no_other() {
         let filter = ItemFilter { category: Some(Label::parse("Tools").unwrap()), ..ItemFilter::default() };
-        let listing = Listing { sort: "-quantity", key: SortKey::Quantity, filter: &filter };
+        let listing = Listing { order: "-quantity", filter: &filter };
         let after = After { key: KeyValue::Number(7), id: ItemId::parse("widget-1").unwrap() };
-        let cursor = CursorText(listing.encode(&after));
-        assert_eq!(listing.place(&cursor).unwrap(), after);
+        let cursor = CursorText(listing.cursor(&after));
+        assert_eq!(listing.place::<After>(&cursor, |_| true).unwrap(), after);
         for other in [
-            Listing { sort: "quantity", ..listing },
-            Listing { sort: "name", key: SortKey::Name, ..listing },
+            Listing { order: "quantity", ..listing },
+            Listing { order: "name", ..listing },
             Listing { filter: &ItemFilter::default(), ..listing },
         ] {
-            assert!(other.place(&cursor).is_err(), "{}", other.sort);
+            assert!(other.place::<After>(&cursor, |_| true).is_err(), "{}", other.order);
         }
+        assert!(listing.place::<ItemId>(&cursor, |_| true).is_err());
     }
 
     #[test]
     fn a_forged_or_outdated_cursor_is_refused() {
         let filter = ItemFilter::default();
-        let listing = Listing { sort: "id", key: SortKey::Id, filter: &filter };
-        let genuine = listing.encode(&After { key: KeyValue::Text("a".to_owned()), id: ItemId::parse("a").unwrap() });
+        let listing = Listing { order: "id", filter: &filter };
+        let genuine = listing.cursor(&After { key: KeyValue::Text("a".to_owned()), id: ItemId::parse("a").unwrap() });
         let json = String::from_utf8(URL_SAFE_NO_PAD.decode(&genuine).unwrap()).unwrap();
-        let read = |json: &str| listing.place(&CursorText(URL_SAFE_NO_PAD.encode(json)));
+        let read = |json: &str| {
+            listing.place(&CursorText(URL_SAFE_NO_PAD.encode(json)), |after: &After| SortKey::Id.accepts(&after.key))
+        };
         assert!(read(&json).is_ok());
         for forged in [
-            json.replacen('1', "2", 1),
-            json.replace("\"a\"]", "\"../a\"]"),
-            json.replace("\"a\",", "7,"),
+            json.replacen('2', "1", 1),
+            json.replace("\"id\":\"a\"", "\"id\":\"../a\""),
+            json.replace("\"key\":\"a\"", "\"key\":7"),
             json.replace(',', ", "),
             "{}".to_owned(),
             String::new(),
         ] {
             assert!(read(&forged).is_err(), "{forged}");
         }
-        assert!(listing.place(&CursorText("%%%".to_owned())).is_err());
+        assert!(listing.place::<After>(&CursorText("%%%".to_owned()), |_| true).is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::{Schema, inline};
-use crate::domain::{Invalid, ItemId, Label, Position, Reason, Reference, Timestamp, Version};
+use crate::domain::{
+    Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
+};
 use crate::store::SearchText;
 
 /// A value that a parameter or a header can carry.
@@ -206,7 +208,7 @@ macro_rules! text_parameters {
     };
 }
 
-text_parameters!(Label, Reason, Reference, SearchText, Timestamp);
+text_parameters!(ItemId, Label, Reason, Reference, SearchText, ReservationState, Timestamp);
 
 impl Schema for SearchText {
     fn schema_ref() -> MetaSchemaRef {
@@ -279,8 +281,9 @@ macro_rules! path_parameter {
     };
 }
 
-path_parameter!(ItemId, |text: &str| ItemId::parse(text));
+path_parameter!(ItemId, <ItemId as Parameter>::parse);
 path_parameter!(Position, <Position as Parameter>::parse);
+path_parameter!(ReservationId, |text: &str| ReservationId::parse(text));
 
 #[cfg(test)]
 mod tests {

@@ -76,7 +76,7 @@ kinds! {
     /// A browser says that another site sent the request (`Sec-Fetch-Site`), and there are no tokens to tell whether
     /// its user meant it. Use a page of the same origin, or a client that is no browser.
     CrossSite = FORBIDDEN, "cross-site-request", "Requests from other sites are refused";
-    /// There is no such item, or nothing at all, at this path.
+    /// There is no such item or reservation, or nothing at all, at this path.
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
     /// The path is there, but not for this method. The header `Allow` lists those it has.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method";
@@ -93,6 +93,18 @@ kinds! {
     /// The movement would bring the stock above 10^12, which is the most that an item can have. Nothing was changed. The
     /// member `quantity` tells what there is.
     TooMuchStock = CONFLICT, "too-much-stock", "There would be too much stock";
+    /// Open reservations hold some of the item's stock, so that the item cannot be deleted. Nothing was changed. Fulfil or
+    /// release them first: `GET /reservations?item={id}&state=open` lists them.
+    HasReservations = CONFLICT, "has-reservations", "The item has open reservations";
+    /// The reservation's time was up before it was fulfilled or released: what it held is available to others. Nothing was
+    /// changed. Reserve anew.
+    ReservationExpired = CONFLICT, "reservation-expired", "The reservation has expired";
+    /// The reservation was closed in another way already: what was fulfilled cannot be released, nor the other way round.
+    /// Nothing was changed.
+    ReservationClosed = CONFLICT, "reservation-closed", "The reservation is closed";
+    /// Some of the movements are refused, and so none was carried out. `errors` names each one that is, by its index, with
+    /// the name of the problem that it would have alone.
+    BatchRefused = CONFLICT, "batch-refused", "Some of the movements are refused";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
     /// changed. Read it again, and decide anew.
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
@@ -282,6 +294,14 @@ impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Refused(refusal) => refusal.into(),
+            WriteError::BatchRefused(refused) => {
+                let errors = refused.into_iter().map(|(index, refusal)| {
+                    let Self { kind, detail, .. } = refusal.into();
+                    let place = Place::Pointer(format!("/movements/{index}"));
+                    FieldError { place, code: kind.name(), detail }
+                });
+                Self::with_errors(Kind::BatchRefused, errors.collect())
+            }
             WriteError::KeyReused => {
                 let used = Invalid::new("used", "must be a key that no other request had");
                 let error = FieldError::new(Place::Header("Idempotency-Key"), used);
@@ -296,6 +316,20 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::new(Kind::NotFound, "There is no item with this id."),
+            Refusal::NoReservation => Self::new(Kind::NotFound, "There is no reservation with this id."),
+            Refusal::HasReservations { reserved } => {
+                let detail = format!("Open reservations hold {reserved} of the item; fulfil or release them first.");
+                let numbers = BTreeMap::from([("reserved", reserved)]);
+                Self { numbers, ..Self::new(Kind::HasReservations, detail) }
+            }
+            Refusal::ReservationExpired => Self::new(
+                Kind::ReservationExpired,
+                "The reservation has expired, and what it held is available to others; reserve anew.",
+            ),
+            Refusal::ReservationClosed { state } => {
+                let detail = format!("The reservation is {} already, for good.", state.as_str());
+                Self::new(Kind::ReservationClosed, detail)
+            }
             Refusal::ItemExists => {
                 let mut problem =
                     Self::new(Kind::ItemExists, "There is already an item with this id; it was not changed.");

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use super::problem::{FieldError, Place};
 use crate::domain::{
-    Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Member, Name, Note, Position,
-    Quantity, Reason, Reference, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name, Note,
+    Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, UnitPrice,
+    UnitPricePatch, Version,
 };
 
 /// A type that the document describes.
@@ -100,6 +101,16 @@ impl<T: Schema> Schema for Vec<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+    }
+}
+
+impl<T: Read> Read for Vec<T> {
+    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+        let Value::Array(elements) = value else { return refuse(pointer, wrong_type(&value, "an array"), errors) };
+        let read = |(index, element)| T::read(element, &format!("{pointer}/{index}"), errors);
+        // All of them, also behind one that is wrong: its errors are not all there are.
+        let elements: Vec<_> = elements.into_iter().enumerate().map(read).collect();
+        elements.into_iter().collect()
     }
 }
 
@@ -316,20 +327,35 @@ text_schemas! {
     Currency: None;
 }
 
-impl Schema for Quantity {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            minimum: Some(0.0),
-            maximum: Some(Quantity::MAX as f64),
-            ..MetaSchema::new_with_format("integer", "int64")
-        })
-    }
+macro_rules! integer_schemas {
+    ($($type:ident: $minimum:expr, $maximum:expr;)*) => {
+        $(
+            impl Schema for $type {
+                fn schema_ref() -> MetaSchemaRef {
+                    inline(MetaSchema {
+                        minimum: Some($minimum as f64),
+                        maximum: Some($maximum as f64),
+                        ..MetaSchema::new_with_format("integer", "int64")
+                    })
+                }
+            }
+
+            impl Read for $type {
+                fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+                    read_integer(&value)
+                        .and_then($type::new)
+                        .map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
+                }
+            }
+        )*
+    };
 }
 
-impl Read for Quantity {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        read_integer(&value).and_then(Quantity::new).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
-    }
+integer_schemas! {
+    Delta: -Delta::MAX, Delta::MAX;
+    Lifetime: 1, Lifetime::MAX;
+    Portion: 1, Portion::MAX;
+    Quantity: 0, Quantity::MAX;
 }
 
 fn read_integer(value: &Value) -> Result<i64, Invalid> {
@@ -339,22 +365,6 @@ fn read_integer(value: &Value) -> Result<i64, Invalid> {
         (Some(number), _) => Ok(number),
         (None, Some(float)) if float.fract() == 0.0 => Ok(float as i64),
         (None, _) => Err(wrong_type(value, "an integer")),
-    }
-}
-
-impl Schema for Delta {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            minimum: Some(-Delta::MAX as f64),
-            maximum: Some(Delta::MAX as f64),
-            ..MetaSchema::new_with_format("integer", "int64")
-        })
-    }
-}
-
-impl Read for Delta {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        read_integer(&value).and_then(Delta::new).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
     }
 }
 
@@ -373,6 +383,19 @@ impl Schema for i64 {
 impl Schema for Event {
     fn schema_ref() -> MetaSchemaRef {
         names(Event::ALL.iter().map(|event| event.as_str()))
+    }
+}
+
+impl Schema for ReservationState {
+    fn schema_ref() -> MetaSchemaRef {
+        names(ReservationState::ALL.iter().map(|state| state.as_str()))
+    }
+}
+
+impl Schema for ReservationId {
+    fn schema_ref() -> MetaSchemaRef {
+        let pattern = Some(ReservationId::PATTERN.to_owned());
+        inline(MetaSchema { pattern, ..MetaSchema::new_with_format("string", "uuid") })
     }
 }
 

@@ -47,13 +47,15 @@ fn document(base_path: &BasePath) -> Value {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
     }
-    let movement = &mut document["components"]["schemas"]["NewMovement"];
-    movement["properties"]["delta"]["not"] = json!({ "const": 0 });
-    // Either the one or the other; each name stands beside its demand, or linters take it for a slip of the pen.
-    let has = |member: &str| json!({ "properties": { member: {} }, "required": [member] });
-    movement["if"] = has("delta");
-    movement["then"] = json!({ "not": has("counted") });
-    movement["else"] = has("counted");
+    for movement in ["NewMovement", "NewItemMovement"] {
+        let movement = &mut document["components"]["schemas"][movement];
+        movement["properties"]["delta"]["not"] = json!({ "const": 0 });
+        // Either the one or the other; each name stands beside its demand, or linters take it for a slip of the pen.
+        let has = |member: &str| json!({ "properties": { member: {} }, "required": [member] });
+        movement["if"] = has("delta");
+        movement["then"] = json!({ "not": has("counted") });
+        movement["else"] = has("counted");
+    }
     document["components"]["schemas"]["Problem"] = problem_schema();
     let mut shown = Vec::new();
     let paths = document["paths"].as_object_mut().expect("the document has paths");
@@ -62,7 +64,8 @@ fn document(base_path: &BasePath) -> Value {
             shown.extend(add_problems(path, method, operation));
             for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
                 // Swagger UI fills it in: the item that its example of a new one makes.
-                if parameter["in"] == "path" && parameter["name"] == "id" {
+                let of_item = path.starts_with("/inventory/");
+                if of_item && parameter["in"] == "path" && parameter["name"] == "id" {
                     parameter["example"] = json!("widget-1");
                 }
             }
@@ -255,7 +258,13 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     match operation["operationId"].as_str() {
         Some("createItem") => kinds.push(Kind::ItemExists),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
+        Some("deleteItem") => kinds.push(Kind::HasReservations),
         Some("moveStock") => kinds.extend([Kind::InsufficientStock, Kind::TooMuchStock]),
+        Some("moveStockOfMany") => kinds.push(Kind::BatchRefused),
+        Some("reserveStock") => kinds.push(Kind::InsufficientStock),
+        Some("fulfilReservation" | "releaseReservation") => {
+            kinds.extend([Kind::ReservationExpired, Kind::ReservationClosed]);
+        }
         _ => {}
     }
     kinds

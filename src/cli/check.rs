@@ -8,7 +8,8 @@ pub fn run(settings: &Settings) -> Result<(), String> {
     for offender in &report.wrong {
         println!("{offender}");
     }
-    let counted = format!("items {}, ledger entries {}", report.items, report.entries);
+    let counted =
+        format!("items {}, ledger entries {}, reservations {}", report.items, report.entries, report.reservations);
     match report.wrong.len() {
         0 => {
             println!("{counted}: all adds up");

@@ -1,4 +1,5 @@
-use super::{Invalid, ItemId, Note, Quantity, Reason, Reference, Timestamp, Version};
+use super::names::named;
+use super::{ItemId, Note, Quantity, Reason, Reference, ReservationId, Timestamp, Version};
 
 /// Where an entry stands in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
@@ -25,41 +26,27 @@ impl Position {
     }
 }
 
-/// What happened to an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// It came to be, with its first stock.
-    Created,
-    /// Its fields, and perhaps its quantity, were set anew.
-    Updated,
-    /// It was taken out of the inventory, with all its stock.
-    Deleted,
-    /// Goods came or went.
-    Moved,
-    /// Its stock was counted, whether or not that changed it.
-    Counted,
-}
-
-impl Event {
-    /// All events.
-    pub const ALL: &[Event] = &[Event::Created, Event::Updated, Event::Deleted, Event::Moved, Event::Counted];
-
-    /// The event's name, as it is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Event::Created => "created",
-            Event::Updated => "updated",
-            Event::Deleted => "deleted",
-            Event::Moved => "moved",
-            Event::Counted => "counted",
-        }
-    }
-
-    /// The event with this name.
-    pub fn parse(name: impl AsRef<str>) -> Result<Self, Invalid> {
-        let event = Self::ALL.iter().find(|event| event.as_str() == name.as_ref());
-        event.copied().ok_or_else(|| Invalid::new("enum", "must be an event of the ledger"))
+named! {
+    /// What happened to an item.
+    pub enum Event {
+        /// It came to be, with its first stock.
+        Created = "created",
+        /// Its fields, and perhaps its quantity, were set anew.
+        Updated = "updated",
+        /// It was taken out of the inventory, with all its stock.
+        Deleted = "deleted",
+        /// Goods came or went.
+        Moved = "moved",
+        /// Its stock was counted, whether or not that changed it.
+        Counted = "counted",
+        /// Some of its stock is held by a reservation since.
+        Reserved = "reserved",
+        /// A reservation was given up; what it held is available again.
+        Released = "released",
+        /// A reservation's time was up; what it held is available again.
+        Expired = "expired",
+        /// What a reservation held has left the stock.
+        Fulfilled = "fulfilled",
     }
 }
 
@@ -82,8 +69,10 @@ pub struct Entry {
     pub reason: Option<Reason>,
     /// What else was said of a movement.
     pub note: Option<Note>,
-    /// What a movement belongs to elsewhere.
+    /// What a movement or a reservation belongs to elsewhere.
     pub reference: Option<Reference>,
+    /// The reservation that was made or closed.
+    pub reservation_id: Option<ReservationId>,
     /// When it happened.
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What an inventory is: items, quantities, money, ledger entries, and the rules by which they change.
+//! What an inventory is: items, quantities, money, ledger entries, reservations, and the rules by which they change.
 //!
 //! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads what a [`Command`] is about, asks
 //! [`decide`] what it comes to, and writes that down; so every store keeps the same rules by construction.
@@ -8,8 +8,10 @@ mod item;
 mod ledger;
 mod money;
 mod movement;
+mod names;
 mod patch;
 mod quantity;
+mod reservation;
 mod rules;
 mod text;
 mod time;
@@ -21,6 +23,7 @@ pub use money::{Amount, Currency, UnitPrice};
 pub use movement::{Delta, Movement, Reason, StockChange};
 pub use patch::{ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
-pub use rules::{Change, Command, Current, Decision, Precondition, Refusal, decide};
+pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
+pub use rules::{Change, Command, Current, Decision, Effect, Precondition, Refusal, Subject, decide, settle};
 pub use text::{Description, Label, Name, Note, Reference};
 pub use time::Timestamp;

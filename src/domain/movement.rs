@@ -1,3 +1,4 @@
+use super::names::named;
 use super::{Invalid, Note, Quantity, Reference};
 
 /// A change of an item's stock that somebody reports: goods that came or went, or what was counted.
@@ -45,58 +46,27 @@ impl Delta {
     }
 }
 
-macro_rules! reasons {
-    ($($(#[doc = $about:literal])* $reason:ident = $name:literal,)*) => {
-        /// Why stock changed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Reason {
-            $($(#[doc = $about])* $reason,)*
-        }
-
-        impl Reason {
-            /// All reasons.
-            pub const ALL: &[Reason] = &[$(Reason::$reason,)*];
-
-            /// The reason's name, as it is stored and shown.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Reason::$reason => $name,)*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Goods came in.
-    Received = "received",
-    /// Goods were sold.
-    Sold = "sold",
-    /// Goods came back.
-    Returned = "returned",
-    /// Goods were broken or spoilt.
-    Damaged = "damaged",
-    /// Goods are missing.
-    Lost = "lost",
-    /// Goods turned up.
-    Found = "found",
-    /// Goods came from, or went to, another place.
-    Transferred = "transferred",
-    /// The stock was counted.
-    Counted = "counted",
-    /// The books were wrong.
-    Correction = "correction",
-}
-
-impl Reason {
-    /// The reason with this name.
-    pub fn parse(name: impl AsRef<str>) -> Result<Self, Invalid> {
-        let reason = Self::ALL.iter().find(|reason| reason.as_str() == name.as_ref());
-        reason.copied().ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
-            Invalid::new("enum", format!("must be one of {}", names.join(", ")))
-        })
+named! {
+    /// Why stock changed.
+    pub enum Reason {
+        /// Goods came in.
+        Received = "received",
+        /// Goods were sold.
+        Sold = "sold",
+        /// Goods came back.
+        Returned = "returned",
+        /// Goods were broken or spoilt.
+        Damaged = "damaged",
+        /// Goods are missing.
+        Lost = "lost",
+        /// Goods turned up.
+        Found = "found",
+        /// Goods came from, or went to, another place.
+        Transferred = "transferred",
+        /// The stock was counted.
+        Counted = "counted",
+        /// The books were wrong.
+        Correction = "correction",
     }
 }
 

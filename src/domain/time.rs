@@ -20,6 +20,12 @@ impl Timestamp {
         Self(earlier.unwrap_or(jiff::Timestamp::MIN))
     }
 
+    /// The moment this much later, or the latest there is.
+    pub fn saturating_add(self, span: std::time::Duration) -> Self {
+        let later = jiff::SignedDuration::try_from(span).ok().and_then(|span| self.0.checked_add(span).ok());
+        Self(later.unwrap_or(jiff::Timestamp::MAX))
+    }
+
     /// Reads a moment of RFC 3339, such as `2026-01-02T03:04:05.678Z` or `2026-01-02T03:04:05+01:00`; what is finer
     /// than a millisecond is cut off.
     pub fn parse(text: &str) -> Result<Self, Invalid> {

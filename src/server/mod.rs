@@ -5,6 +5,7 @@ mod listener;
 mod log;
 mod refusal;
 mod signal;
+mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,9 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
         version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
     );
+    let sweeper = tokio::spawn(sweeper::run(Arc::clone(&store)));
     serve(listener, app, settings, stop).await;
+    sweeper.abort();
     store.close().await;
     tracing::info!("stockroom has stopped");
     Ok(())

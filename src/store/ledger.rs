@@ -16,7 +16,7 @@ pub struct EntryQuery {
     pub after: Position,
     /// Only movements for this reason.
     pub reason: Option<Reason>,
-    /// Only movements with this reference.
+    /// Only movements and reservations with this reference.
     pub reference: Option<Reference>,
     /// Only entries of this moment or later.
     pub since: Option<Timestamp>,

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod query;
+mod reservations;
 pub mod sqlite;
 
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
-use crate::domain::{Command, Item, ItemId, Position, Precondition, Refusal};
+pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
+use crate::domain::{Command, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId};
 
 /// A place that keeps an inventory.
 ///
@@ -44,7 +46,13 @@ pub trait Store: Send + Sync {
     /// A part of what happened to an id; `None` if there never was such an id.
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError>;
 
-    /// Carries out one command; once it has begun it is finished, whether or not the caller still waits.
+    /// The reservation with this id, if there is one, as the last write to its item left it.
+    async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError>;
+
+    /// A part of the list of reservations.
+    async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError>;
+
+    /// Carries out one task; once it has begun it is finished, whether or not the caller still waits.
     ///
     /// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change:
     /// the same request under the same key is answered from memory, and changes nothing again.
@@ -57,17 +65,33 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
-/// A command on its way to the store.
+/// A task on its way to the store.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// What is asked.
-    pub command: Command,
-    /// What must be true for it to be carried out.
-    pub precondition: Precondition,
+    /// What is to be done.
+    pub task: Task,
     /// When to give up on a write that has not begun.
     pub deadline: Instant,
     /// What makes it safe to send the write again.
     pub idempotency: Option<IdempotencyKey>,
+}
+
+/// What a write can be asked to do. Whatever it changes, it first lets the reservations of that item expire whose time
+/// is up, in the same transaction.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and a box would cost it an allocation")]
+pub enum Task {
+    /// Carry out a command if its precondition is true.
+    Command(Command, Precondition),
+    /// Carry out movements one after the other: all of them or, if one is refused, none.
+    Movements {
+        /// Which item each moves, and how.
+        movements: Vec<(ItemId, Movement)>,
+        /// Whether to find out what would come of them, and leave everything as it is.
+        dry_run: bool,
+    },
+    /// Let some reservations expire whose time is up, whether or not anybody touches their items.
+    Expire,
 }
 
 /// How long a success is remembered under its key.
@@ -105,6 +129,15 @@ pub enum Outcome {
     Deleted,
     /// What was written into the ledger, and the item after it.
     Moved(Record, Item),
+    /// What was written into the ledger, or would have been, in the order of the movements.
+    MovedAll(Vec<Record>),
+    /// The reservation as it is now, whether or not that had to be changed.
+    Reserved(Reservation),
+    /// Reservations have expired.
+    Expired {
+        /// Whether some are left that are due as well.
+        more: bool,
+    },
 }
 
 /// Why a write was not done, or not surely.
@@ -113,6 +146,9 @@ pub enum WriteError {
     /// The rules forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The rules forbid some of the movements of a batch; each by its index, with the reason.
+    #[error("{} of the movements are refused", .0.len())]
+    BatchRefused(Vec<(usize, Refusal)>),
     /// The key belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

@@ -95,7 +95,7 @@ pub enum SortKey {
 }
 
 /// A place between two items of a list: behind the one with this key and id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct After {
     /// Its key.
     pub key: KeyValue,

@@ -4,12 +4,16 @@ import schemathesis
 
 # The names of problems that need no further reason, because they tell of the state of the inventory.
 OF_THE_STATE = {
+    "batch-refused",
+    "has-reservations",
     "idempotency-key-reused",
     "insufficient-stock",
     "invalid-cursor",
     "item-exists",
     "not-found",
     "precondition-failed",
+    "reservation-closed",
+    "reservation-expired",
     "too-much-stock",
 }
 

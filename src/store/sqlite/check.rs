@@ -17,6 +17,8 @@ pub struct Report {
     pub items: u64,
     /// How many entries the ledger has.
     pub entries: u64,
+    /// How many reservations there are, open and closed.
+    pub reservations: u64,
     /// What is wrong, a sentence each; at most 100 against each rule.
     pub wrong: Vec<String>,
 }
@@ -44,6 +46,20 @@ const RULES: &[&str] = &[
     "SELECT 'item ' || item_id || ': is not there, and the ledger says nothing of its deletion'
      FROM (SELECT item_id, event, row_number() OVER (PARTITION BY item_id ORDER BY position DESC) AS age FROM ledger)
      WHERE age = 1 AND event <> 'deleted' AND item_id NOT IN (SELECT id FROM item)",
+    "SELECT 'item ' || id || ': has reserved ' || reserved || ', and its open reservations hold ' || coalesce(held, 0)
+     FROM item LEFT JOIN (SELECT item_id, sum(quantity) AS held FROM reservation WHERE state = 'open' GROUP BY item_id)
+          ON item_id = id
+     WHERE reserved <> coalesce(held, 0)",
+    "SELECT 'reservation ' || id || ': is open, and there is no item ' || item_id
+     FROM reservation WHERE state = 'open' AND item_id NOT IN (SELECT id FROM item)",
+    "SELECT 'reservation ' || id || ': is ' || state || ', and the ledger says ' || coalesce(told, 'nothing')
+     FROM reservation LEFT JOIN (
+         SELECT reservation_id, group_concat(event, ', ' ORDER BY position) AS told
+         FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id
+     ) ON reservation_id = id
+     WHERE told IS NOT CASE state WHEN 'open' THEN 'reserved' ELSE 'reserved, ' || state END",
+    "SELECT 'position ' || position || ': there is no reservation ' || reservation_id
+     FROM ledger WHERE reservation_id IS NOT NULL AND reservation_id NOT IN (SELECT id FROM reservation)",
     "SELECT 'item ' || id || ': cannot be found by q' FROM item WHERE row NOT IN (SELECT id FROM item_text_docsize)",
     "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
 ];
@@ -72,5 +88,5 @@ fn examine(connection: &Connection) -> rusqlite::Result<Report> {
             wrong.push(offender?);
         }
     }
-    Ok(Report { items: count("item")?, entries: count("ledger")?, wrong })
+    Ok(Report { items: count("item")?, entries: count("ledger")?, reservations: count("reservation")?, wrong })
 }

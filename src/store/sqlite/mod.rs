@@ -10,6 +10,7 @@ mod lists;
 mod lock;
 mod migrations;
 mod readers;
+mod reservations;
 mod rows;
 mod writer;
 
@@ -23,10 +24,10 @@ use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, Store, StoreError, Write, WriteError,
-    Written,
+    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, ReservationList, ReservationQuery,
+    Store, StoreError, Write, WriteError, Written,
 };
-use crate::domain::{Item, ItemId, Position};
+use crate::domain::{Item, ItemId, Position, Reservation, ReservationId};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -171,6 +172,14 @@ impl Store for SqliteStore {
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
         self.readers.read_aside(move |connection| ledger::history(connection, &query)).await
+    }
+
+    async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
+        self.readers.read_here(|connection| reservations::reservation(connection, id)).await
+    }
+
+    async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
+        self.readers.read_aside(move |connection| reservations::list(connection, &query)).await
     }
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {

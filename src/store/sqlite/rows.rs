@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows, named_params, params};
 
 use crate::domain::{
     Amount, Attributes, Currency, Description, Details, Entry, Event, Invalid, Item, ItemId, Label, Name, Note,
-    Position, Quantity, Reason, Reference, Timestamp, UnitPrice, Version,
+    Position, Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, Version,
 };
 use crate::store::{IdempotencyKey, Outcome, Record, lower_case};
 
@@ -21,7 +21,8 @@ pub(super) use item_columns;
 /// The columns that [`record_from_row`] reads, in its order.
 macro_rules! entry_columns {
     () => {
-        "position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at"
+        "position, item_id, event, delta, quantity, reserved, version, reason, note, reference, \
+         reservation_id, at"
     };
 }
 pub(super) use entry_columns;
@@ -100,6 +101,20 @@ pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Writes down what a change that left an item's details alone made of it. What `q` looks through stays as it is.
+pub fn put_stock(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE item SET quantity = ?2, reserved = ?3, version = ?4, updated_at = ?5 WHERE id = ?1")?
+        .execute(params![
+            item.id.as_str(),
+            item.quantity.get(),
+            item.reserved.get(),
+            item.version.get(),
+            item.updated_at.unix_milliseconds(),
+        ])?;
+    Ok(())
+}
+
 /// Takes an item away.
 pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()> {
     let row: Option<i64> = connection
@@ -114,9 +129,10 @@ pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()>
 pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, reason, note, reference, at)
+            "INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, reason, note, reference,
+                                 reservation_id, at)
              VALUES (:position, :item_id, :event, :delta, :quantity, :reserved, :version, :reason, :note, :reference,
-                     :at)",
+                     :reservation_id, :at)",
         )?
         .execute(named_params! {
             ":position": position.get(),
@@ -129,6 +145,7 @@ pub fn append(connection: &Connection, position: Position, entry: &Entry) -> rus
             ":reason": entry.reason.map(Reason::as_str),
             ":note": entry.note.as_ref().map(Note::as_str),
             ":reference": entry.reference.as_ref().map(Reference::as_str),
+            ":reservation_id": entry.reservation_id.as_ref().map(ReservationId::as_str),
             ":at": entry.at.unix_milliseconds(),
         })?;
     Ok(())
@@ -210,7 +227,8 @@ pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
         reason: optional(row, 7, Reason::parse)?,
         note: optional(row, 8, Note::parse)?,
         reference: optional(row, 9, Reference::parse)?,
-        at: timestamp(row, 10)?,
+        reservation_id: optional(row, 10, ReservationId::parse)?,
+        at: timestamp(row, 11)?,
     };
     Ok(Record { position: Position::new(row.get(0)?), entry })
 }
@@ -238,11 +256,17 @@ fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
     (0..columns).try_fold(0, |sum, column| Ok(sum + row.get_ref(column)?.as_str().map_or(0, str::len)))
 }
 
-fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
+/// A value that is always there, by its parser.
+pub fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
     parse(row.get(column)?).map_err(|error| corrupt(column, error))
 }
 
-fn optional<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<Option<T>> {
+/// A value that may be NULL, by its parser.
+pub fn optional<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: fn(String) -> Result<T, Invalid>,
+) -> rusqlite::Result<Option<T>> {
     row.get::<_, Option<String>>(column)?.map(parse).transpose().map_err(|error| corrupt(column, error))
 }
 
@@ -250,12 +274,13 @@ fn quantity(column: usize, number: i64) -> rusqlite::Result<Quantity> {
     Quantity::new(number).map_err(|error| corrupt(column, error))
 }
 
-fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+/// A moment, which is stored in milliseconds of Unix time.
+pub fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_unix_milliseconds(row.get(column)?).map_err(|error| corrupt(column, error))
 }
 
 /// What is stored breaks a rule that it was checked against when it was written.
-fn corrupt(column: usize, error: Invalid) -> rusqlite::Error {
+pub fn corrupt(column: usize, error: Invalid) -> rusqlite::Error {
     let error = FromSqlError::Other(error.detail.into());
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

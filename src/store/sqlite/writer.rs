@@ -8,15 +8,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lock::Lock;
-use super::{rows, unavailable};
-use crate::domain::{self, Change, Current, Decision, Event, Position, Refusal, Timestamp};
-use crate::store::{Outcome, REMEMBERED, Record, StoreError, Write, WriteError, Written};
+use super::{reservations, rows, unavailable};
+use crate::domain::{
+    self, Change, Command, Current, Decision, Effect, Event, Item, ItemId, Movement, Position, Precondition, Refusal,
+    Reservation, Subject, Timestamp,
+};
+use crate::store::{Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteError, Written};
 
 /// How many writes may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
 
 /// How many writes share one commit at the most, so that the first of them does not wait for ever.
 const BATCH: usize = 256;
+
+/// How many reservations one [`Task::Expire`] lets expire at the most.
+const EXPIRED_AT_ONCE: usize = 256;
 
 /// How long after a failed commit, and after each failed try since, the writer tries by itself whether it can write
 /// again: while it cannot, the service is not ready, and nobody may send it a write that would show it.
@@ -145,7 +151,10 @@ impl Worker {
         let before = (self.head, self.last_at);
         match self.transact(batch) {
             Ok(answers) => {
-                self.healthy.store(true, Ordering::Relaxed);
+                // A commit proves nothing if all it did was to refuse.
+                if !self.healthy.load(Ordering::Relaxed) {
+                    self.probe();
+                }
                 answers
             }
             Err(error) => {
@@ -179,21 +188,22 @@ impl Worker {
         }
         let before = (self.head, self.last_at);
         self.execute("SAVEPOINT attempt")?;
-        match self.apply(write) {
-            Ok(answer) => {
-                self.execute("RELEASE attempt")?;
-                Ok(answer)
-            }
+        let answer = match self.apply(write) {
             // A full or failing disk may have ended the whole transaction, and the other writes with it.
-            Err(error) if self.connection.is_autocommit() => Err(error),
+            Err(error) if self.connection.is_autocommit() => return Err(error),
             Err(error) => {
-                (self.head, self.last_at) = before;
-                self.execute("ROLLBACK TO attempt")?;
-                self.execute("RELEASE attempt")?;
                 tracing::error!(error = %error, "a write failed");
-                Ok(Err(unavailable(error).into()))
+                Err(unavailable(error).into())
             }
+            Ok(answer) => answer,
+        };
+        let dry_run = matches!(write.task, Task::Movements { dry_run: true, .. });
+        if answer.is_err() || dry_run {
+            (self.head, self.last_at) = before;
+            self.execute("ROLLBACK TO attempt")?;
         }
+        self.execute("RELEASE attempt")?;
+        Ok(answer)
     }
 
     fn apply(&mut self, write: &Write) -> rusqlite::Result<Answer> {
@@ -205,9 +215,16 @@ impl Worker {
             let same = fingerprint == key.fingerprint;
             return Ok(if same { Ok(Written { outcome, replayed: true }) } else { Err(WriteError::KeyReused) });
         }
-        let outcome = match self.carry_out(write, now)? {
+        let outcome = match &write.task {
+            Task::Command(command, precondition) => {
+                self.carry_out(command, precondition, now)?.map_err(WriteError::from)
+            }
+            Task::Movements { movements, .. } => self.move_all(movements, now)?,
+            Task::Expire => Ok(self.expire(now)?),
+        };
+        let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(refusal) => return Ok(Err(refusal.into())),
+            Err(error) => return Ok(Err(error)),
         };
         if let Some(key) = &write.idempotency {
             rows::remember(&self.connection, key, &outcome, now, remembered_since)?;
@@ -215,33 +232,99 @@ impl Worker {
         Ok(Ok(Written { outcome, replayed: false }))
     }
 
-    fn carry_out(&mut self, write: &Write, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {
-        let id = write.command.item_id();
-        let item = rows::item(&self.connection, id)?;
-        let last_version = match &item {
-            Some(item) => item.version,
-            None => rows::last_version(&self.connection, id)?,
-        };
-        let decision = domain::decide(&write.command, &write.precondition, &Current { item, last_version }, now);
-        let Change { item, entry } = match decision {
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        precondition: &Precondition,
+        now: Timestamp,
+    ) -> rusqlite::Result<Result<Outcome, Refusal>> {
+        let current = self.current(command, now)?;
+        let Decision { changes, effect } = match domain::decide(command, precondition, &current, now) {
+            Ok(decision) => decision,
             Err(refusal) => return Ok(Err(refusal)),
-            Ok(Decision::Unchanged(item)) => return Ok(Ok(Outcome::Updated(item))),
-            Ok(Decision::Change(change)) => change,
         };
+        let mut last = None;
+        for change in changes {
+            last = Some(self.record(change)?);
+        }
+        Ok(Ok(match (effect, last) {
+            (Effect::Item(item), _) => Outcome::Updated(item),
+            (Effect::Reservation(reservation), _) => Outcome::Reserved(reservation),
+            (Effect::Changed, Some((record, item, reservation))) => match (record.entry.event, item, reservation) {
+                (_, _, Some(reservation)) => Outcome::Reserved(reservation),
+                (Event::Created, Some(item), None) => Outcome::Created(item),
+                (Event::Moved | Event::Counted, Some(item), None) => Outcome::Moved(record, item),
+                (_, Some(item), None) => Outcome::Updated(item),
+                (_, None, None) => Outcome::Deleted,
+            },
+            (Effect::Changed, None) => unreachable!("a command that changed something has a last change"),
+        }))
+    }
+
+    /// Carries out movements one after the other, and finds all that are refused.
+    fn move_all(
+        &mut self,
+        movements: &[(ItemId, Movement)],
+        now: Timestamp,
+    ) -> rusqlite::Result<Result<Outcome, WriteError>> {
+        let (mut records, mut refused) = (Vec::with_capacity(movements.len()), Vec::new());
+        for (index, (id, movement)) in movements.iter().enumerate() {
+            let command = Command::Move { id: id.clone(), movement: Box::new(movement.clone()) };
+            match self.carry_out(&command, &Precondition::None, now)? {
+                Ok(Outcome::Moved(record, _)) => records.push(record),
+                Ok(outcome) => unreachable!("a movement came to {outcome:?}"),
+                Err(refusal) => refused.push((index, refusal)),
+            }
+        }
+        Ok(if refused.is_empty() { Ok(Outcome::MovedAll(records)) } else { Err(WriteError::BatchRefused(refused)) })
+    }
+
+    fn expire(&mut self, now: Timestamp) -> rusqlite::Result<Outcome> {
+        let due = reservations::due(&self.connection, now, EXPIRED_AT_ONCE)?;
+        let more = due.len() == EXPIRED_AT_ONCE;
+        for reservation in due {
+            let item = rows::item(&self.connection, &reservation.item_id)?;
+            for change in item.map_or_else(Vec::new, |item| domain::settle(&item, &[reservation], now)) {
+                self.record(change)?;
+            }
+        }
+        Ok(Outcome::Expired { more })
+    }
+
+    /// What must be known to decide a command.
+    fn current(&self, command: &Command, now: Timestamp) -> rusqlite::Result<Current> {
+        let (id, reservation) = match command.subject() {
+            Subject::Item(id) => (id.clone(), None),
+            Subject::Reservation(id) => match reservations::reservation(&self.connection, id)? {
+                Some(reservation) => (reservation.item_id.clone(), Some(reservation)),
+                None => return Ok(Current::default()),
+            },
+        };
+        let item = rows::item(&self.connection, &id)?;
+        let (last_version, due) = match &item {
+            Some(item) if item.reserved.get() > 0 => (item.version, reservations::due_of(&self.connection, &id, now)?),
+            Some(item) => (item.version, Vec::new()),
+            None => (rows::last_version(&self.connection, &id)?, Vec::new()),
+        };
+        Ok(Current { item, last_version, due, reservation })
+    }
+
+    /// Writes a change down, and gives back what it was with its place in the ledger.
+    fn record(&mut self, change: Change) -> rusqlite::Result<(Record, Option<Item>, Option<Reservation>)> {
+        let Change { item, details, reservation, entry } = change;
         match &item {
-            Some(item) => rows::put_item(&self.connection, item)?,
-            None => rows::delete_item(&self.connection, id)?,
+            Some(item) if details => rows::put_item(&self.connection, item)?,
+            Some(item) => rows::put_stock(&self.connection, item)?,
+            None => rows::delete_item(&self.connection, &entry.item_id)?,
+        }
+        if let Some(reservation) = &reservation {
+            reservations::put(&self.connection, reservation)?;
         }
         let position = self.head.next();
         rows::append(&self.connection, position, &entry)?;
         self.head = position;
-        self.last_at = Some(now);
-        Ok(Ok(match (entry.event, item) {
-            (Event::Created, Some(item)) => Outcome::Created(item),
-            (Event::Moved | Event::Counted, Some(item)) => Outcome::Moved(Record { position, entry }, item),
-            (_, Some(item)) => Outcome::Updated(item),
-            (_, None) => Outcome::Deleted,
-        }))
+        self.last_at = Some(entry.at);
+        Ok((Record { position, entry }, item, reservation))
     }
 
     /// The wall clock, but never before the last ledger entry: a clock that was set back does not turn history round.

@@ -1,0 +1,285 @@
+//! Reservations: stock that is held for somebody, and what becomes of it.
+
+use std::sync::Arc;
+
+use poem_openapi::param::Path;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::Tag;
+use super::changes::{Changes, unexpected};
+use super::conditional::{self, EntityTags};
+use super::idempotency::{Key, Target};
+use super::page::{CursorText, Limit, Listing};
+use super::params::{Checked, Header, Query, SentQuery};
+use super::payload::{Json, JsonBody};
+use super::problem::{Kind, Problem};
+use super::schema::object;
+use crate::config::BasePath;
+use crate::domain::{
+    Command, ItemId, Lifetime, Portion, Precondition, Reference, Reservation, ReservationId, ReservationState,
+    Timestamp,
+};
+use crate::store::{Outcome, ReservationFilter, ReservationList, ReservationQuery, Store, Task, Written};
+
+object! {
+    /// Stock that is held for somebody. Members without a value are left out.
+    writes ReservationView {
+        /// What names the reservation.
+        id: ReservationId,
+        /// The item whose stock it holds.
+        item_id: ItemId,
+        /// How much of it.
+        quantity: Portion,
+        /// Whether it holds its stock (`open`), or how that ended.
+        state: ReservationState,
+        /// What it belongs to elsewhere.
+        reference: Option<Reference>,
+        /// When it was made (RFC 3339, UTC).
+        created_at: Timestamp,
+        /// Until when it holds (RFC 3339, UTC).
+        expires_at: Timestamp,
+        /// When it was fulfilled or released, or found to have expired (RFC 3339, UTC).
+        closed_at: Option<Timestamp>,
+    }
+    example {
+        "id": "019b7c1e-8f00-7000-8000-0242ac120002", "item_id": "widget-1", "quantity": 2, "state": "open",
+        "reference": "order-4711", "created_at": "2026-01-02T03:04:05.678Z", "expires_at": "2026-01-02T03:19:05.678Z"
+    }
+}
+
+impl From<Reservation> for ReservationView {
+    fn from(reservation: Reservation) -> Self {
+        let Reservation { id, item_id, quantity, state, reference, created_at, expires_at, closed_at } = reservation;
+        Self { id, item_id, quantity, state, reference, created_at, expires_at, closed_at }
+    }
+}
+
+object! {
+    /// Stock to hold for somebody.
+    reads NewReservation {
+        /// How much to hold.
+        quantity: Portion,
+        /// For how many seconds: from 1 to 31,536,000, a year.
+        expires_in: Lifetime,
+        /// What it belongs to elsewhere, such as an order.
+        reference: Option<Reference>,
+    }
+    example { "quantity": 2, "expires_in": 900, "reference": "order-4711" }
+}
+
+object! {
+    /// A page of reservations.
+    writes ReservationPage {
+        /// The reservations, in the order of their ids, which is about that of their making.
+        reservations: Vec<ReservationView>,
+        /// What to send as `cursor` for the next page; absent on the last one.
+        next_cursor: Option<String>,
+    }
+    example {
+        "reservations": [{
+            "id": "019b7c1e-8f00-7000-8000-0242ac120002", "item_id": "widget-1", "quantity": 2, "state": "open",
+            "reference": "order-4711", "created_at": "2026-01-02T03:04:05.678Z",
+            "expires_at": "2026-01-02T03:19:05.678Z"
+        }]
+    }
+}
+
+/// What `POST /inventory/{id}/reservations` answers.
+#[derive(ApiResponse)]
+pub enum Created {
+    /// The stock is held.
+    #[oai(status = 201)]
+    Created(
+        Json<ReservationView>,
+        /// Where the reservation is.
+        #[oai(header = "Location")]
+        String,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
+    ),
+}
+
+/// What `GET /reservations` answers.
+#[derive(ApiResponse)]
+pub enum Listed {
+    /// A page of reservations.
+    #[oai(status = 200)]
+    Ok(
+        Json<ReservationPage>,
+        /// The URL of the next page, with `rel="next"` (RFC 8288); absent on the last one.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// What `GET /reservations/{id}` answers.
+#[derive(ApiResponse)]
+pub enum Found {
+    /// The reservation.
+    #[oai(status = 200)]
+    Ok(Json<ReservationView>),
+}
+
+/// What the calls that close a reservation answer.
+#[derive(ApiResponse)]
+pub enum Closed {
+    /// The reservation as it is now; also if it was closed in this way before.
+    #[oai(status = 200)]
+    Ok(
+        Json<ReservationView>,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
+    ),
+}
+
+/// The calls on reservations.
+pub struct Reservations {
+    /// Where they are kept.
+    pub store: Arc<dyn Store>,
+    /// Where they are changed.
+    pub changes: Changes,
+    /// What stands before every path.
+    pub base_path: BasePath,
+}
+
+impl Reservations {
+    async fn close(&self, command: Command, key: Option<Key>, target: &Target) -> Result<Closed, Problem> {
+        let task = Task::Command(command, Precondition::None);
+        let Written { outcome, replayed } = self.changes.make(task, target.keyed(key, b"")).await?;
+        match outcome {
+            Outcome::Reserved(reservation) => {
+                Ok(Closed::Ok(Json(reservation.into()), replayed.then(|| "true".to_owned())))
+            }
+            outcome => Err(unexpected(&outcome)),
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::Reservations")]
+impl Reservations {
+    /// Reserve stock
+    ///
+    /// Holds some of an item's stock: it is still there, but is no longer available to others. It is available again
+    /// from the moment at which the reservation is released or expires.
+    #[oai(path = "/inventory/:id/reservations", method = "post", operation_id = "reserveStock")]
+    async fn create(
+        &self,
+        /// The item's id.
+        id: Path<ItemId>,
+        /// Hold only stock of an item in one of these versions, else answer 412.
+        #[oai(name = "If-Match")]
+        if_match: Header<EntityTags>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+        body: JsonBody<NewReservation>,
+    ) -> Result<Created, Problem> {
+        let JsonBody { value: NewReservation { quantity, expires_in, reference }, bytes, .. } = body;
+        let reservation_id = ReservationId::generate();
+        let command = Command::Reserve { id: id.0, reservation_id, quantity, lifetime: expires_in, reference };
+        let task = Task::Command(command, conditional::precondition(if_match.0, None, false));
+        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
+        match outcome {
+            Outcome::Reserved(reservation) => {
+                let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
+                Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
+            }
+            outcome => Err(unexpected(&outcome)),
+        }
+    }
+
+    /// List reservations
+    ///
+    /// Answers a page of the reservations that meet every filter, open and closed ones. One that goes on meeting them
+    /// is on exactly one page.
+    #[oai(path = "/reservations", method = "get", operation_id = "listReservations")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
+    async fn list(
+        &self,
+        /// Only reservations of this item.
+        item: Query<ItemId>,
+        /// Only reservations in this state.
+        state: Query<ReservationState>,
+        /// Only reservations with this reference.
+        reference: Query<Reference>,
+        /// The most reservations on the page.
+        limit: Query<Limit>,
+        /// Where the page begins: the `next_cursor` of the page before, with the same filters.
+        cursor: Query<CursorText>,
+        _checked: Checked,
+        sent: SentQuery,
+    ) -> Result<Listed, Problem> {
+        let filter = ReservationFilter { item: item.0, state: state.0, reference: reference.0 };
+        let listing = Listing { order: "reservations", filter: &filter };
+        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor, |_| true)).transpose()?;
+        let limit = limit.0.unwrap_or_default().get();
+        let query = ReservationQuery { filter: filter.clone(), after, limit };
+        let ReservationList { reservations, more } = self.store.reservations(query).await?;
+        let next_cursor = reservations.last().filter(|_| more).map(|last| listing.cursor(&last.id));
+        let link = next_cursor
+            .as_ref()
+            .map(|next| format!("<{}/reservations?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
+        let reservations = reservations.into_iter().map(ReservationView::from).collect();
+        Ok(Listed::Ok(Json(ReservationPage { reservations, next_cursor }), link))
+    }
+
+    /// Get a reservation
+    ///
+    /// Answers the reservation, also when it is closed. That its time is up is written down within about a second, and
+    /// before any other change of its item; until then it stands here as open.
+    #[oai(path = "/reservations/:id", method = "get", operation_id = "getReservation")]
+    async fn get(
+        &self,
+        /// The reservation's id.
+        id: Path<ReservationId>,
+    ) -> Result<Found, Problem> {
+        let missing = || Problem::new(Kind::NotFound, "There is no reservation with this id.");
+        let reservation = self.store.reservation(&id.0).await?.ok_or_else(missing)?;
+        Ok(Found::Ok(Json(reservation.into())))
+    }
+
+    /// Fulfil a reservation
+    ///
+    /// Takes what the reservation holds out of the stock. To say so again changes nothing and gets the same answer.
+    #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
+    async fn fulfil(
+        &self,
+        /// The reservation's id.
+        id: Path<ReservationId>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+    ) -> Result<Closed, Problem> {
+        self.close(Command::Fulfil { id: id.0 }, idempotency_key.0, &target).await
+    }
+
+    /// Release a reservation
+    ///
+    /// Gives the reservation up: what it holds is available again. To say so again changes nothing and gets the same
+    /// answer.
+    #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
+    async fn release(
+        &self,
+        /// The reservation's id.
+        id: Path<ReservationId>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+    ) -> Result<Closed, Problem> {
+        self.close(Command::Release { id: id.0 }, idempotency_key.0, &target).await
+    }
+}

@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use super::names::named;
+use super::{Invalid, ItemId, Quantity, Reference, Timestamp};
+
+/// What names a reservation: a UUID of version 7 (RFC 9562), so that later ones sort after earlier ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
+pub struct ReservationId(String);
+
+impl ReservationId {
+    /// How an id is written, as a regular expression.
+    pub const PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+    /// Takes a UUID in lower case with its hyphens: the only form in which one is given out.
+    pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        match uuid::Uuid::parse_str(&text) {
+            Ok(uuid) if uuid.to_string() == text => Ok(Self(text)),
+            _ => Err(Invalid::new("pattern", "must be the id of a reservation, as it was given out")),
+        }
+    }
+
+    /// A new id that no other reservation has.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ReservationId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(text)
+    }
+}
+
+/// How much of an item's stock a reservation holds: from 1 to 10¹² of its smallest unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "i64")]
+pub struct Portion(i64);
+
+impl Portion {
+    /// The most that one reservation can hold.
+    pub const MAX: i64 = Quantity::MAX;
+
+    /// Takes a number from 1 to [`Portion::MAX`].
+    pub fn new(number: i64) -> Result<Self, Invalid> {
+        if (1..=Self::MAX).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(Invalid::new("out-of-range", format!("must be from 1 to {}", Self::MAX)))
+        }
+    }
+
+    /// The number itself.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Portion {
+    type Error = Invalid;
+
+    fn try_from(number: i64) -> Result<Self, Invalid> {
+        Self::new(number)
+    }
+}
+
+/// For how long a reservation holds: whole seconds, from one to a year of 365 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime(u32);
+
+impl Lifetime {
+    /// The most seconds.
+    pub const MAX: i64 = 365 * 24 * 60 * 60;
+
+    /// Takes a number of seconds from 1 to [`Lifetime::MAX`].
+    pub fn new(seconds: i64) -> Result<Self, Invalid> {
+        match u32::try_from(seconds) {
+            Ok(seconds @ 1..) if i64::from(seconds) <= Self::MAX => Ok(Self(seconds)),
+            _ => Err(Invalid::new("out-of-range", format!("must be from 1 to {} (seconds; a year)", Self::MAX))),
+        }
+    }
+
+    /// The span of time.
+    pub fn get(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+named! {
+    /// How far a reservation has come.
+    pub enum ReservationState {
+        /// It holds its stock.
+        Open = "open",
+        /// What it held has left the stock.
+        Fulfilled = "fulfilled",
+        /// It was given up before its time.
+        Released = "released",
+        /// Its time was up.
+        Expired = "expired",
+    }
+}
+
+/// Stock that is held for somebody: it is still there, but nobody else can take it.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Reservation {
+    /// What names it.
+    pub id: ReservationId,
+    /// The item whose stock it holds.
+    pub item_id: ItemId,
+    /// How much of it.
+    pub quantity: Portion,
+    /// How far it has come.
+    pub state: ReservationState,
+    /// What it belongs to elsewhere, such as an order.
+    pub reference: Option<Reference>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it holds.
+    pub expires_at: Timestamp,
+    /// When it was fulfilled or released, or found to have expired.
+    pub closed_at: Option<Timestamp>,
+}
+
+impl Reservation {
+    /// Whether its time is up at `now` and it is still open.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.state == ReservationState::Open && self.expires_at <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_holds_something_for_some_time() {
+        assert_eq!(Portion::new(0).unwrap_err().code, "out-of-range");
+        assert_eq!(Portion::new(Portion::MAX).unwrap().get(), 1_000_000_000_000);
+        assert!(Portion::new(Portion::MAX + 1).is_err());
+        assert_eq!(Lifetime::new(Lifetime::MAX).unwrap().get(), Duration::from_secs(31_536_000));
+        for seconds in [0, -1, Lifetime::MAX + 1, i64::MAX] {
+            assert_eq!(Lifetime::new(seconds).unwrap_err().code, "out-of-range");
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_form_only() {
+        let id = ReservationId::generate();
+        assert_eq!(ReservationId::parse(id.as_str()).unwrap(), id);
+        for text in
+            ["", "1", &id.as_str().to_uppercase(), &id.as_str().replace('-', ""), &format!("{{{}}}", id.as_str())]
+        {
+            assert!(ReservationId::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_state_has_the_same_name_everywhere() {
+        for state in ReservationState::ALL {
+            assert_eq!(ReservationState::parse(state.as_str()).unwrap(), *state);
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+    }
+}

@@ -1,0 +1,32 @@
+use crate::domain::{ItemId, Reference, Reservation, ReservationId, ReservationState};
+
+/// Which reservations are wanted, in the order of their ids, which is about that of their making.
+#[derive(Clone, Debug)]
+pub struct ReservationQuery {
+    /// Which of them.
+    pub filter: ReservationFilter,
+    /// Only reservations behind this one.
+    pub after: Option<ReservationId>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// Which reservations a list holds: those that meet every condition that is there.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ReservationFilter {
+    /// Of this item.
+    pub item: Option<ItemId>,
+    /// That have come so far.
+    pub state: Option<ReservationState>,
+    /// With this reference.
+    pub reference: Option<Reference>,
+}
+
+/// A part of the list of reservations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReservationList {
+    /// The reservations, in the order that was asked for.
+    pub reservations: Vec<Reservation>,
+    /// Whether there are further ones behind them.
+    pub more: bool,
+}
