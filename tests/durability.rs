@@ -2,29 +2,13 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-
-use common::{Server, stockroom};
+use common::{Server, assert_consistent, check, stockroom};
 use rusqlite::Connection;
 use serde_json::json;
 
 /// The database of a server that ran in this folder.
 fn database(folder: &tempfile::TempDir) -> Connection {
     Connection::open(folder.path().join("stockroom.db")).unwrap()
-}
-
-/// `stockroom check` on the database in a folder.
-fn check(folder: &Path) -> Output {
-    stockroom(folder, &["check"]).output().unwrap()
-}
-
-/// The invariants hold, as they do at any time, whatever happened.
-fn assert_consistent(folder: &Path) {
-    let output = check(folder);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -39,56 +23,6 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     let (status, folder) = server.stop();
     assert_eq!(status.code(), Some(0));
     assert_consistent(folder.path());
-}
-
-#[test]
-fn a_kill_under_load_loses_nothing_acknowledged_and_leaves_nothing_half_done() {
-    const CLIENTS: usize = 8;
-    let mut folder = None;
-    for round in 0..3 {
-        let server = match folder.take() {
-            Some(folder) => Server::start_in(folder, &[]),
-            None => Server::start(),
-        };
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let (acknowledged, stop, url) =
-                    (Arc::clone(&acknowledged), Arc::clone(&stop), server.url("/inventory"));
-                std::thread::spawn(move || {
-                    for count in 0.. {
-                        let id = format!("r{round}-c{client}-{count}");
-                        let body = json!({ "id": id, "name": "Widget", "quantity": count }).to_string();
-                        let sent = ureq::post(&url).header("Content-Type", "application/json").send(body);
-                        match sent {
-                            Ok(answer) if answer.status() == 201 => acknowledged.lock().unwrap().push(id),
-                            _ => break,
-                        }
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                    }
-                })
-            })
-            .collect();
-        while acknowledged.lock().unwrap().len() < 200 {
-            std::thread::yield_now();
-        }
-        let left = server.kill();
-        stop.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().unwrap();
-        }
-        let database = database(&left);
-        assert_consistent(left.path());
-        for id in acknowledged.lock().unwrap().iter() {
-            let there = database.query_row("SELECT count(*) FROM item WHERE id = ?1", [id], |row| row.get(0));
-            assert_eq!(there, Ok(1), "{id} was acknowledged in round {round}");
-        }
-        drop(database);
-        folder = Some(left);
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod load;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -72,6 +73,18 @@ pub fn stockroom(folder: &Path, arguments: &[&str]) -> Command {
     }
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
     command
+}
+
+/// `stockroom check` on the database in a folder.
+pub fn check(folder: &Path) -> Output {
+    stockroom(folder, &["check"]).output().unwrap()
+}
+
+/// The invariants hold, as they do at any time, whatever happened.
+pub fn assert_consistent(folder: &Path) {
+    let output = check(folder);
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{said:?}");
 }
 
 /// Runs the program to its end, in a folder of its own.
@@ -226,6 +239,30 @@ impl Server {
         Client { server: self, agent: agent() }
     }
 
+    /// All entries of the ledger, by its pages.
+    pub fn ledger(&self) -> Vec<Value> {
+        let (mut entries, mut path) = (Vec::new(), "/ledger?limit=200".to_owned());
+        loop {
+            let page = self.get(&path);
+            entries.extend(page.expect(200)["entries"].as_array().unwrap().iter().cloned());
+            match page.next_page() {
+                Some(next) => path = next.to_owned(),
+                None => return entries,
+            }
+        }
+    }
+
+    /// The last position of the ledger.
+    pub fn ledger_head(&self) -> u64 {
+        // Behind the last entry that there is of a reference that nobody uses.
+        self.get("/ledger?reference=nobody").expect(200)["next_after"].as_u64().unwrap()
+    }
+
+    /// `stockroom check` finds nothing wrong with its database, whether or not it still runs.
+    pub fn assert_consistent(&self) {
+        assert_consistent(self.folder());
+    }
+
     /// All items of the inventory, by the pages of the list.
     pub fn all_items(&self) -> Vec<Value> {
         let mut items = Vec::new();
@@ -283,6 +320,18 @@ fn agent() -> ureq::Agent {
 }
 
 fn send_by(agent: &ureq::Agent, url: &str, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    try_send(agent, url, method, headers, body).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
+}
+
+/// Sends a request to a server that may be gone before it has answered.
+fn try_send(
+    agent: &ureq::Agent,
+    url: &str,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> Result<Answer, ureq::Error> {
+    let body = body.into();
     let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -292,10 +341,10 @@ fn send_by(agent: &ureq::Agent, url: &str, method: &str, headers: &[(&str, &str)
     } else {
         agent.run(request.body(body).unwrap())
     };
-    let mut answer = answer.unwrap_or_else(|error| panic!("{method} {url}: {error}"));
+    let mut answer = answer?;
     let mut bytes = Vec::new();
-    answer.body_mut().as_reader().read_to_end(&mut bytes).unwrap();
-    Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: bytes }
+    answer.body_mut().as_reader().read_to_end(&mut bytes)?;
+    Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: bytes })
 }
 
 /// What a server answered.
