@@ -22,6 +22,7 @@ mod reservations;
 mod router;
 mod schema;
 mod spec;
+mod summary;
 mod system;
 mod trace;
 
@@ -52,7 +53,14 @@ enum Tag {
     Operations,
 }
 
-type Api = (items::Items, movements::Movements, reservations::Reservations, ledger::Ledger, system::System);
+type Api = (
+    items::Items,
+    movements::Movements,
+    reservations::Reservations,
+    summary::Summaries,
+    ledger::Ledger,
+    system::System,
+);
 
 /// All of the API, over this store.
 pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
@@ -77,7 +85,8 @@ pub fn app_with(
     let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
     let reservations = reservations::Reservations { store: Arc::clone(&store), changes, base_path: base_path.clone() };
     let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
-    let api: Api = (items, movements, reservations, ledger, system::System { store });
+    let summaries = summary::Summaries { store: Arc::clone(&store) };
+    let api: Api = (items, movements, reservations, summaries, ledger, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };

@@ -13,6 +13,7 @@ mod patch;
 mod quantity;
 mod reservation;
 mod rules;
+mod summary;
 mod text;
 mod time;
 
@@ -25,5 +26,6 @@ pub use patch::{ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{Change, Command, Current, Decision, Effect, Precondition, Refusal, Subject, decide, settle};
+pub use summary::{Summary, Total};
 pub use text::{Description, Label, Name, Note, Reference};
 pub use time::Timestamp;

@@ -21,15 +21,24 @@ impl Amount {
     /// How an amount is written, as a regular expression.
     pub const PATTERN: &str = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?$";
 
+    /// The most decimals that it may have.
+    pub const MAX_DECIMALS: usize = 6;
+
     /// Takes a decimal number as text.
     pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
         let text = text.into();
-        let (whole, decimals) = text.split_once('.').map_or((&*text, None), |(w, d)| (w, Some(d)));
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Refuses a text that is no amount.
+    pub fn check(text: &str) -> Result<(), Invalid> {
+        let (whole, decimals) = text.split_once('.').map_or((text, None), |(w, d)| (w, Some(d)));
         let digits =
             |part: &str, max: usize| (1..=max).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         let canonical = whole == "0" || !whole.starts_with('0');
-        if digits(whole, 9) && canonical && decimals.is_none_or(|decimals| digits(decimals, 6)) {
-            Ok(Self(text))
+        if digits(whole, 9) && canonical && decimals.is_none_or(|decimals| digits(decimals, Self::MAX_DECIMALS)) {
+            Ok(())
         } else {
             Err(Invalid::new(
                 "pattern",
@@ -47,7 +56,7 @@ impl Amount {
 /// An ISO 4217 currency code, such as `EUR`.
 ///
 /// Its form is checked (three capital letters), not its presence in the list, which changes every year.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct Currency(String);
 
@@ -67,6 +76,12 @@ impl Currency {
 
     /// The code.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Currency {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

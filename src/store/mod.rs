@@ -13,7 +13,9 @@ pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
-use crate::domain::{Command, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId};
+use crate::domain::{
+    Command, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId, Summary,
+};
 
 /// A place that keeps an inventory.
 ///
@@ -36,6 +38,9 @@ pub trait Store: Send + Sync {
 
     /// A part of the list of items.
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;
+
+    /// What all items come to together, at one moment.
+    async fn summary(&self) -> Result<Summary, StoreError>;
 
     /// The ledger's entry at this position, if there is one yet.
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;

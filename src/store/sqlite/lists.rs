@@ -3,7 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::rows::{item_columns, item_from_row, page};
+use super::rows::{corrupt, item_columns, item_from_row, page, quantity};
+use crate::domain::Summary;
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
@@ -22,6 +23,22 @@ pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<Ite
         None
     };
     Ok(ItemList { items, more, total })
+}
+
+/// What all items come to together: one pass, added up here, because SQLite's own sums end at 64 bits.
+pub fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
+    let mut statement =
+        connection.prepare_cached("SELECT quantity, low_stock, price_amount, price_currency FROM item NOT INDEXED")?;
+    let mut rows = statement.query([])?;
+    let mut summary = Summary::default();
+    while let Some(row) = rows.next()? {
+        let price = match (row.get_ref(2)?.as_str_or_null()?, row.get_ref(3)?.as_str_or_null()?) {
+            (Some(amount), Some(currency)) => Some((amount, currency)),
+            _ => None,
+        };
+        summary.add(quantity(row, 0)?, row.get(1)?, price).map_err(|error| corrupt(2, error))?;
+    }
+    Ok(summary)
 }
 
 fn select(query: &ItemQuery) -> (String, Vec<Value>) {

@@ -27,7 +27,7 @@ use super::{
     EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, ReservationList, ReservationQuery,
     Store, StoreError, Write, WriteError, Written,
 };
-use crate::domain::{Item, ItemId, Position, Reservation, ReservationId};
+use crate::domain::{Item, ItemId, Position, Reservation, ReservationId, Summary};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -160,6 +160,10 @@ impl Store for SqliteStore {
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
         self.readers.read_aside(move |connection| lists::items(connection, &query)).await
+    }
+
+    async fn summary(&self) -> Result<Summary, StoreError> {
+        self.readers.read_aside(lists::summary).await
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {

@@ -203,12 +203,12 @@ pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
             category: optional(row, 3, Label::parse)?,
             location: optional(row, 4, Label::parse)?,
             unit: optional(row, 5, Label::parse)?,
-            reorder_level: row.get::<_, Option<i64>>(8)?.map(|number| quantity(8, number)).transpose()?,
+            reorder_level: row.get::<_, Option<i64>>(8)?.map(|_| quantity(row, 8)).transpose()?,
             unit_price: amount.zip(currency).map(|(amount, currency)| UnitPrice { amount, currency }),
             attributes: Attributes::from_json(row.get_ref(11)?.as_str()?).map_err(|error| corrupt(11, error))?,
         },
-        quantity: quantity(6, row.get(6)?)?,
-        reserved: quantity(7, row.get(7)?)?,
+        quantity: quantity(row, 6)?,
+        reserved: quantity(row, 7)?,
         version: Version::new(row.get(12)?),
         created_at: timestamp(row, 13)?,
         updated_at: timestamp(row, 14)?,
@@ -221,8 +221,8 @@ pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
         item_id: required(row, 1, ItemId::parse)?,
         event: required(row, 2, Event::parse)?,
         delta: row.get(3)?,
-        quantity: quantity(4, row.get(4)?)?,
-        reserved: quantity(5, row.get(5)?)?,
+        quantity: quantity(row, 4)?,
+        reserved: quantity(row, 5)?,
         version: Version::new(row.get(6)?),
         reason: optional(row, 7, Reason::parse)?,
         note: optional(row, 8, Note::parse)?,
@@ -270,8 +270,9 @@ pub fn optional<T>(
     row.get::<_, Option<String>>(column)?.map(parse).transpose().map_err(|error| corrupt(column, error))
 }
 
-fn quantity(column: usize, number: i64) -> rusqlite::Result<Quantity> {
-    Quantity::new(number).map_err(|error| corrupt(column, error))
+/// An amount of stock.
+pub fn quantity(row: &Row<'_>, column: usize) -> rusqlite::Result<Quantity> {
+    Quantity::new(row.get(column)?).map_err(|error| corrupt(column, error))
 }
 
 /// A moment, which is stored in milliseconds of Unix time.

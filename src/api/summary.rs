@@ -1,0 +1,75 @@
+//! `/summary`: what all items come to together.
+
+use std::sync::Arc;
+
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::Tag;
+use super::payload::Json;
+use super::problem::Problem;
+use super::schema::object;
+use crate::domain::{self, Currency};
+use crate::store::Store;
+
+object! {
+    /// What all items come to together, at one moment.
+    writes Summary {
+        /// How many items there are.
+        items: u64,
+        /// How much stock they have together, each in its own unit, as a decimal number in a string: it can exceed what
+        /// the numbers of JSON hold exactly.
+        units: String,
+        /// How many of them have low stock.
+        low_stock: u64,
+        /// What the stock of the items with a price is worth, in each currency, in the order of their codes.
+        stock_value: Vec<StockValue>,
+    }
+    example {
+        "items": 3, "units": "130", "low_stock": 1, "stock_value": [{ "amount": "1537.50", "currency": "EUR" }]
+    }
+}
+
+object! {
+    /// A sum of money.
+    writes StockValue {
+        /// How much, as a decimal number in a string, exact to the last digit.
+        amount: String,
+        /// An ISO 4217 currency code.
+        currency: Currency,
+    }
+    example { "amount": "1537.50", "currency": "EUR" }
+}
+
+impl From<domain::Summary> for Summary {
+    fn from(summary: domain::Summary) -> Self {
+        let domain::Summary { items, units, low_stock, stock_value } = summary;
+        let value = |(currency, total): (_, domain::Total)| StockValue { amount: total.to_string(), currency };
+        Self { items, units: units.to_string(), low_stock, stock_value: stock_value.into_iter().map(value).collect() }
+    }
+}
+
+/// What `GET /summary` answers.
+#[derive(ApiResponse)]
+pub enum Summed {
+    /// The summary.
+    #[oai(status = 200)]
+    Ok(Json<Summary>),
+}
+
+/// The call that sums up.
+pub struct Summaries {
+    /// Where the items are kept.
+    pub store: Arc<dyn Store>,
+}
+
+#[OpenApi(tag = "Tag::Inventory")]
+impl Summaries {
+    /// Sum up the inventory
+    ///
+    /// Counts all items, their stock and its value, all of one moment and exact. Items without a price are worth nothing
+    /// here; currencies are not converted.
+    #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
+    async fn get(&self) -> Result<Summed, Problem> {
+        Ok(Summed::Ok(Json(self.store.summary().await?.into())))
+    }
+}
