@@ -120,10 +120,15 @@ impl Server {
 
     /// Starts a server on a new database, under what a shell's `limit` leaves it.
     pub fn start_limited(limit: &str, arguments: &[&str]) -> Self {
+        Self::start_under(&["sh", "-c", &format!("{limit} && exec \"$0\" \"$@\"")], arguments)
+    }
+
+    /// Starts a server on a new database by a program that takes its command line behind its own and becomes it.
+    pub fn start_under(wrapper: &[&str], arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let program = stockroom(folder.path(), &[]);
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program.get_program());
         for (name, value) in program.get_envs() {
             assert!(value.is_none(), "the program gets no settings but its arguments");
             command.env_remove(name);

@@ -1,0 +1,216 @@
+//! Disks that are full, that fail, or that have not written yet: what could not be kept is never acknowledged.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{Server, component, executable, poll};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// The tracer of system calls, if this machine has one that may trace.
+fn strace() -> Option<PathBuf> {
+    component("strace", || {
+        let strace = executable("strace").ok_or("there is no strace")?;
+        let traced = Command::new(&strace).args(["-o", "/dev/null", "true"]).output().map_err(|e| e.to_string())?;
+        if traced.status.success() { Ok(strace) } else { Err("strace may not trace here".to_owned()) }
+    })
+}
+
+/// A file system in memory that is soon full.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        component("tmpfs", || {
+            let folder = TempDir::new().map_err(|error| error.to_string())?;
+            let mount =
+                Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path()).output();
+            match mount {
+                Ok(output) if output.status.success() => Ok(Self(folder)),
+                Ok(output) => {
+                    Err(format!("no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr)))
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+/// What happened to the write-ahead log and the answers, in its order, as strace told it.
+#[derive(Debug, PartialEq)]
+enum Call {
+    Written,
+    Synced,
+    Success,
+}
+
+fn calls(trace: &str) -> Vec<Call> {
+    let mut syncing = Vec::new();
+    let call = |line: &str| {
+        let (thread, call) = line.split_once(' ')?;
+        let call = call.trim_start();
+        let sync = call.starts_with("fdatasync(") || call.starts_with("fsync(");
+        let of_log = call.contains("stockroom.db-wal>");
+        if call.starts_with("pwrite64(") && of_log {
+            Some(Call::Written)
+        } else if sync && of_log && call.ends_with("<unfinished ...>") {
+            syncing.push(thread.to_owned());
+            None
+        } else if sync && of_log && call.ends_with("= 0") {
+            Some(Call::Synced)
+        } else if call.contains("sync resumed>") && call.ends_with("= 0") {
+            let place = syncing.iter().position(|syncing| syncing == thread)?;
+            syncing.remove(place);
+            Some(Call::Synced)
+        } else {
+            (call.contains("\"HTTP/1.1 20") && !call.starts_with("read")).then_some(Call::Success)
+        }
+    };
+    trace.lines().filter_map(call).collect()
+}
+
+#[test]
+fn no_success_leaves_before_the_disk_has_it() {
+    const CHANGES: usize = 60;
+    let Some(strace) = strace() else { return };
+    let folder = TempDir::new().unwrap();
+    let trace = folder.path().join("trace");
+    let calls_traced = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
+    let strace =
+        [strace.to_str().unwrap(), "-D", "-f", "-y", "-s", "16", "-e", calls_traced, "-o", trace.to_str().unwrap()];
+    let server = Server::start_under(&strace, &[]);
+    let mut client = server.client();
+    client.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 1_000 })).expect(201);
+    for _ in 0..CHANGES / 3 {
+        client.post("/inventory/a/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+        let held = client.post("/inventory/a/reservations", &json!({ "quantity": 1, "expires_in": 60 }));
+        let path = format!("{}/fulfil", held.header("location").unwrap());
+        client.post(&path, &json!({})).expect(200);
+    }
+    let (status, _folder) = server.stop();
+    assert_eq!(status.code(), Some(0));
+    let told = poll("strace to write down the end", || {
+        let told = std::fs::read_to_string(&trace).unwrap();
+        told.contains("+++ exited with 0 +++").then_some(told)
+    });
+    let calls = calls(&told);
+    let answers: Vec<_> = calls.split(|call| *call == Call::Success).collect();
+    let (_after_the_last, answers) = answers.split_last().unwrap();
+    assert_eq!(answers.len(), CHANGES + 1);
+    for (index, before) in answers.iter().enumerate() {
+        assert!(before.contains(&Call::Written), "answer {index} tells of something that was written: {before:?}");
+        assert_eq!(before.last(), Some(&Call::Synced), "answer {index} left before all was synced: {before:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_answers_507_changes_nothing_and_works_again_once_there_is_space() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 1024 * 1024]).unwrap();
+    let server = Server::start_in(TempDir::new_in(disk.path()).unwrap(), &[]);
+    let item = json!({ "name": "Widget", "quantity": 1, "attributes": { "text": "x".repeat(15_000) } });
+    let mut created = Vec::new();
+    let refused = loop {
+        let answer = server.post("/inventory", &item);
+        match answer.status {
+            201 => created.push(answer.json()),
+            _ => break answer,
+        }
+        assert!(created.len() < 1_000, "the disk is small");
+    };
+    refused.problem(507, "storage-full");
+    server.post("/inventory", &item).problem(507, "storage-full");
+    let path = |item: &serde_json::Value| format!("/inventory/{}", item["id"].as_str().unwrap());
+    for item in &created {
+        assert_eq!(server.get(&path(item)).expect(200), *item);
+    }
+    assert_eq!(server.all_items().len(), created.len());
+    server.assert_consistent();
+
+    std::fs::remove_file(ballast).unwrap();
+    created.push(server.post("/inventory", &item).expect(201));
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.all_items().len(), created.len());
+    server.get("/readyz").expect(200);
+    server.assert_consistent();
+    drop(server);
+}
+
+/// Makes every sync of a process fail, for as long as it lives.
+struct FailingDisk(Child);
+
+impl FailingDisk {
+    fn under(strace: &Path, server: &Server) -> Self {
+        let mut strace = Command::new(strace);
+        strace.args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "inject=fsync,fdatasync:error=EIO",
+            "-p",
+            &server.pid().to_string(),
+        ]);
+        Self(strace.stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        // In order, so that it lets go of the process.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_to_sync_acknowledges_nothing_and_is_not_ready_until_it_works_again() {
+    let Some(strace) = strace() else { return };
+    let server = Server::start();
+    let create = |name: String| server.post("/inventory", &json!({ "id": name, "name": name }));
+    create("before".to_owned()).expect(201);
+    let mut acknowledged = vec!["before".to_owned()];
+    let failing = FailingDisk::under(&strace, &server);
+    let mut count = 0;
+    let refused = poll("the disk to fail", || {
+        count += 1;
+        let (id, answer) = (format!("until-{count}"), create(format!("until-{count}")));
+        if answer.status == 201 {
+            acknowledged.push(id);
+            return None;
+        }
+        Some(answer)
+    });
+    refused.problem(503, "unavailable");
+    assert!(refused.header("retry-after").is_some());
+    for count in 0..5 {
+        create(format!("failing-{count}")).problem(503, "unavailable");
+        server.get("/readyz").problem(503, "unavailable");
+    }
+    server.get("/inventory/before").expect(200);
+    server.get("/livez").expect(200);
+
+    drop(failing);
+    poll("the server to be ready again", || (server.get("/readyz").status == 200).then_some(()));
+    create("after".to_owned()).expect(201);
+    acknowledged.push("after".to_owned());
+    let server = Server::start_in(server.kill(), &[]);
+    for id in acknowledged {
+        server.get(&format!("/inventory/{id}")).expect(200);
+    }
+    server.assert_consistent();
+}
