@@ -1,0 +1,341 @@
+//! A store against a model of it that is too simple to be wrong: whatever is asked, both answer the same and keep the
+//! same. What makes them differ is shrunk to the shortest such story.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use stockroom::domain::{
+    Attributes, Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity,
+    Reason, Refusal, ReservationId, ReservationState, StockChange, Version,
+};
+use stockroom::store::sqlite::{self, SqliteStore};
+use stockroom::store::{EntryQuery, Outcome, Store, Task, Write, WriteError};
+
+/// One line of a story. Items and reservations are told by small numbers, so that they meet often.
+#[derive(Clone, Debug)]
+enum Step {
+    Create { item: u8, quantity: i64 },
+    Replace { item: u8, name: u8, quantity: Option<i64>, version: Option<i64> },
+    Delete { item: u8 },
+    Move { item: u8, delta: i64, version: Option<i64> },
+    Count { item: u8, counted: i64 },
+    Batch { movements: Vec<(u8, i64)>, dry_run: bool },
+    Reserve { item: u8, quantity: i64 },
+    Close { reservation: prop::sample::Index, fulfil: bool },
+    Expire,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (item, quantity, version) = (0..3_u8, 0..30_i64, prop::option::weighted(0.2, 1..12_i64));
+    let delta = prop_oneof![-20..=-1_i64, 1..=20_i64];
+    let step = prop_oneof![
+        3 => (item.clone(), quantity.clone()).prop_map(|(item, quantity)| Step::Create { item, quantity }),
+        2 => (item.clone(), 0..3_u8, prop::option::of(quantity.clone()), version.clone())
+            .prop_map(|(item, name, quantity, version)| Step::Replace { item, name, quantity, version }),
+        1 => item.clone().prop_map(|item| Step::Delete { item }),
+        4 => (item.clone(), delta.clone(), version).prop_map(|(item, delta, version)| Step::Move { item, delta, version }),
+        1 => (item.clone(), quantity).prop_map(|(item, counted)| Step::Count { item, counted }),
+        2 => (prop::collection::vec((item.clone(), delta), 1..5), prop::bool::weighted(0.3))
+            .prop_map(|(movements, dry_run)| Step::Batch { movements, dry_run }),
+        3 => (item, 1..15_i64).prop_map(|(item, quantity)| Step::Reserve { item, quantity }),
+        3 => (any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(reservation, fulfil)| Step::Close { reservation, fulfil }),
+        1 => Just(Step::Expire),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// An item of the model.
+#[derive(Clone, Debug, PartialEq)]
+struct Thing {
+    name: String,
+    quantity: i64,
+    reserved: i64,
+    version: i64,
+}
+
+/// The model: what there is, and how many entries the ledger has.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    things: BTreeMap<u8, Thing>,
+    last_versions: BTreeMap<u8, i64>,
+    reservations: Vec<(u8, i64, ReservationState)>,
+    entries: i64,
+}
+
+/// What a step comes to, as far as a client can tell it from others.
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Thing(Thing),
+    Gone,
+    Entries(Vec<(i64, i64)>),
+    Reservation(i64, ReservationState),
+    Nothing,
+    Refused(&'static str),
+}
+
+impl Model {
+    fn take(&mut self, step: &Step) -> Told {
+        let before = self.clone();
+        let told = self.attempt(step);
+        if matches!(told, Told::Refused(_)) || matches!(step, Step::Batch { dry_run: true, .. }) {
+            *self = before;
+        }
+        told
+    }
+
+    fn attempt(&mut self, step: &Step) -> Told {
+        match step {
+            Step::Create { item, .. } if self.things.contains_key(item) => Told::Refused("exists"),
+            Step::Create { item, quantity } => {
+                let version = self.last_versions.get(item).unwrap_or(&0) + 1;
+                let thing = Thing { name: "0".to_owned(), quantity: *quantity, reserved: 0, version };
+                self.put(*item, thing)
+            }
+            Step::Replace { item, name, quantity, version } => {
+                let Some(thing) = self.things.get(item).cloned() else { return Told::Refused("missing") };
+                let after =
+                    Thing { name: name.to_string(), quantity: quantity.unwrap_or(thing.quantity), ..thing.clone() };
+                if after.quantity < thing.reserved {
+                    Told::Refused("insufficient")
+                } else if version.is_some_and(|version| version != thing.version) {
+                    Told::Refused("precondition")
+                } else if after == thing {
+                    Told::Thing(thing)
+                } else {
+                    self.put(*item, Thing { version: thing.version + 1, ..after })
+                }
+            }
+            Step::Delete { item } => match self.things.get(item) {
+                None => Told::Refused("missing"),
+                Some(thing) if thing.reserved > 0 => Told::Refused("reserved"),
+                Some(thing) => {
+                    self.last_versions.insert(*item, thing.version + 1);
+                    self.things.remove(item);
+                    self.entries += 1;
+                    Told::Gone
+                }
+            },
+            Step::Move { item, delta, version } => {
+                let told = self.stock(*item, |quantity| quantity + delta);
+                let read = self.things.get(item).map_or(0, |thing| thing.version - 1);
+                match version {
+                    Some(version) if matches!(told, Told::Thing(_)) && *version != read => {
+                        Told::Refused("precondition")
+                    }
+                    _ => told,
+                }
+            }
+            Step::Count { item, counted } => self.stock(*item, |_| *counted),
+            Step::Batch { movements, .. } => {
+                let moved: Vec<_> = movements
+                    .iter()
+                    .map(|(item, delta)| (delta, self.stock(*item, |quantity| quantity + delta)))
+                    .collect();
+                let entries = moved.iter().map(|(delta, told)| match told {
+                    Told::Thing(thing) => Some((**delta, thing.quantity)),
+                    _ => None,
+                });
+                entries.collect::<Option<_>>().map_or(Told::Refused("batch"), Told::Entries)
+            }
+            Step::Reserve { item, quantity } => {
+                let Some(thing) = self.things.get(item).cloned() else { return Told::Refused("missing") };
+                if thing.quantity - thing.reserved < *quantity {
+                    return Told::Refused("insufficient");
+                }
+                self.put(*item, Thing { reserved: thing.reserved + quantity, version: thing.version + 1, ..thing });
+                self.reservations.push((*item, *quantity, ReservationState::Open));
+                Told::Reservation(*quantity, ReservationState::Open)
+            }
+            Step::Close { reservation, fulfil } if !self.reservations.is_empty() => {
+                let index = reservation.index(self.reservations.len());
+                let wanted = if *fulfil { ReservationState::Fulfilled } else { ReservationState::Released };
+                let (item, quantity, state) = self.reservations[index];
+                if state == ReservationState::Open {
+                    let thing = self.things[&item].clone();
+                    let left = if *fulfil { thing.quantity - quantity } else { thing.quantity };
+                    let (reserved, version) = (thing.reserved - quantity, thing.version + 1);
+                    self.put(item, Thing { quantity: left, reserved, version, ..thing });
+                    self.reservations[index].2 = wanted;
+                } else if state != wanted {
+                    return Told::Refused("closed");
+                }
+                Told::Reservation(quantity, wanted)
+            }
+            Step::Close { .. } | Step::Expire => Told::Nothing,
+        }
+    }
+
+    fn stock(&mut self, item: u8, after: impl Fn(i64) -> i64) -> Told {
+        let Some(thing) = self.things.get(&item).cloned() else { return Told::Refused("missing") };
+        let quantity = after(thing.quantity);
+        if quantity < thing.reserved {
+            return Told::Refused("insufficient");
+        }
+        self.put(item, Thing { quantity, version: thing.version + 1, ..thing })
+    }
+
+    fn put(&mut self, item: u8, thing: Thing) -> Told {
+        self.entries += 1;
+        self.last_versions.insert(item, thing.version);
+        self.things.insert(item, thing.clone());
+        Told::Thing(thing)
+    }
+}
+
+fn id(item: u8) -> ItemId {
+    ItemId::parse(format!("item-{item}")).unwrap()
+}
+
+fn details(name: impl ToString) -> Details {
+    Details {
+        name: Name::parse(name.to_string()).unwrap(),
+        description: None,
+        category: None,
+        location: None,
+        unit: None,
+        reorder_level: None,
+        unit_price: None,
+        attributes: Attributes::default(),
+    }
+}
+
+fn movement(change: StockChange) -> Movement {
+    Movement { change, reason: Reason::Sold, note: None, reference: None }
+}
+
+fn quantity(number: i64) -> Quantity {
+    Quantity::new(number).unwrap()
+}
+
+/// The step as a task for a store; `made` are the reservations so far. `None` if there is nothing to do.
+fn task(step: &Step, made: &[ReservationId]) -> Option<Task> {
+    let by = |delta: &i64| StockChange::By(Delta::new(*delta).unwrap());
+    let (command, version) = match step {
+        Step::Create { item, quantity: number } => {
+            (Command::Create { id: id(*item), details: details(0), quantity: quantity(*number) }, None)
+        }
+        Step::Replace { item, name, quantity: number, version } => {
+            (Command::Replace { id: id(*item), details: details(name), quantity: number.map(quantity) }, *version)
+        }
+        Step::Delete { item } => (Command::Delete { id: id(*item) }, None),
+        Step::Move { item, delta, version } => {
+            (Command::Move { id: id(*item), movement: Box::new(movement(by(delta))) }, *version)
+        }
+        Step::Count { item, counted } => {
+            let movement = Box::new(movement(StockChange::To(quantity(*counted))));
+            (Command::Move { id: id(*item), movement }, None)
+        }
+        Step::Batch { movements, dry_run } => {
+            let movements = movements.iter().map(|(item, delta)| (id(*item), movement(by(delta)))).collect();
+            return Some(Task::Movements { movements, dry_run: *dry_run });
+        }
+        Step::Reserve { item, quantity } => {
+            let command = Command::Reserve {
+                id: id(*item),
+                reservation_id: ReservationId::generate(),
+                quantity: Portion::new(*quantity).unwrap(),
+                lifetime: Lifetime::new(Lifetime::MAX).unwrap(),
+                reference: None,
+            };
+            (command, None)
+        }
+        Step::Close { .. } if made.is_empty() => return None,
+        Step::Close { reservation, fulfil } => {
+            let id = made[reservation.index(made.len())].clone();
+            (if *fulfil { Command::Fulfil { id } } else { Command::Release { id } }, None)
+        }
+        Step::Expire => return Some(Task::Expire),
+    };
+    let precondition =
+        version.map_or(Precondition::None, |version| Precondition::VersionIn(vec![Version::new(version)]));
+    Some(Task::Command(command, precondition))
+}
+
+fn thing(item: &stockroom::domain::Item) -> Thing {
+    Thing {
+        name: item.details.name.as_str().to_owned(),
+        quantity: item.quantity.get(),
+        reserved: item.reserved.get(),
+        version: item.version.get(),
+    }
+}
+
+fn told(answer: Result<Outcome, WriteError>, made: &mut Vec<ReservationId>) -> Told {
+    match answer {
+        Ok(Outcome::Created(item) | Outcome::Updated(item) | Outcome::Moved(_, item)) => Told::Thing(thing(&item)),
+        Ok(Outcome::Deleted) => Told::Gone,
+        Ok(Outcome::MovedAll(records)) => {
+            Told::Entries(records.iter().map(|record| (record.entry.delta, record.entry.quantity.get())).collect())
+        }
+        Ok(Outcome::Reserved(reservation)) => {
+            if reservation.state == ReservationState::Open {
+                made.push(reservation.id);
+            }
+            Told::Reservation(reservation.quantity.get(), reservation.state)
+        }
+        Ok(Outcome::Expired { more }) => {
+            assert!(!more);
+            Told::Nothing
+        }
+        Err(WriteError::Refused(refusal)) => Told::Refused(match refusal {
+            Refusal::NotFound => "missing",
+            Refusal::ItemExists => "exists",
+            Refusal::PreconditionFailed => "precondition",
+            Refusal::InsufficientStock { .. } => "insufficient",
+            Refusal::HasReservations { .. } => "reserved",
+            Refusal::ReservationClosed { .. } => "closed",
+            other => panic!("{other:?}"),
+        }),
+        Err(WriteError::BatchRefused(_)) => Told::Refused("batch"),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError> {
+    let (mut model, mut made) = (Model::default(), Vec::new());
+    for step in steps {
+        let expected = model.take(step);
+        let answer = match task(step, &made) {
+            Some(task) => {
+                let deadline = Instant::now() + Duration::from_secs(60);
+                let written = store.write(Write { task, deadline, idempotency: None }).await;
+                told(written.map(|written| written.outcome), &mut made)
+            }
+            None => Told::Nothing,
+        };
+        prop_assert_eq!(&answer, &expected, "{:?}", step);
+        for item in 0..3 {
+            let found = store.item(&id(item)).await.unwrap();
+            prop_assert_eq!(found.as_ref().map(thing), model.things.get(&item).cloned(), "after {:?}", step);
+        }
+    }
+    for (id, (_, _, state)) in made.iter().zip(&model.reservations) {
+        prop_assert_eq!(store.reservation(id).await.unwrap().unwrap().state, *state);
+    }
+    let query =
+        EntryQuery { after: Position::NONE, reason: None, reference: None, since: None, limit: 1, max_bytes: 1_000 };
+    prop_assert_eq!(store.entries(query).await.unwrap().head, Position::new(model.entries));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_answers_and_keeps_what_the_model_does(steps in steps()) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("stockroom.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(SqliteStore::open(&path).unwrap());
+            let outcome = tell(&steps, Arc::clone(&store) as Arc<dyn Store>).await;
+            store.close().await;
+            outcome
+        })?;
+        let report = sqlite::check(&path).unwrap();
+        prop_assert!(report.wrong.is_empty(), "{:?}", report.wrong);
+    }
+}
