@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_idempotency.sql"),
     include_str!("../../../migrations/sqlite/0003_lists.sql"),
     include_str!("../../../migrations/sqlite/0004_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0005_epoch.sql"),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lock::Lock;
 use super::{rows, unavailable};
@@ -33,6 +33,7 @@ struct Job {
 pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     healthy: Arc<AtomicBool>,
+    committed: watch::Receiver<Position>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -42,8 +43,9 @@ impl Writer {
         let (head, last_at) = rows::head(&connection)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
+        let (publish, committed) = watch::channel(head);
         let runtime = Handle::current();
-        let mut worker = Worker { connection, head, last_at, healthy: Arc::clone(&healthy), runtime };
+        let mut worker = Worker { connection, head, last_at, publish, healthy: Arc::clone(&healthy), runtime };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
@@ -52,7 +54,7 @@ impl Writer {
                 drop(lock);
             })
             .expect("a thread can be started");
-        Ok(Self { queue: Mutex::new(Some(queue)), healthy, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue: Mutex::new(Some(queue)), healthy, committed, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a write to the thread and waits for its answer.
@@ -64,6 +66,11 @@ impl Writer {
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(stopped().into()),
         }
+    }
+
+    /// The last position that was committed; it ends with the thread.
+    pub fn head(&self) -> watch::Receiver<Position> {
+        self.committed.clone()
     }
 
     /// Whether the thread runs and its last commit succeeded.
@@ -100,6 +107,8 @@ struct Worker {
     connection: Connection,
     head: Position,
     last_at: Option<Timestamp>,
+    /// Tells of the head once it is committed, and not before.
+    publish: watch::Sender<Position>,
     healthy: Arc<AtomicBool>,
     runtime: Handle,
 }
@@ -146,6 +155,9 @@ impl Worker {
         match self.transact(batch) {
             Ok(answers) => {
                 self.healthy.store(true, Ordering::Relaxed);
+                if self.head != before.0 {
+                    self.publish.send_replace(self.head);
+                }
                 answers
             }
             Err(error) => {
