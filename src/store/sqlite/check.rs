@@ -52,10 +52,7 @@ const RULES: &[&str] = &[
 pub fn check(path: &Path) -> Result<Report, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let connection = readers::open_read_only(path).map_err(in_path)?;
-    let found = migrations::identify(&connection, path)?;
-    if found < migrations::KNOWN {
-        return Err(OpenError::TooOld { path: path.to_owned(), found, known: migrations::KNOWN });
-    }
+    migrations::require_known(&connection, path)?;
     examine(&connection).map_err(in_path)
 }
 

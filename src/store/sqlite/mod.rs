@@ -4,6 +4,7 @@
 //! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
 //! own, which the write-ahead log lets them use beside the writer.
 
+mod backup;
 mod check;
 mod ledger;
 mod lists;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
+pub use self::backup::{BackupError, Copied, backup};
 pub use self::check::{Report, check};
 use self::lock::Lock;
 use self::readers::Readers;
