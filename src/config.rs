@@ -57,6 +57,17 @@ pub struct Settings {
     )]
     pub max_connections: u32,
 
+    /// The most clients that follow the ledger at once; further ones are refused
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_FOLLOWERS", default_value = "256", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_followers: u32,
+
+    /// How long a client that follows the ledger may hear nothing before it is told that nothing happened
+    #[arg(long, global = true, env = "STOCKROOM_HEARTBEAT", default_value = "15s", value_name = "TIME")]
+    pub heartbeat: Time,
+
     /// How long a client may take to send a request's head, and stay silent between two requests
     #[arg(long, global = true, env = "STOCKROOM_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
     pub header_timeout: Time,

@@ -22,6 +22,8 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         (&["--base-path", "shop"], "--base-path", "STOCKROOM_BASE_PATH", "must begin with /"),
         (&["--header-timeout", "10"], "--header-timeout", "STOCKROOM_HEADER_TIMEOUT", "500ms"),
         (&["--max-connections", "0"], "--max-connections", "STOCKROOM_MAX_CONNECTIONS", "1..=1000000"),
+        (&["--max-followers", "0"], "--max-followers", "STOCKROOM_MAX_FOLLOWERS", "1..=1000000"),
+        (&["--heartbeat", "15"], "--heartbeat", "STOCKROOM_HEARTBEAT", "500ms"),
         (&["--auth", "maybe"], "--auth", "STOCKROOM_AUTH", "must be one of auto, none"),
         (
             &["--require-if-match=maybe"],
@@ -103,7 +105,16 @@ fn help_tells_every_setting_with_its_variable() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    for expected in ["STOCKROOM_LISTEN", "STOCKROOM_DATABASE", "STOCKROOM_AUTH", "healthcheck", "openapi", "serve"] {
+    for expected in [
+        "STOCKROOM_LISTEN",
+        "STOCKROOM_DATABASE",
+        "STOCKROOM_AUTH",
+        "STOCKROOM_HEARTBEAT",
+        "backup",
+        "healthcheck",
+        "openapi",
+        "serve",
+    ] {
         assert!(help.contains(expected), "{expected} in {help}");
     }
     let version = run(&["--version"]);

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::load::{self, Random, Told};
+use common::load::{self, Random, StopWhenDropped, Told};
 use common::{Server, assert_consistent, poll, tell};
 use rustix::process::Signal;
 
@@ -19,11 +19,10 @@ fn a_kill_under_load_loses_nothing_acknowledged_and_a_retry_doubles_nothing() {
     let mut server = Server::start_with(&["--log", "info,stockroom::request=warn"]);
     load::prepare(&server);
     for crash in 0..crashes {
+        let stop = AtomicBool::new(false);
         let running = std::thread::scope(|scope| {
-            let clients = scope.spawn(|| {
-                let name = format!("crash{crash}");
-                load::run(&server, &name, CLIENTS, usize::MAX, &AtomicBool::new(false))
-            });
+            let _stop = StopWhenDropped(&stop);
+            let clients = scope.spawn(|| load::run(&server, &format!("crash{crash}"), CLIENTS, usize::MAX, &stop));
             let enough = server.ledger_head() + 1 + random.below(500);
             poll("the ledger to grow", || (server.ledger_head() >= enough).then_some(()));
             server.signal(Signal::KILL);

@@ -20,6 +20,7 @@ use stockroom::server::{self, Listener};
 use stockroom::store::Store;
 use stockroom::store::sqlite::SqliteStore;
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// A connection to the server, on which a test fails rather than waits for ever.
 fn connect(server: &Server) -> TcpStream {
@@ -267,7 +268,7 @@ impl InProcess {
         let settings = Cli::parse_from([&["test"], arguments].concat()).settings;
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
-        let app = api::app_with(store, &settings, add);
+        let app = api::app_with(store, &settings, CancellationToken::new(), add);
         let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let url = listener.url(&settings.base_path, "");
         let (stop, stopped) = oneshot::channel();

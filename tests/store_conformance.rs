@@ -325,6 +325,12 @@ fn by(text: &str, delta: i64) -> Command {
     Command::Move { id: id(text), movement: Box::new(Movement { change, reason: Reason::Sold, note, reference }) }
 }
 
+fn counted(text: &str, quantity: i64) -> Command {
+    let change = StockChange::To(Quantity::new(quantity).unwrap());
+    let movement = Movement { change, reason: Reason::Counted, note: None, reference: None };
+    Command::Move { id: id(text), movement: Box::new(movement) }
+}
+
 fn entry_query(after: i64, limit: usize) -> EntryQuery {
     let after = Position::new(after);
     EntryQuery { after, reason: None, reference: None, since: None, limit, max_bytes: usize::MAX }
@@ -601,6 +607,44 @@ async fn reservations_are_listed_by_item_state_and_reference(store: Arc<dyn Stor
     assert_eq!((&part.reservations[..], part.more), (&all[1..3], true));
 }
 
+async fn the_head_is_told_once_it_can_be_read_and_before_the_answer(store: Arc<dyn Store>) {
+    const WRITES: i64 = 200;
+    let mut head = store.head();
+    assert_eq!(*head.borrow_and_update(), Position::NONE);
+    let writers = (0..WRITES).map(|count| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let head = store.head();
+            carry_out(&store, write(create(&format!("item-{count}"), 0))).await.unwrap();
+            let told = *head.borrow();
+            let Outcome::Moved(record, _) =
+                carry_out(&store, write(counted(&format!("item-{count}"), 1))).await.unwrap()
+            else {
+                panic!("it is counted")
+            };
+            assert!(told < record.position && record.position <= *head.borrow(), "{told:?} {record:?}");
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut told = Position::NONE;
+    while told < Position::new(2 * WRITES) {
+        head.changed().await.unwrap();
+        let next = *head.borrow_and_update();
+        assert!(next > told, "it only grows");
+        assert!(store.entry(next).await.unwrap().is_some(), "what is told is committed");
+        told = next;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let refused = carry_out(&store, write(create("item-0", 0))).await;
+    assert!(matches!(refused, Err(WriteError::Refused(Refusal::ItemExists))));
+    assert!(!head.has_changed().unwrap(), "a refusal is no news");
+    assert_eq!(*head.borrow(), store.entries(entry_query(0, 1)).await.unwrap().head);
+    store.close().await;
+    assert!(head.changed().await.is_err(), "nothing comes after the end");
+}
+
 async fn a_closed_store_refuses(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 0))).await.unwrap();
     store.ready().await.unwrap();
@@ -657,5 +701,17 @@ conformance! {
     a_reservation_expires_also_if_nobody_touches_its_item,
     stock_is_available_from_the_moment_at_which_its_reservation_ends,
     reservations_are_listed_by_item_state_and_reference,
+    the_head_is_told_once_it_can_be_read_and_before_the_answer,
     a_closed_store_refuses,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_keeps_its_epoch_and_its_head_and_shares_no_epoch_with_another() {
+    let (folder, store) = sqlite().await;
+    carry_out(&store, write(create("a", 0))).await.unwrap();
+    let epoch = store.epoch();
+    store.close().await;
+    let again = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
+    assert_eq!((again.epoch(), *again.head().borrow()), (epoch, Position::new(1)));
+    assert_ne!(sqlite().await.1.epoch(), epoch);
 }

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use poem_openapi::param::Path;
-use poem_openapi::{ApiResponse, OpenApi};
+use poem_openapi::payload::Payload;
+use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
 use super::Tag;
+use super::feed::{EventStream, Feed};
 use super::page::{Limit, MAX_PAGE_BYTES};
-use super::params::{Checked, Query, SentQuery};
+use super::params::{Checked, Header, Query, SentQuery};
 use super::payload::Json;
-use super::problem::{Kind, Problem};
+use super::problem::{FieldError, Kind, Place, Problem};
+use super::router::MediaType;
 use super::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
-    Entry, Event, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp, Version,
+    Entry, Event, EventId, Invalid, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp,
+    Version,
 };
 use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
 
@@ -105,14 +109,23 @@ object! {
     }
 }
 
+/// The forms in which the ledger can be read.
+#[derive(ResponseContent)]
+pub enum LedgerContent {
+    /// A page of it.
+    Page(Json<LedgerPage>),
+    /// All that comes, as it comes.
+    Feed(EventStream),
+}
+
 /// What `GET /ledger` answers.
 #[derive(ApiResponse)]
 pub enum Listed {
-    /// A page of the ledger.
+    /// A page of the ledger, or the feed.
     #[oai(status = 200)]
     Ok(
-        Json<LedgerPage>,
-        /// The URL of the next page, with `rel="next"` (RFC 8288), if there are more entries already.
+        LedgerContent,
+        /// Of a page: the URL of the next one, with `rel="next"` (RFC 8288), if there are more entries already.
         #[oai(header = "Link")]
         Option<String>,
     ),
@@ -143,21 +156,31 @@ pub enum Found {
 pub struct Ledger {
     /// Where it is kept.
     pub store: Arc<dyn Store>,
+    /// Who follows it.
+    pub feed: Feed,
     /// What stands before every path.
     pub base_path: BasePath,
 }
 
 #[OpenApi(tag = "Tag::Ledger")]
 impl Ledger {
-    /// List the ledger
+    /// List or follow the ledger
     ///
     /// Answers a page of all changes that meet every filter, oldest first. Whoever goes on from `next_after`, page by
     /// page and later again, sees each change exactly once.
+    ///
+    /// With `Accept: text/event-stream` it is a feed that does not end: server-sent events (WHATWG HTML, section 9.2),
+    /// as an `EventSource` reads them. Each change that meets every filter is one event, once it is committed, with the
+    /// entry as its `data` and `<epoch>-<position>` as its `id`. Whoever is cut off sends the last id back as
+    /// `Last-Event-ID` and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
+    /// nothing else to say, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
+    /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
+    /// replaced by an older copy is refused with 410, and never passed over.
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
-        /// Only entries behind this position.
+        /// Only entries behind this position. Without it a page begins with the first entry, and the feed with the next.
         after: Query<Position>,
         /// Only movements for this reason.
         reason: Query<Reason>,
@@ -165,20 +188,34 @@ impl Ledger {
         reference: Query<Reference>,
         /// Only entries of this moment or later (RFC 3339).
         since: Query<Timestamp>,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
         limit: Query<Limit>,
+        /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
+        /// do not look at it.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<EventId>,
         _checked: Checked,
         sent: SentQuery,
+        media_type: MediaType,
     ) -> Result<Listed, Problem> {
-        let after = after.0.unwrap_or(Position::NONE);
         let query = EntryQuery {
-            after,
+            after: after.0.unwrap_or(Position::NONE),
             reason: reason.0,
             reference: reference.0,
             since: since.0,
             limit: limit.0.unwrap_or_default().get(),
             max_bytes: MAX_PAGE_BYTES,
         };
+        if media_type.0 == EventStream::CONTENT_TYPE {
+            if limit.0.is_some() {
+                let endless = Invalid::new("unsupported", "is for pages; the feed has no end");
+                let errors = vec![FieldError::new(Place::Parameter("limit".to_owned()), endless)];
+                return Err(Problem::with_errors(Kind::InvalidParameter, errors));
+            }
+            let feed = self.feed.follow(last_event_id.0, after.0, query).await?;
+            return Ok(Listed::Ok(LedgerContent::Feed(feed), None));
+        }
+        let after = query.after;
         let EntryList { entries, more, head } = self.store.entries(query).await?;
         let last = entries.last().map(|record| record.position);
         // Behind the last page nothing else is wanted up to the head, so that the filters need not look there again.
@@ -189,7 +226,7 @@ impl Ledger {
         };
         let link = more.then(link);
         let entries = entries.into_iter().map(EntryView::from).collect();
-        Ok(Listed::Ok(Json(LedgerPage { entries, next_after }), link))
+        Ok(Listed::Ok(LedgerContent::Page(Json(LedgerPage { entries, next_after })), link))
     }
 
     /// Get an entry of the ledger

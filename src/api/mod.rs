@@ -9,6 +9,7 @@ mod changes;
 mod conditional;
 mod cors;
 mod docs;
+mod feed;
 mod idempotency;
 mod items;
 mod ledger;
@@ -33,6 +34,7 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, Tags};
+use tokio_util::sync::CancellationToken;
 
 pub use self::boundary::{REQUEST_ID, RequestId};
 pub use self::spec::{json, yaml};
@@ -62,15 +64,20 @@ type Api = (
     system::System,
 );
 
-/// All of the API, over this store.
-pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
-    app_with(store, settings, |routes| routes)
+/// All of the API, over this store. Answers that would go on for ever end when `stopping` is cancelled.
+pub fn app(
+    store: Arc<dyn Store>,
+    settings: &Settings,
+    stopping: CancellationToken,
+) -> impl Endpoint<Output = Response> + 'static {
+    app_with(store, settings, stopping, |routes| routes)
 }
 
 /// As [`app`], with further routes: so that a test can see how the app treats a handler that panics or hangs.
 pub fn app_with(
     store: Arc<dyn Store>,
     settings: &Settings,
+    stopping: CancellationToken,
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
@@ -84,8 +91,12 @@ pub fn app_with(
     };
     let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
     let reservations = reservations::Reservations { store: Arc::clone(&store), changes, base_path: base_path.clone() };
-    let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
     let summaries = summary::Summaries { store: Arc::clone(&store) };
+    let ledger = ledger::Ledger {
+        store: Arc::clone(&store),
+        feed: feed::Feed::new(Arc::clone(&store), settings, stopping),
+        base_path: base_path.clone(),
+    };
     let api: Api = (items, movements, reservations, summaries, ledger, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };

@@ -6,12 +6,23 @@ pub fn acceptable(accept: &str, media_types: &[&str]) -> bool {
     nothing_said || media_types.is_empty() || media_types.iter().any(|media_type| accepts(accept, media_type))
 }
 
+/// Which of these media types `Accept` takes most gladly; the first of them where it does not care.
+pub fn preferred(accept: &str, media_types: &[&'static str]) -> Option<&'static str> {
+    // The last one of several that are equal is the greatest.
+    let gladly = |one: &&&str, other: &&&str| f32::total_cmp(&weight_of(accept, one), &weight_of(accept, other));
+    media_types.iter().rev().max_by(gladly).copied()
+}
+
 /// Whether `Accept` takes this media type: what its most specific range says of it counts. The parameters of a range,
 /// such as a character set, tell nothing apart that Stockroom answers.
 fn accepts(accept: &str, media_type: &str) -> bool {
+    weight_of(accept, media_type) > 0.0
+}
+
+fn weight_of(accept: &str, media_type: &str) -> f32 {
     let (main_type, _) = media_type.split_once('/').unwrap_or((media_type, ""));
     let ranges = [media_type, &format!("{main_type}/*"), "*/*"];
-    ranges.iter().find_map(|range| weight(accept, range)).is_some_and(|weight| weight > 0.0)
+    ranges.iter().find_map(|range| weight(accept, range)).unwrap_or_default()
 }
 
 /// Whether `Accept-Encoding` takes gzip.
@@ -68,5 +79,18 @@ mod tests {
         }
         assert!(acceptable("text/csv", &["application/x-ndjson", "text/csv"]));
         assert!(acceptable("text/csv", &[]));
+    }
+
+    #[test]
+    fn the_first_media_type_is_answered_unless_another_one_is_liked_better() {
+        const BOTH: &[&str] = &["application/json", "text/event-stream"];
+        for json in ["", "*/*", "nonsense, */*", "text/event-stream, application/json", "text/event-stream;q=0.9, */*"]
+        {
+            assert_eq!(preferred(json, BOTH), Some("application/json"), "{json}");
+        }
+        for stream in ["text/event-stream", "text/*", "text/event-stream, */*;q=0.9", "*/*, application/json;q=0"] {
+            assert_eq!(preferred(stream, BOTH), Some("text/event-stream"), "{stream}");
+        }
+        assert_eq!(preferred("*/*", &[]), None);
     }
 }

@@ -111,6 +111,10 @@ kinds! {
     /// This server changes items only under `If-Match`, so that nobody overwrites what another has changed. Nothing was
     /// changed. Read the item, and send its `ETag` as `If-Match`.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "The change needs If-Match";
+    /// The feed cannot go on behind that event: it is of another ledger, or of a later state of this one than the one that
+    /// was restored from a copy. What followed there may be another change here. Read the ledger anew from the beginning
+    /// (`after=0`), or go on from now (without `Last-Event-ID` and `after`), and make good what lies between.
+    FeedReset = GONE, "feed-reset", "The feed does not go on from there";
     /// The body has more bytes than this server takes. Nothing was changed.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// The request's path and query together are longer than this server reads: 16 KiB. Nothing was changed.
@@ -137,6 +141,9 @@ kinds! {
     /// More changes wait than the server queues. This one was certainly not made. Send it again after the seconds in
     /// `Retry-After`.
     Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
+    /// `Retry-After`, or read page by page.
+    TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";

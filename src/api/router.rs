@@ -4,13 +4,14 @@
 //! operation is also what is enforced: its query parameters and no others, its media types and no others; every path
 //! answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
 
+use hyper::body::Body as _;
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderValue, Method, StatusCode, header};
-use poem::{Body, Endpoint, EndpointExt, IntoResponse, Request, Response, Route};
+use poem::{Endpoint, EndpointExt, FromRequest, IntoResponse, Request, RequestBody, Response, Route};
 use poem_openapi::OpenApi;
 use poem_openapi::registry::MetaParamIn;
 
-use super::negotiation::acceptable;
+use super::negotiation::{acceptable, preferred};
 use super::params::{Inputs, joined};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
@@ -133,11 +134,14 @@ impl Endpoint for Resource {
                 .with_header(header::ALLOW, self.allow.clone())
                 .into());
         };
-        if let Some(accept) = joined(request.headers(), header::ACCEPT.as_str())
-            && !accept.is_ok_and(|accept| acceptable(&accept, &operation.writes))
-        {
+        let accept = joined(request.headers(), header::ACCEPT.as_str()).unwrap_or_else(|| Ok(String::new()));
+        let Some(accept) = accept.ok().filter(|accept| acceptable(accept, &operation.writes)) else {
             let detail = format!("This call answers in {}; accept that.", operation.writes.join(" or "));
             return Err(Problem::new(Kind::NotAcceptable, detail).into());
+        };
+        let negotiated = operation.writes.len() > 1;
+        if negotiated && let Some(media_type) = preferred(&accept, &operation.writes) {
+            request.set_data(MediaType(media_type));
         }
         let inputs = Inputs::read(request.uri().query().unwrap_or_default(), &operation.query);
         if !operation.method.is_safe() {
@@ -147,15 +151,31 @@ impl Endpoint for Resource {
             inputs.check()?;
         }
         request.set_data(inputs);
-        let response = operation.endpoint.call(request).await?;
-        Ok(if head { without_body(response).await } else { response })
+        let mut response = operation.endpoint.call(request).await?;
+        if negotiated {
+            // Else a cache would hand one form to those who asked for another (RFC 9110, section 12.5.5).
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+        }
+        Ok(if head { without_body(response) } else { response })
     }
 }
 
-/// The answer to `HEAD`: all that `GET` would have, but the body (RFC 9110, section 9.3.2).
-async fn without_body(mut response: Response) -> Response {
-    let length = response.take_body().into_vec().await.map(|body| body.len()).unwrap_or_default();
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    response.set_body(Body::empty());
+/// The media type in which an operation is to answer, of the several that it has.
+#[derive(Clone, Copy)]
+pub struct MediaType(pub &'static str);
+
+impl<'a> FromRequest<'a> for MediaType {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(*request.data().expect("the router chooses where an operation has several media types"))
+    }
+}
+
+/// The answer to `HEAD`: all that `GET` would have, but the body (RFC 9110, section 9.3.2). Its length is told where it
+/// is known without the body: of one that has no end it never is.
+fn without_body(mut response: Response) -> Response {
+    let body: poem::http::Response<_> = response.take_body().into_response().into();
+    if let Some(length) = body.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
     response
 }

@@ -257,6 +257,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     }
     match operation["operationId"].as_str() {
         Some("createItem") => kinds.push(Kind::ItemExists),
+        Some("listLedger") => kinds.extend([Kind::FeedReset, Kind::TooManyFollowers]),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
         Some("deleteItem") => kinds.push(Kind::HasReservations),
         Some("moveStock") => kinds.extend([Kind::InsufficientStock, Kind::TooMuchStock]),

@@ -8,13 +8,11 @@ pub fn run(settings: &Settings) -> Result<(), String> {
     for offender in &report.wrong {
         println!("{offender}");
     }
-    let counted =
-        format!("items {}, ledger entries {}, reservations {}", report.items, report.entries, report.reservations);
     match report.wrong.len() {
         0 => {
-            println!("{counted}: all adds up");
+            println!("{report}: all adds up");
             Ok(())
         }
-        count => Err(format!("{} does not add up, see the {count} above: {counted}", settings.database)),
+        count => Err(format!("{} does not add up, see the {count} above: {report}", settings.database)),
     }
 }

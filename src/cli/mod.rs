@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the program, a file for each subcommand.
 
+mod backup;
 mod check;
 mod healthcheck;
 mod openapi;
@@ -37,6 +38,11 @@ enum Command {
     ///
     /// A server may use the database meanwhile.
     Check,
+    /// Copy --database into a new file, checked and on stable storage; to restore it, serve that file
+    ///
+    /// A server may use the database meanwhile. The copy is a ledger of its own: who follows the one is told so at the
+    /// other.
+    Backup(backup::Arguments),
     /// Ask the server at --listen whether it is ready; exit with 0 if it is, else with 1
     Healthcheck,
 }
@@ -51,6 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None | Some(Command::Serve) => serve::run(&settings),
         Some(Command::Openapi(arguments)) => openapi::run(&settings, &arguments),
         Some(Command::Check) => check::run(&settings),
+        Some(Command::Backup(arguments)) => backup::run(&settings, &arguments),
         Some(Command::Healthcheck) => healthcheck::run(&settings),
     };
     match outcome {

@@ -11,7 +11,7 @@ impl Position {
     pub const NONE: Self = Self(0);
 
     /// The position with this number.
-    pub fn new(number: i64) -> Self {
+    pub const fn new(number: i64) -> Self {
         Self(number)
     }
 

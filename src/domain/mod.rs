@@ -3,6 +3,7 @@
 //! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads what a [`Command`] is about, asks
 //! [`decide`] what it comes to, and writes that down; so every store keeps the same rules by construction.
 
+mod epoch;
 mod invalid;
 mod item;
 mod ledger;
@@ -17,6 +18,7 @@ mod summary;
 mod text;
 mod time;
 
+pub use epoch::{Epoch, EventId};
 pub use invalid::Invalid;
 pub use item::{Attributes, Details, Item, ItemId, Version};
 pub use ledger::{Entry, Event, Position};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::{Endpoint, Response};
+use tokio_util::sync::CancellationToken;
 
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
@@ -42,12 +43,17 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     let listener = Listener::bind(&settings.listen).await?;
     let Database::Sqlite(path) = &settings.database;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path)?);
-    let app = api::app(Arc::clone(&store), settings);
+    let stopping = CancellationToken::new();
+    let app = api::app(Arc::clone(&store), settings, stopping.clone());
     tracing::info!(
         listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
         version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
     );
     let sweeper = tokio::spawn(sweeper::run(Arc::clone(&store)));
+    let stop = async {
+        stop.await;
+        stopping.cancel();
+    };
     serve(listener, app, settings, stop).await;
     sweeper.abort();
     store.close().await;

@@ -8,13 +8,14 @@ pub mod sqlite;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
 use crate::domain::{
-    Command, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId, Summary,
+    Command, Epoch, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId, Summary,
 };
 
 /// A place that keeps an inventory.
@@ -47,6 +48,13 @@ pub trait Store: Send + Sync {
 
     /// A part of the ledger. Whoever goes on behind its last entry, now or later, misses none.
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
+
+    /// What tells this ledger from every other. It stays the same as long as the store is open.
+    fn epoch(&self) -> Epoch;
+
+    /// The last position of the ledger, seen to grow: each commit is told once it is done, and before any of its writes
+    /// is answered. A read may show a commit a moment before it is told here. It ends when the store is closed.
+    fn head(&self) -> watch::Receiver<Position>;
 
     /// A part of what happened to an id; `None` if there never was such an id.
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError>;

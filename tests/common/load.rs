@@ -146,6 +146,15 @@ pub fn run(server: &Server, name: &str, clients: u64, count: usize, stop: &Atomi
     })
 }
 
+/// Tells clients to stop when it goes, also because a test fails: nobody would wait for their end otherwise.
+pub struct StopWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends changes again of which it is not known whether they were made.
 pub fn send_again(server: &Server, changes: &[Change]) -> Told {
     let (agent, mut told) = (agent(), Told::default());

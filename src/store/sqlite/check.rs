@@ -1,6 +1,7 @@
 //! The published invariant, checked on a database: for every item the ledger adds up to its stock, and nothing is
 //! missing from it. A server may go on writing meanwhile; all is of one moment.
 
+use std::fmt;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -21,6 +22,14 @@ pub struct Report {
     pub reservations: u64,
     /// What is wrong, a sentence each; at most 100 against each rule.
     pub wrong: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    /// What was counted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { items, entries, reservations, wrong: _ } = self;
+        write!(f, "items {items}, ledger entries {entries}, reservations {reservations}")
+    }
 }
 
 /// Each rule as a query for those who break it, a sentence for each.
@@ -68,10 +77,7 @@ const RULES: &[&str] = &[
 pub fn check(path: &Path) -> Result<Report, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let connection = readers::open_read_only(path).map_err(in_path)?;
-    let found = migrations::identify(&connection, path)?;
-    if found < migrations::KNOWN {
-        return Err(OpenError::TooOld { path: path.to_owned(), found, known: migrations::KNOWN });
-    }
+    migrations::require_known(&connection, path)?;
     examine(&connection).map_err(in_path)
 }
 

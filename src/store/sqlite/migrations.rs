@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_idempotency.sql"),
     include_str!("../../../migrations/sqlite/0003_lists.sql"),
     include_str!("../../../migrations/sqlite/0004_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0005_epoch.sql"),
     include_str!("../../../migrations/sqlite/0006_reservations.sql"),
 ];
 
@@ -17,7 +18,7 @@ const MIGRATIONS: &[&str] = &[
 const APPLICATION_ID: i64 = 0x5374_6f63;
 
 /// The newest schema that this program knows.
-pub const KNOWN: i64 = MIGRATIONS.len() as i64;
+const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// The schema that a database has, if it is one of Stockroom, or an empty one, of no later version than this.
 pub fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
@@ -33,6 +34,14 @@ pub fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> 
         return Err(OpenError::TooNew { path: path.to_owned(), found, known: KNOWN });
     }
     Ok(found)
+}
+
+/// Refuses a database that has another schema than the newest one.
+pub fn require_known(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    match identify(connection, path)? {
+        KNOWN => Ok(()),
+        found => Err(OpenError::TooOld { path: path.to_owned(), found, known: KNOWN }),
+    }
 }
 
 /// Brings the schema up to date, one transaction for each step.

@@ -4,6 +4,7 @@
 //! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
 //! own, which the write-ahead log lets them use beside the writer.
 
+mod backup;
 mod check;
 mod ledger;
 mod lists;
@@ -18,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::watch;
 
+pub use self::backup::{BackupError, Copied, backup};
 pub use self::check::{Report, check};
 use self::lock::Lock;
 use self::readers::Readers;
@@ -27,7 +30,7 @@ use super::{
     EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, ReservationList, ReservationQuery,
     Store, StoreError, Write, WriteError, Written,
 };
-use crate::domain::{Item, ItemId, Position, Reservation, ReservationId, Summary};
+use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -36,6 +39,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
+    epoch: Epoch,
 }
 
 /// Why a database could not be opened. Each message says what to do.
@@ -120,8 +124,9 @@ impl SqliteStore {
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
         let mut connection = open_writable(path).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
+        let epoch = rows::epoch(&connection).map_err(in_path)?;
         let writer = Writer::start(connection, lock).map_err(in_path)?;
-        Ok(Self { readers: Arc::new(Readers::new(path)), writer })
+        Ok(Self { readers: Arc::new(Readers::new(path)), writer, epoch })
     }
 }
 
@@ -172,6 +177,14 @@ impl Store for SqliteStore {
 
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
         self.readers.read_aside(move |connection| ledger::entries(connection, &query)).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.writer.head()
     }
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {

@@ -4,7 +4,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, Rows, named_params, params};
 
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Details, Entry, Event, Invalid, Item, ItemId, Label, Name, Note,
+    Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name, Note,
     Position, Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, Version,
 };
 use crate::store::{IdempotencyKey, Outcome, Record, lower_case};
@@ -51,6 +51,13 @@ pub fn head(connection: &Connection) -> rusqlite::Result<(Position, Option<Times
         })
         .optional()?;
     Ok(head.unwrap_or((Position::NONE, None)))
+}
+
+/// What tells this ledger from every other.
+pub fn epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
+    connection.query_row("SELECT name FROM epoch", [], |row| {
+        Epoch::parse(row.get_ref(0)?.as_str()?).map_err(|error| corrupt(0, error))
+    })
 }
 
 /// Writes an item down, whether or not it is there already, and what `q` looks through.

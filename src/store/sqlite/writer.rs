@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lock::Lock;
 use super::{reservations, rows, unavailable};
@@ -39,6 +39,7 @@ struct Job {
 pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<Job>>>,
     healthy: Arc<AtomicBool>,
+    committed: watch::Receiver<Position>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -48,8 +49,9 @@ impl Writer {
         let (head, last_at) = rows::head(&connection)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
+        let (publish, committed) = watch::channel(head);
         let runtime = Handle::current();
-        let mut worker = Worker { connection, head, last_at, healthy: Arc::clone(&healthy), runtime };
+        let mut worker = Worker { connection, head, last_at, publish, healthy: Arc::clone(&healthy), runtime };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
@@ -58,7 +60,7 @@ impl Writer {
                 drop(lock);
             })
             .expect("a thread can be started");
-        Ok(Self { queue: Mutex::new(Some(queue)), healthy, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue: Mutex::new(Some(queue)), healthy, committed, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a write to the thread and waits for its answer.
@@ -70,6 +72,11 @@ impl Writer {
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(stopped().into()),
         }
+    }
+
+    /// The last position that was committed; it ends with the thread.
+    pub fn head(&self) -> watch::Receiver<Position> {
+        self.committed.clone()
     }
 
     /// Whether the thread runs and its last commit succeeded.
@@ -106,6 +113,8 @@ struct Worker {
     connection: Connection,
     head: Position,
     last_at: Option<Timestamp>,
+    /// Tells of the head once it is committed, and not before.
+    publish: watch::Sender<Position>,
     healthy: Arc<AtomicBool>,
     runtime: Handle,
 }
@@ -154,6 +163,9 @@ impl Worker {
                 // A commit proves nothing if all it did was to refuse.
                 if !self.healthy.load(Ordering::Relaxed) {
                     self.probe();
+                }
+                if self.head != before.0 {
+                    self.publish.send_replace(self.head);
                 }
                 answers
             }

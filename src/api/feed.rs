@@ -1,0 +1,224 @@
+//! The feed: the ledger as a stream of server-sent events (WHATWG HTML, section 9.2) that has no end.
+//!
+//! A follower reads a page from the store whenever its connection takes more, and waits for the next commit where there
+//! is no more. Nothing is kept for it meanwhile, so that the slowest one costs as little as any other. What it has sent
+//! is always the ledger up to one position, which is the id of its last event: whoever sends that id back goes on there.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use poem::http::{HeaderName, HeaderValue, header};
+use poem::{Body, IntoResponse, Response};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::EntryView;
+use super::page::Limit;
+use super::params::Parameter;
+use super::problem::{Kind, Problem};
+use super::schema::{Schema, inline};
+use crate::config::Settings;
+use crate::domain::{Epoch, EventId, Invalid, Position};
+use crate::store::{EntryList, EntryQuery, Store, StoreError};
+
+/// After how many bytes of text a page of the feed ends: less than in a list, as there are many followers, and one that
+/// takes nothing holds so much until it is cut off.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
+
+/// How many followers read from the store at once, so that they leave most of its connections to the others.
+const READS: usize = 4;
+
+/// How long a follower that has read pauses before it reads again, if it had reached the end: under many small commits
+/// it gets several of them at once, instead of a read for each.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What nginx reads as "pass this on as it comes"; it would hold back a stream until some kilobytes have come together.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The feed of one ledger, and all who follow it.
+pub struct Feed {
+    store: Arc<dyn Store>,
+    max_followers: u32,
+    places: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    heartbeat: Duration,
+    stopping: CancellationToken,
+}
+
+impl Feed {
+    /// A feed that nobody follows yet. All streams end when `stopping` is cancelled.
+    pub fn new(store: Arc<dyn Store>, settings: &Settings, stopping: CancellationToken) -> Self {
+        Self {
+            store,
+            max_followers: settings.max_followers,
+            places: Arc::new(Semaphore::new(settings.max_followers as usize)),
+            reads: Arc::new(Semaphore::new(READS)),
+            heartbeat: settings.heartbeat.get(),
+            stopping,
+        }
+    }
+
+    /// Follows what is `wanted` of the ledger, behind the event that a follower got last, else behind the position
+    /// `after`, else from now on.
+    pub async fn follow(
+        &self,
+        last_event: Option<EventId>,
+        after: Option<Position>,
+        wanted: EntryQuery,
+    ) -> Result<EventStream, Problem> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let detail = format!("{} follow the ledger already, and this server takes no more.", self.max_followers);
+            Problem::new(Kind::TooManyFollowers, detail)
+        })?;
+        let epoch = self.store.epoch();
+        let head = self.store.head();
+        // What is committed may be read, and so be sent, a moment before the watched head tells of it.
+        let end = self.store.entries(EntryQuery { after: Position::new(i64::MAX), ..wanted.clone() }).await?.head;
+        let reset = |what: &str| {
+            let detail = format!(
+                "{what} To read all of it anew, send after=0 without Last-Event-ID; to go on from now, send neither."
+            );
+            Err(Problem::new(Kind::FeedReset, detail))
+        };
+        if last_event.is_some_and(|event| event.epoch != epoch) {
+            return reset("Last-Event-ID is of another ledger than this one, such as the one that this is a copy of.");
+        }
+        let after = last_event.map(|event| event.position).or(after).unwrap_or(end);
+        if after > end {
+            return reset("The ledger does not reach that position; it may have been restored from a copy.");
+        }
+        let now = Instant::now();
+        let follower = Follower {
+            store: Arc::clone(&self.store),
+            epoch,
+            head,
+            wanted: EntryQuery { after, limit: Limit::MAX, max_bytes: MAX_PAGE_BYTES, ..wanted },
+            reads: Arc::clone(&self.reads),
+            heartbeat: self.heartbeat,
+            due: now,
+            rested: now,
+            stopping: self.stopping.clone(),
+            _place: place,
+        };
+        let chunks = stream::try_unfold(follower, |mut follower| async move {
+            match follower.next().await {
+                Ok(events) => Ok(events.map(|events| (events, follower))),
+                Err(error) => {
+                    tracing::warn!(error = %error, "a feed is cut off");
+                    Err(std::io::Error::other(error))
+                }
+            }
+        });
+        Ok(EventStream(Body::from_bytes_stream(chunks)))
+    }
+}
+
+/// One who follows, from the request to the end of the stream.
+struct Follower {
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    head: watch::Receiver<Position>,
+    /// What comes next; everything up to its `after` was sent, or is not wanted.
+    wanted: EntryQuery,
+    reads: Arc<Semaphore>,
+    heartbeat: Duration,
+    /// When to tell where the follower stands, if nothing else is sent before.
+    due: Instant,
+    /// When to read again at the earliest.
+    rested: Instant,
+    stopping: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// What to send next, which may be long in coming; nothing once the server stops.
+    async fn next(&mut self) -> Result<Option<String>, StoreError> {
+        loop {
+            let behind = self.wanted.after < *self.head.borrow_and_update();
+            let wake = if behind { self.rested } else { self.due };
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return Ok(None),
+                changed = self.head.changed(), if !behind => {
+                    if changed.is_err() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                () = sleep_until(wake) => {}
+            }
+            let mut events = if behind { self.read().await? } else { String::new() };
+            let now = Instant::now();
+            if events.is_empty() && self.due <= now {
+                // Without data it is no event, but whoever reads it takes over the id.
+                events = format!("id: {}\n\n", self.id(self.wanted.after));
+            }
+            if !events.is_empty() {
+                self.due = now + self.heartbeat;
+                return Ok(Some(events));
+            }
+        }
+    }
+
+    /// The next page of what is wanted, which may be empty.
+    async fn read(&mut self) -> Result<String, StoreError> {
+        let _permit = self.reads.acquire().await.expect("the semaphore is never closed");
+        let EntryList { entries, more, head } = self.store.entries(self.wanted.clone()).await?;
+        let last = entries.last().map(|record| record.position);
+        self.wanted.after = last.filter(|_| more).unwrap_or(head);
+        if !more {
+            self.rested = Instant::now() + PAUSE;
+        }
+        let mut events = String::new();
+        for record in entries {
+            let id = self.id(record.position);
+            let data = serde_json::to_string(&EntryView::from(record)).expect("an entry can be written as JSON");
+            write!(events, "id: {id}\ndata: {data}\n\n").expect("a text can be written to");
+        }
+        Ok(events)
+    }
+
+    fn id(&self, position: Position) -> EventId {
+        EventId { epoch: self.epoch, position }
+    }
+}
+
+/// The body of an answer that goes on as long as somebody follows.
+pub struct EventStream(Body);
+
+impl Payload for EventStream {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+
+    fn schema_ref() -> MetaSchemaRef {
+        let description = Some(
+            "Server-sent events (WHATWG HTML, section 9.2), each with an `id` and, as `data`, an `EntryView` in JSON.",
+        );
+        inline(MetaSchema { description, ..MetaSchema::new("string") })
+    }
+}
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        let mut response = self.0.with_content_type(Self::CONTENT_TYPE).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        response
+    }
+}
+
+impl Schema for EventId {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema { pattern: Some(Self::PATTERN.to_owned()), ..MetaSchema::new("string") })
+    }
+}
+
+impl Parameter for EventId {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::parse(text)
+    }
+}

@@ -1,0 +1,19 @@
+use std::path::PathBuf;
+
+use crate::config::{Database, Settings};
+use crate::store::sqlite;
+
+/// Where the copy is to be.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The file to make, which must not be there yet
+    file: PathBuf,
+}
+
+/// Copies the database of these settings, and prints what the copy holds.
+pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
+    let Database::Sqlite(path) = &settings.database;
+    let sqlite::Copied { report, bytes } = sqlite::backup(path, &arguments.file).map_err(|error| error.to_string())?;
+    println!("{}: {report}, bytes {bytes}: all adds up", arguments.file.display());
+    Ok(())
+}
