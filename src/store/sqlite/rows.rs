@@ -60,10 +60,18 @@ pub fn epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
     })
 }
 
-/// Writes an item down, whether or not it is there already, and what `q` looks through.
-pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
+/// What `q` looks through of one item.
+pub struct SearchText {
+    /// The item's row.
+    row: i64,
+    /// The item's texts in lower case: id, name and description; nothing of an item that is gone.
+    texts: Option<(String, String, Option<String>)>,
+}
+
+/// Writes an item down, whether or not it is there already; what `q` looks through is still to be written.
+pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<SearchText> {
     let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = &item.details;
-    let row: i64 = connection
+    let row = connection
         .prepare_cached(
             "INSERT INTO item (id, name, description, category, location, unit, quantity, reserved, reorder_level,
                                price_amount, price_currency, attributes, version, created_at, updated_at)
@@ -97,14 +105,18 @@ pub fn put_item(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
             },
             |row| row.get(0),
         )?;
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO item_text (rowid, id, name, description) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![
-            row,
-            lower_case(item.id.as_str()),
-            lower_case(name.as_str()),
-            description.as_ref().map(|description| lower_case(description.as_str())),
-        ])?;
+    let description = description.as_ref().map(|description| lower_case(description.as_str()));
+    Ok(SearchText { row, texts: Some((lower_case(item.id.as_str()), lower_case(name.as_str()), description)) })
+}
+
+/// Writes down what `q` looks through.
+pub fn put_search_text(connection: &Connection, text: &SearchText) -> rusqlite::Result<()> {
+    match &text.texts {
+        Some((id, name, description)) => connection
+            .prepare_cached("INSERT OR REPLACE INTO item_text (rowid, id, name, description) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![text.row, id, name, description])?,
+        None => connection.prepare_cached("DELETE FROM item_text WHERE rowid = ?1")?.execute([text.row])?,
+    };
     Ok(())
 }
 
@@ -122,14 +134,12 @@ pub fn put_stock(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Takes an item away.
-pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()> {
-    let row: Option<i64> = connection
+/// Takes an item away; what `q` looks through is still to be taken away.
+pub fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<SearchText> {
+    let row = connection
         .prepare_cached("DELETE FROM item WHERE id = ?1 RETURNING row")?
-        .query_row([id.as_str()], |row| row.get(0))
-        .optional()?;
-    connection.prepare_cached("DELETE FROM item_text WHERE rowid = ?1")?.execute([row])?;
-    Ok(())
+        .query_row([id.as_str()], |row| row.get(0))?;
+    Ok(SearchText { row, texts: None })
 }
 
 /// Writes a ledger entry down at its position.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lock::Lock;
+use super::rows::SearchText;
 use super::{reservations, rows, unavailable};
 use crate::domain::{
     self, Change, Command, Current, Decision, Effect, Event, Item, ItemId, Movement, Position, Precondition, Refusal,
@@ -51,7 +52,15 @@ impl Writer {
         let healthy = Arc::new(AtomicBool::new(true));
         let (publish, committed) = watch::channel(head);
         let runtime = Handle::current();
-        let mut worker = Worker { connection, head, last_at, publish, healthy: Arc::clone(&healthy), runtime };
+        let mut worker = Worker {
+            connection,
+            search_texts: Vec::new(),
+            head,
+            last_at,
+            publish,
+            healthy: Arc::clone(&healthy),
+            runtime,
+        };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
@@ -111,6 +120,9 @@ fn stopped() -> StoreError {
 /// What the thread owns.
 struct Worker {
     connection: Connection,
+    /// What `q` looks through of the items that the open transaction has changed. It is written at the end, all at once:
+    /// at each savepoint FTS5 writes out what it has by then, and merges that with what was there.
+    search_texts: Vec<SearchText>,
     head: Position,
     last_at: Option<Timestamp>,
     /// Tells of the head once it is committed, and not before.
@@ -187,8 +199,10 @@ impl Worker {
     }
 
     fn transact(&mut self, batch: &[Job]) -> rusqlite::Result<Vec<Answer>> {
+        self.search_texts.clear();
         self.execute("BEGIN IMMEDIATE")?;
         let answers = batch.iter().map(|job| self.attempt(&job.write)).collect::<rusqlite::Result<_>>()?;
+        self.write_search_texts()?;
         self.execute("COMMIT")?;
         Ok(answers)
     }
@@ -199,6 +213,7 @@ impl Worker {
             return Ok(Err(StoreError::Expired.into()));
         }
         let before = (self.head, self.last_at);
+        let search_texts = self.search_texts.len();
         self.execute("SAVEPOINT attempt")?;
         let answer = match self.apply(write) {
             // A full or failing disk may have ended the whole transaction, and the other writes with it.
@@ -212,6 +227,7 @@ impl Worker {
         let dry_run = matches!(write.task, Task::Movements { dry_run: true, .. });
         if answer.is_err() || dry_run {
             (self.head, self.last_at) = before;
+            self.search_texts.truncate(search_texts);
             self.execute("ROLLBACK TO attempt")?;
         }
         self.execute("RELEASE attempt")?;
@@ -325,9 +341,9 @@ impl Worker {
     fn record(&mut self, change: Change) -> rusqlite::Result<(Record, Option<Item>, Option<Reservation>)> {
         let Change { item, details, reservation, entry } = change;
         match &item {
-            Some(item) if details => rows::put_item(&self.connection, item)?,
+            Some(item) if details => self.search_texts.push(rows::put_item(&self.connection, item)?),
             Some(item) => rows::put_stock(&self.connection, item)?,
-            None => rows::delete_item(&self.connection, &entry.item_id)?,
+            None => self.search_texts.push(rows::delete_item(&self.connection, &entry.item_id)?),
         }
         if let Some(reservation) = &reservation {
             reservations::put(&self.connection, reservation)?;
@@ -337,6 +353,10 @@ impl Worker {
         self.head = position;
         self.last_at = Some(entry.at);
         Ok((Record { position, entry }, item, reservation))
+    }
+
+    fn write_search_texts(&mut self) -> rusqlite::Result<()> {
+        self.search_texts.drain(..).try_for_each(|text| rows::put_search_text(&self.connection, &text))
     }
 
     /// The wall clock, but never before the last ledger entry: a clock that was set back does not turn history round.
