@@ -17,6 +17,7 @@ in
       root = ../.;
       fileset = lib.fileset.unions [
         (lib.fileset.fromSource stockroom.src)
+        ../benches
         ../clippy.toml
         ../examples
         ../rustfmt.toml

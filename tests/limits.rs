@@ -174,6 +174,19 @@ fn when_no_more_files_can_be_opened_the_connections_that_are_there_are_served() 
 }
 
 #[test]
+fn a_change_that_waits_too_long_for_its_turn_is_told_that_it_was_not_made() {
+    let server = Server::start_with(&["--response-timeout", "600ms"]);
+    let other = rusqlite::Connection::open(server.folder().join("stockroom.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = server.post("/inventory", &json!({ "id": "late", "name": "Late" }));
+    refused.problem(503, "not-done");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    drop(other);
+    server.post("/inventory", &json!({ "id": "next", "name": "Next" })).expect(201);
+    server.get("/inventory/late").problem(404, "not-found");
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_answer_loses_its_place() {
     let server = Server::start_with(&["--max-connections", "2", "--stall-timeout", "200ms"]);
     for count in 0..200 {

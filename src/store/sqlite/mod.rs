@@ -117,6 +117,11 @@ impl SqliteStore {
     /// Opens the database at `path`, makes it if there is none, brings its schema up to date, and keeps every other
     /// process from doing the same until [`Store::close`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, writer::GROUP)
+    }
+
+    /// As [`SqliteStore::open`], with at most `group` writes in one commit, so that sizes can be compared.
+    pub fn open_with(path: &Path, group: usize) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
@@ -125,7 +130,7 @@ impl SqliteStore {
         let mut connection = open_writable(path).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
         let epoch = rows::epoch(&connection).map_err(in_path)?;
-        let writer = Writer::start(connection, lock).map_err(in_path)?;
+        let writer = Writer::start(connection, lock, group).map_err(in_path)?;
         Ok(Self { readers: Arc::new(Readers::new(path)), writer, epoch })
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout_at;
 
 use super::lock::Lock;
 use super::rows::SearchText;
@@ -20,7 +21,10 @@ use crate::store::{Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteEr
 const QUEUE: usize = 4096;
 
 /// How many writes share one commit at the most, so that the first of them does not wait for ever.
-const BATCH: usize = 256;
+///
+/// `benches/group_commit.rs`: larger groups gain little, and waiting for more writes before a commit loses, because those
+/// that come during one commit are the group of the next.
+pub const GROUP: usize = 256;
 
 /// How many reservations one [`Task::Expire`] lets expire at the most.
 const EXPIRED_AT_ONCE: usize = 256;
@@ -34,6 +38,18 @@ type Answer = Result<Written, WriteError>;
 struct Job {
     write: Write,
     answer: oneshot::Sender<Answer>,
+    taken: Arc<Taken>,
+}
+
+/// Who has taken a write: the thread, to carry it out, or whoever asked, to withdraw it. The first one has it for good.
+#[derive(Default)]
+struct Taken(AtomicBool);
+
+impl Taken {
+    /// Takes the write; `false` if the other one has it already.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// The one thread that writes, and the queue that leads to it.
@@ -46,7 +62,7 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the thread; it keeps the `lock` until it ends. Panics outside a Tokio runtime.
-    pub fn start(connection: Connection, lock: Lock) -> rusqlite::Result<Self> {
+    pub fn start(connection: Connection, lock: Lock, group: usize) -> rusqlite::Result<Self> {
         let (head, last_at) = rows::head(&connection)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
@@ -54,6 +70,7 @@ impl Writer {
         let runtime = Handle::current();
         let mut worker = Worker {
             connection,
+            group,
             search_texts: Vec::new(),
             head,
             last_at,
@@ -72,14 +89,22 @@ impl Writer {
         Ok(Self { queue: Mutex::new(Some(queue)), healthy, committed, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a write to the thread and waits for its answer.
+    /// Hands a write to the thread and waits for its answer, or withdraws it at its deadline.
     pub async fn write(&self, write: Write) -> Answer {
-        let (answer, answered) = oneshot::channel();
+        let deadline = write.deadline.into();
+        let (answer, mut answered) = oneshot::channel();
+        let taken = Arc::new(Taken::default());
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue.ok_or_else(stopped)?.try_send(Job { write, answer }) {
-            Ok(()) => answered.await.map_err(|_| stopped())?,
-            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Busy.into()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(stopped().into()),
+        match queue.ok_or_else(stopped)?.try_send(Job { write, answer, taken: Arc::clone(&taken) }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(StoreError::Busy.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped().into()),
+        }
+        match timeout_at(deadline, &mut answered).await {
+            Ok(answer) => answer.map_err(|_| stopped())?,
+            Err(_elapsed) if taken.take() => Err(StoreError::Expired.into()),
+            // It has begun, and so it will be finished.
+            Err(_elapsed) => answered.await.map_err(|_| stopped())?,
         }
     }
 
@@ -120,6 +145,8 @@ fn stopped() -> StoreError {
 /// What the thread owns.
 struct Worker {
     connection: Connection,
+    /// How many writes share one commit at the most.
+    group: usize,
     /// What `q` looks through of the items that the open transaction has changed. It is written at the end, all at once:
     /// at each savepoint FTS5 writes out what it has by then, and merges that with what was there.
     search_texts: Vec<SearchText>,
@@ -133,12 +160,12 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(self.group);
         loop {
             let received = if self.healthy.load(Ordering::Relaxed) {
-                Ok(jobs.blocking_recv_many(&mut batch, BATCH))
+                Ok(jobs.blocking_recv_many(&mut batch, self.group))
             } else {
-                let receive = async { tokio::time::timeout(RETRY, jobs.recv_many(&mut batch, BATCH)).await };
+                let receive = async { tokio::time::timeout(RETRY, jobs.recv_many(&mut batch, self.group)).await };
                 self.runtime.block_on(receive)
             };
             match received {
@@ -201,15 +228,16 @@ impl Worker {
     fn transact(&mut self, batch: &[Job]) -> rusqlite::Result<Vec<Answer>> {
         self.search_texts.clear();
         self.execute("BEGIN IMMEDIATE")?;
-        let answers = batch.iter().map(|job| self.attempt(&job.write)).collect::<rusqlite::Result<_>>()?;
+        let answers = batch.iter().map(|job| self.attempt(job)).collect::<rusqlite::Result<_>>()?;
         self.write_search_texts()?;
         self.execute("COMMIT")?;
         Ok(answers)
     }
 
     /// Carries out one write, or leaves everything as it was before it.
-    fn attempt(&mut self, write: &Write) -> rusqlite::Result<Answer> {
-        if Instant::now() >= write.deadline {
+    fn attempt(&mut self, job: &Job) -> rusqlite::Result<Answer> {
+        let Job { write, taken, .. } = job;
+        if Instant::now() >= write.deadline || !taken.take() {
             return Ok(Err(StoreError::Expired.into()));
         }
         let before = (self.head, self.last_at);
