@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stockroom::domain::{
-    Attributes, Command, Delta, Details, ItemId, Movement, Name, Precondition, Quantity, Reason, StockChange,
-};
+use stockroom::domain::{Command, Delta, Details, ItemId, Movement, Name, Precondition, Quantity, Reason, StockChange};
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{Store, Task, Write};
 
@@ -37,16 +35,7 @@ fn write(command: Command) -> Write {
 }
 
 fn create(id: ItemId) -> Command {
-    let details = Details {
-        name: Name::parse("An item like many").unwrap(),
-        description: None,
-        category: None,
-        location: None,
-        unit: None,
-        reorder_level: None,
-        unit_price: None,
-        attributes: Attributes::default(),
-    };
+    let details = Details::named(Name::parse("An item like many").unwrap());
     Command::Create { id, details, quantity: Quantity::ZERO }
 }
 

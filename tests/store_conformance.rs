@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Attributes, Command, Delta, Description, Details, Event, Item, ItemId, Label, Lifetime, Movement, Name, Note,
-    Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Reservation, ReservationId,
-    ReservationState, StockChange, Timestamp, Version,
+    Command, Delta, Description, Details, Event, Item, ItemId, Label, Lifetime, Movement, Name, Note, Portion,
+    Position, Precondition, Quantity, Reason, Reference, Refusal, Reservation, ReservationId, ReservationState,
+    StockChange, Timestamp, Version,
 };
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
@@ -20,16 +20,7 @@ fn id(text: &str) -> ItemId {
 }
 
 fn details(name: &str) -> Details {
-    Details {
-        name: Name::parse(name).unwrap(),
-        description: None,
-        category: None,
-        location: None,
-        unit: None,
-        reorder_level: None,
-        unit_price: None,
-        attributes: Attributes::default(),
-    }
+    Details::named(Name::parse(name).unwrap())
 }
 
 fn create(text: &str, quantity: i64) -> Command {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use stockroom::domain::{
-    Attributes, Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity,
-    Reason, Refusal, ReservationId, ReservationState, StockChange, Version,
+    Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
+    Refusal, ReservationId, ReservationState, StockChange, Version,
 };
 use stockroom::store::sqlite::{self, SqliteStore};
 use stockroom::store::{EntryQuery, Outcome, Store, Task, Write, WriteError};
@@ -190,16 +190,7 @@ fn id(item: u8) -> ItemId {
 }
 
 fn details(name: impl ToString) -> Details {
-    Details {
-        name: Name::parse(name.to_string()).unwrap(),
-        description: None,
-        category: None,
-        location: None,
-        unit: None,
-        reorder_level: None,
-        unit_price: None,
-        attributes: Attributes::default(),
-    }
+    Details::named(Name::parse(name.to_string()).unwrap())
 }
 
 fn movement(change: StockChange) -> Movement {

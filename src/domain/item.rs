@@ -151,6 +151,22 @@ pub struct Details {
     pub attributes: Attributes,
 }
 
+impl Details {
+    /// Nothing but a name.
+    pub fn named(name: Name) -> Self {
+        Self {
+            name,
+            description: None,
+            category: None,
+            location: None,
+            unit: None,
+            reorder_level: None,
+            unit_price: None,
+            attributes: Attributes::default(),
+        }
+    }
+}
+
 /// One kind of thing in the inventory, with its stock.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Item {

@@ -472,19 +472,10 @@ fn entry(event: Event, quantity_before: Quantity, after: &Item, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Attributes, Delta, Name, Reason};
+    use crate::domain::{Delta, Name, Reason};
 
     fn details(name: &str) -> Details {
-        Details {
-            name: Name::parse(name).unwrap(),
-            description: None,
-            category: None,
-            location: None,
-            unit: None,
-            reorder_level: None,
-            unit_price: None,
-            attributes: Attributes::default(),
-        }
+        Details::named(Name::parse(name).unwrap())
     }
 
     fn moment(milliseconds: i64) -> Timestamp {
