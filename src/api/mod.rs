@@ -8,8 +8,10 @@ mod boundary;
 mod changes;
 mod conditional;
 mod cors;
+mod csv;
 mod docs;
 mod idempotency;
+mod interchange;
 mod items;
 mod ledger;
 mod movements;
@@ -24,6 +26,7 @@ mod schema;
 mod spec;
 mod system;
 mod trace;
+mod transfer;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -52,7 +55,14 @@ enum Tag {
     Operations,
 }
 
-type Api = (items::Items, movements::Movements, reservations::Reservations, ledger::Ledger, system::System);
+type Api = (
+    items::Items,
+    movements::Movements,
+    reservations::Reservations,
+    ledger::Ledger,
+    transfer::Transfer,
+    system::System,
+);
 
 /// All of the API, over this store.
 pub fn app(store: Arc<dyn Store>, settings: &Settings) -> impl Endpoint<Output = Response> + 'static {
@@ -77,7 +87,8 @@ pub fn app_with(
     let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
     let reservations = reservations::Reservations { store: Arc::clone(&store), changes, base_path: base_path.clone() };
     let ledger = ledger::Ledger { store: Arc::clone(&store), base_path: base_path.clone() };
-    let api: Api = (items, movements, reservations, ledger, system::System { store });
+    let transfer = transfer::Transfer::new(Arc::clone(&store), settings.export_timeout.get());
+    let api: Api = (items, movements, reservations, ledger, transfer, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };

@@ -9,9 +9,25 @@ pub fn acceptable(accept: &str, media_types: &[&str]) -> bool {
 /// Whether `Accept` takes this media type: what its most specific range says of it counts. The parameters of a range,
 /// such as a character set, tell nothing apart that Stockroom answers.
 fn accepts(accept: &str, media_type: &str) -> bool {
+    weight_of(accept, media_type).is_some_and(|weight| weight > 0.0)
+}
+
+fn weight_of(accept: &str, media_type: &str) -> Option<f32> {
     let (main_type, _) = media_type.split_once('/').unwrap_or((media_type, ""));
     let ranges = [media_type, &format!("{main_type}/*"), "*/*"];
-    ranges.iter().find_map(|range| weight(accept, range)).is_some_and(|weight| weight > 0.0)
+    ranges.iter().find_map(|range| weight(accept, range))
+}
+
+/// Which of these media types `Accept` likes best, by its place; the first of them among equals.
+pub fn preferred(accept: &str, media_types: &[&str]) -> Option<usize> {
+    let mut best = None;
+    for (place, media_type) in media_types.iter().enumerate() {
+        let weight = if accept.trim().is_empty() { 1.0 } else { weight_of(accept, media_type).unwrap_or(0.0) };
+        if weight > best.map_or(0.0, |(_, weight)| weight) {
+            best = Some((place, weight));
+        }
+    }
+    best.map(|(place, _)| place)
 }
 
 /// Whether `Accept-Encoding` takes gzip.
@@ -68,5 +84,22 @@ mod tests {
         }
         assert!(acceptable("text/csv", &["application/x-ndjson", "text/csv"]));
         assert!(acceptable("text/csv", &[]));
+    }
+
+    #[test]
+    fn of_several_media_types_the_client_chooses() {
+        let both = ["application/x-ndjson", "text/csv"];
+        for (accept, place) in [
+            ("", Some(0)),
+            ("*/*", Some(0)),
+            ("text/csv", Some(1)),
+            ("text/*", Some(1)),
+            ("text/csv;q=0.5, */*;q=0.4", Some(1)),
+            ("text/csv, application/x-ndjson", Some(0)),
+            ("application/x-ndjson;q=0, */*", Some(1)),
+            ("text/html", None),
+        ] {
+            assert_eq!(preferred(accept, &both), place, "{accept}");
+        }
     }
 }

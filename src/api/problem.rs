@@ -137,6 +137,9 @@ kinds! {
     /// More changes wait than the server queues. This one was certainly not made. Send it again after the seconds in
     /// `Retry-After`.
     Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    /// As many exports are under way as may be at once. Nothing was begun. Send the request again after the
+    /// seconds in `Retry-After`.
+    TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";

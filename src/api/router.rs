@@ -14,6 +14,7 @@ use super::negotiation::acceptable;
 use super::params::{Inputs, joined};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
+use super::transfer::WithoutLength;
 
 /// Routes for all operations of an API.
 pub fn routes<A: OpenApi>(api: A) -> Route {
@@ -154,6 +155,9 @@ impl Endpoint for Resource {
 
 /// The answer to `HEAD`: all that `GET` would have, but the body (RFC 9110, section 9.3.2).
 async fn without_body(mut response: Response) -> Response {
+    if response.data::<WithoutLength>().is_some() {
+        return response;
+    }
     let length = response.take_body().into_vec().await.map(|body| body.len()).unwrap_or_default();
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     response.set_body(Body::empty());

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::rows::{item_columns, item_from_row, page};
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
 pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
@@ -22,6 +22,19 @@ pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<Ite
         None
     };
     Ok(ItemList { items, more, total })
+}
+
+/// Hands all items to `sink`, and then `None`.
+pub fn each_item(connection: &Connection, mut sink: ItemSink) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(concat!("SELECT ", item_columns!(), " FROM item ORDER BY id"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if sink(Some(item_from_row(row)?)).is_break() {
+            return Ok(());
+        }
+    }
+    let _ = sink(None);
+    Ok(())
 }
 
 fn select(query: &ItemQuery) -> (String, Vec<Value>) {
