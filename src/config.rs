@@ -84,6 +84,10 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
+    /// How long an export may take as a whole
+    #[arg(long, global = true, env = "STOCKROOM_EXPORT_TIMEOUT", default_value = "10m", value_name = "TIME")]
+    pub export_timeout: Time,
+
     /// How long requests may go on after SIGTERM or SIGINT
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
     pub shutdown_grace: Time,

@@ -8,9 +8,11 @@ mod boundary;
 mod changes;
 mod conditional;
 mod cors;
+mod csv;
 mod docs;
 mod feed;
 mod idempotency;
+mod interchange;
 mod items;
 mod ledger;
 mod movements;
@@ -26,6 +28,7 @@ mod spec;
 mod summary;
 mod system;
 mod trace;
+mod transfer;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ type Api = (
     reservations::Reservations,
     summary::Summaries,
     ledger::Ledger,
+    transfer::Transfer,
     system::System,
 );
 
@@ -97,7 +101,8 @@ pub fn app_with(
         feed: feed::Feed::new(Arc::clone(&store), settings, stopping),
         base_path: base_path.clone(),
     };
-    let api: Api = (items, movements, reservations, summaries, ledger, system::System { store });
+    let transfer = transfer::Transfer::new(Arc::clone(&store), settings.export_timeout.get());
+    let api: Api = (items, movements, reservations, summaries, ledger, transfer, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };

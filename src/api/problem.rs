@@ -144,6 +144,9 @@ kinds! {
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
+    /// As many exports are under way as may be at once. Nothing was begun. Send the request again after the
+    /// seconds in `Retry-After`.
+    TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";

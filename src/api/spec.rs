@@ -256,6 +256,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         }
     }
     match operation["operationId"].as_str() {
+        Some("exportItems") => kinds.push(Kind::TooManyTransfers),
         Some("createItem") => kinds.push(Kind::ItemExists),
         Some("listLedger") => kinds.extend([Kind::FeedReset, Kind::TooManyFollowers]),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),

@@ -5,6 +5,7 @@ mod query;
 mod reservations;
 pub mod sqlite;
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,10 @@ pub trait Store: Send + Sync {
     /// What all items come to together, at one moment.
     async fn summary(&self) -> Result<Summary, StoreError>;
 
+    /// Hands all items to `sink`, in the order of their ids and as they stand at one moment, and then `None`; no more
+    /// once it breaks. It is called on a thread where it may wait.
+    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError>;
+
     /// The ledger's entry at this position, if there is one yet.
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;
 
@@ -77,6 +82,9 @@ pub trait Store: Send + Sync {
     /// Finishes the writes that wait, refuses new ones, and lets go of the storage. The last call.
     async fn close(&self);
 }
+
+/// What takes one item after the other, and `None` behind the last one.
+pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 
 /// A task on its way to the store.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::rows::{corrupt, item_columns, item_from_row, page, quantity};
 use crate::domain::Summary;
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
 pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
@@ -39,6 +39,19 @@ pub fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
         summary.add(quantity(row, 0)?, row.get(1)?, price).map_err(|error| corrupt(2, error))?;
     }
     Ok(summary)
+}
+
+/// Hands all items to `sink`, and then `None`.
+pub fn each_item(connection: &Connection, mut sink: ItemSink) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(concat!("SELECT ", item_columns!(), " FROM item ORDER BY id"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if sink(Some(item_from_row(row)?)).is_break() {
+            return Ok(());
+        }
+    }
+    let _ = sink(None);
+    Ok(())
 }
 
 fn select(query: &ItemQuery) -> (String, Vec<Value>) {

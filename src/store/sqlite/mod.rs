@@ -27,8 +27,8 @@ use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, Record, ReservationList, ReservationQuery,
-    Store, StoreError, Write, WriteError, Written,
+    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, ItemSink, Record, ReservationList,
+    ReservationQuery, Store, StoreError, Write, WriteError, Written,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
@@ -174,6 +174,10 @@ impl Store for SqliteStore {
 
     async fn summary(&self) -> Result<Summary, StoreError> {
         self.readers.read_aside(lists::summary).await
+    }
+
+    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
+        self.readers.read_aside(move |connection| lists::each_item(connection, sink)).await
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {

@@ -1,0 +1,159 @@
+//! What carries the whole inventory out of the service as a file.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use common::{Answer, PATIENCE, Server, poll};
+use serde_json::{Value, json};
+
+const NDJSON: &str = "application/x-ndjson";
+
+fn export(server: &Server, accept: &str) -> Answer {
+    let answer = server.send("GET", "/export", &[("Accept", accept)], "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer
+}
+
+fn lines(answer: &Answer) -> Vec<Value> {
+    answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Puts so many large items into the inventory that no buffer between server and client holds an export.
+fn fill(server: &Server, count: usize) {
+    let mut client = server.client();
+    for number in 0..count {
+        let attributes = json!({ "filling": "x".repeat(16_000) });
+        let item = json!({ "id": format!("large-{number:04}"), "name": "Large", "attributes": attributes });
+        client.post("/inventory", &item).expect(201);
+    }
+}
+
+/// A request whose answer nobody reads yet.
+fn ask(server: &Server, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+#[test]
+fn an_export_has_all_items_as_they_are_read_one_by_one() {
+    let server = Server::start();
+    for id in ["b", "a", "c"] {
+        let price = json!({ "amount": "12.50", "currency": "EUR" });
+        server.post("/inventory", &json!({ "id": id, "name": "Thing", "unit_price": price })).expect(201);
+    }
+    let answer = export(&server, "*/*");
+    assert_eq!(answer.header("content-type"), Some(NDJSON));
+    assert_eq!(lines(&answer), server.all_items());
+    assert_eq!(export(&server, NDJSON).body, answer.body);
+    server.send("GET", "/export", &[("Accept", "text/html")], "").problem(406, "not-acceptable");
+    server.get("/export?limit=1").problem(400, "invalid-parameter");
+}
+
+#[test]
+fn an_export_to_a_spreadsheet_has_a_header_and_no_formula() {
+    let server = Server::start();
+    let item = json!({
+        "id": "a", "name": "=1+1", "description": "say \"hi\",\nthen go", "category": "'@x", "location": "-", "unit": "'x",
+        "quantity": 3, "reorder_level": 3, "unit_price": { "amount": "12.50", "currency": "EUR" },
+        "attributes": { "a": [1, "b"] },
+    });
+    let created = server.post("/inventory", &item).expect(201);
+    server.post("/inventory", &json!({ "id": "b", "name": "Plain" })).expect(201);
+    let answer = export(&server, "text/csv");
+    assert_eq!(answer.header("content-type"), Some("text/csv"));
+    let (text, at) = (answer.text(), created["created_at"].as_str().unwrap().to_owned());
+    let expected = format!(
+        "id,name,description,category,location,unit,quantity,reorder_level,unit_price_amount,unit_price_currency,\
+         attributes,reserved,available,low_stock,version,etag,created_at,updated_at\r\n\
+         a,'=1+1,\"say \"\"hi\"\",\nthen go\",''@x,'-,'x,3,3,12.50,EUR,\"{{\"\"a\"\":[1,\"\"b\"\"]}}\",0,3,true,1,\
+         \"\"\"1\"\"\",{at},{at}\r\nb,Plain,,,,,0,,,,{{}},0,0,false,1,"
+    );
+    assert!(text.starts_with(&expected), "{text}");
+}
+
+#[test]
+fn an_empty_inventory_is_exported_as_such() {
+    let server = Server::start();
+    assert_eq!(export(&server, NDJSON).text(), "");
+    assert_eq!(export(&server, "text/csv").text().lines().count(), 1);
+}
+
+#[test]
+fn head_tells_the_form_of_an_export_without_making_it() {
+    let server = Server::start();
+    let answer = server.send("HEAD", "/export", &[("Accept", "text/csv")], "");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/csv")));
+    assert_eq!(answer.header("content-length"), None);
+}
+
+#[test]
+fn an_export_is_of_one_moment_whatever_is_written_meanwhile() {
+    let server = Server::start();
+    fill(&server, 1_000);
+    let before = server.all_items();
+    let mut stream = ask(&server, "/export");
+    let mut begun = [0; 1];
+    stream.read_exact(&mut begun).unwrap();
+    for number in 0..1_000 {
+        let path = format!("/inventory/large-{number:04}");
+        if number % 100 == 0 {
+            assert_eq!(server.delete(&path).status, 204);
+        } else if number % 50 == 0 {
+            server.put(&path, &json!({ "name": "Changed", "quantity": 5 })).expect(200);
+        }
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n0\r\n\r\n"), "the export is complete");
+    let exported = answer.lines().filter(|line| line.starts_with("{\"id\"")).count();
+    assert_eq!(exported, before.len());
+    assert!(!answer.contains("Changed"));
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
+    let server = Server::start_with(&["--stall-timeout", "3s"]);
+    fill(&server, 1_000);
+    let stalled: Vec<_> = (0..4).map(|_| begin(&server)).collect();
+    poll("a refusal", || status_of_export(&server).filter(|status| *status == 503));
+    let refused = server.get("/export");
+    refused.problem(503, "too-many-transfers");
+    assert!(refused.header("retry-after").is_some());
+    poll("a place", || status_of_export(&server).filter(|status| *status == 200));
+    drop(stalled);
+}
+
+#[test]
+fn an_export_that_is_cut_by_its_time_limit_never_looks_complete() {
+    let server = Server::start_with(&["--export-timeout", "3s"]);
+    fill(&server, 1_000);
+    let mut stalled: Vec<_> = (0..4).map(|_| begin(&server)).collect();
+    // None of them is read and none goes: there is a place again only because their time is up.
+    poll("the places to be taken", || status_of_export(&server).filter(|status| *status == 503));
+    poll("a place", || status_of_export(&server).filter(|status| *status == 200));
+    for stream in &mut stalled {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.ends_with(b"\r\n0\r\n\r\n"), "a part looks like the whole");
+    }
+}
+
+/// An export whose first bytes have come, and none of the others were taken.
+fn begin(server: &Server) -> TcpStream {
+    let mut stream = ask(server, "/export");
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    stream
+}
+
+/// The status of an export, whose body is left alone.
+fn status_of_export(server: &Server) -> Option<u16> {
+    let mut head = [0; 12];
+    ask(server, "/export").read_exact(&mut head).ok()?;
+    std::str::from_utf8(&head).ok()?.split(' ').nth(1)?.parse().ok()
+}
