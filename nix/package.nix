@@ -34,6 +34,9 @@ rustPlatform.buildRustPackage {
   # procedural macros stay dynamic. glibc.static as a build input would come before their shared libc.
   env.RUSTFLAGS = "-C target-feature=+crt-static -L native=${glibc.static}/lib";
 
+  # What .cargo/config.toml, which is the developer's, says too: parts of SQLite that Stockroom never uses.
+  env.LIBSQLITE3_FLAGS = (lib.importTOML ../.cargo/config.toml).env.LIBSQLITE3_FLAGS;
+
   # The source check runs the tests, once and unoptimised.
   doCheck = false;
 
