@@ -80,13 +80,17 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// How long a client may take none of an answer that is being sent
+    /// How long a client may take none of an answer that is being sent, or send nothing of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
-    /// How long an export may take as a whole
-    #[arg(long, global = true, env = "STOCKROOM_EXPORT_TIMEOUT", default_value = "10m", value_name = "TIME")]
-    pub export_timeout: Time,
+    /// How long an export or an import may take as a whole
+    #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
+    pub transfer_timeout: Time,
+
+    /// The most bytes that an import may have
+    #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1073741824", value_name = "BYTES")]
+    pub max_import: u64,
 
     /// How long requests may go on after SIGTERM or SIGINT
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]

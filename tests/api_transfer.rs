@@ -129,7 +129,7 @@ fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
 
 #[test]
 fn an_export_that_is_cut_by_its_time_limit_never_looks_complete() {
-    let server = Server::start_with(&["--export-timeout", "3s"]);
+    let server = Server::start_with(&["--transfer-timeout", "3s"]);
     fill(&server, 1_000);
     let mut stalled: Vec<_> = (0..4).map(|_| begin(&server)).collect();
     // None of them is read and none goes: there is a place again only because their time is up.

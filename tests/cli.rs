@@ -2,7 +2,13 @@
 
 mod common;
 
-use common::{Server, run};
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{Server, run, stockroom};
+use serde_json::json;
+use tempfile::TempDir;
 
 fn refusal(arguments: &[&str]) -> String {
     let output = run(arguments);
@@ -100,6 +106,96 @@ fn healthcheck_does_not_wait_for_ever() {
     assert!(line.contains("within 3 s"), "{line}");
 }
 
+/// Runs the program to its end in a folder; what it said on standard output and error.
+fn said(folder: &Path, arguments: &[&str], input: &str) -> (bool, String, String) {
+    let mut command = stockroom(folder, arguments);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn done(said: &str) -> (bool, String, String) {
+    (true, said.to_owned(), String::new())
+}
+
+#[test]
+fn files_go_into_a_database_and_out_again_without_a_server() {
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("items.csv"), "id,name,quantity\na,A,1\nb,'=B,2\n").unwrap();
+    let dry_run = said(folder, &["import", "items.csv", "--dry-run"], "");
+    assert_eq!(dry_run, done("items.csv: nothing was changed; to come: created 2, updated 0, unchanged 0\n"));
+    assert_eq!(said(folder, &["import", "items.csv"], ""), done("items.csv: created 2, updated 0, unchanged 0\n"));
+    assert_eq!(said(folder, &["export", "out.ndjson"], ""), done(""));
+    let exported = said(folder, &["export"], "");
+    assert_eq!(exported.1, std::fs::read_to_string(folder.join("out.ndjson")).unwrap());
+    assert_eq!(exported.1.lines().count(), 2);
+    let again = said(folder, &["import", "-", "--format", "ndjson", "--mode", "upsert"], &exported.1);
+    assert_eq!(again, done("standard input: created 0, updated 0, unchanged 2\n"));
+    common::assert_consistent(folder);
+}
+
+#[test]
+fn files_go_to_a_server_and_come_from_it() {
+    let server = Server::start_with(&["--base-path", "/shop"]);
+    let (folder, url) = (server.folder(), server.url("/shop"));
+    std::fs::write(folder.join("items.jsonl"), "{\"id\":\"a\",\"name\":\"A\"}\n").unwrap();
+    let sent = said(folder, &["import", "items.jsonl", "--server", &url], "");
+    assert_eq!(sent, done("items.jsonl: created 1, updated 0, unchanged 0\n"));
+    let sent = said(folder, &["import", "-", "--format", "csv", "--server", &url], "name\nB\n");
+    assert_eq!(sent, done("standard input: created 1, updated 0, unchanged 0\n"));
+    assert_eq!(said(folder, &["export", "out.csv", "--server", &url], ""), done(""));
+    let beside = said(folder, &["export", "--format", "csv"], "");
+    assert_eq!(beside.1, std::fs::read_to_string(folder.join("out.csv")).unwrap(), "it is read beside the server too");
+    assert_eq!(beside.1.lines().count(), 3);
+}
+
+#[test]
+fn a_file_that_cannot_be_imported_is_told_line_by_line() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let url = server.url("");
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("bad.csv"), "id,name,quantity\na,,1\nb,B,many\n").unwrap();
+    let expected = "bad.csv:2: name: must be there\nbad.csv:3: quantity: must be an integer\n\
+        stockroom: nothing was imported from bad.csv, because of the 2 things told above\n";
+    for arguments in [&["import", "bad.csv"][..], &["import", "bad.csv", "--server", &url]] {
+        assert_eq!(said(folder, arguments, ""), (false, String::new(), expected.to_owned()));
+    }
+    let (_, _, refused) = said(folder, &["import", "-", "--format=csv", "--server", &url], "id,name\na,B\n");
+    assert!(refused.starts_with("standard input:2: There is already an item with this id"), "{refused}");
+    let (_, _, many) = said(folder, &["import", "-", "--format=csv"], &format!("name{}", "\n\"\",".repeat(1_500)));
+    assert!(many.ends_with("because of 1500 things; the first 1000 are told above\n"), "{many}");
+    assert_eq!(server.all_items().len(), 1);
+}
+
+#[test]
+fn an_import_or_export_that_cannot_be_says_in_one_line_what_to_do() {
+    let server = Server::start();
+    let folder = server.folder();
+    std::fs::write(folder.join("items.csv"), "name\nA\n").unwrap();
+    std::fs::write(folder.join("items.txt"), "name\nA\n").unwrap();
+    for (arguments, expected) in [
+        (&["import", "items.csv"][..], "--server"),
+        (&["import", "items.txt"], "say --format csv or --format ndjson"),
+        (&["import", "none.csv"], "cannot read none.csv"),
+        (&["import", "items.csv", "--server", "https://a"], "http://HOST:PORT"),
+        (&["import", "items.csv", "--server", "unix:none"], "the server does not answer"),
+        (&["export", "items.csv"], "nothing is overwritten"),
+        (&["export", "no/such/folder"], "cannot write no/such/folder"),
+        (&["export", "--database", "sqlite:none.db"], "none.db"),
+        (&["export", "--server", &server.url("/elsewhere")], "There is nothing at this path"),
+    ] {
+        let (success, output, errors) = said(folder, arguments, "");
+        assert!(!success && output.is_empty() && errors.lines().count() == 1, "{arguments:?}: {output}{errors}");
+        assert!(errors.contains(expected), "{expected} in {errors}");
+    }
+}
+
 #[test]
 fn help_tells_every_setting_with_its_variable() {
     let output = run(&["--help"]);
@@ -111,7 +207,9 @@ fn help_tells_every_setting_with_its_variable() {
         "STOCKROOM_AUTH",
         "STOCKROOM_HEARTBEAT",
         "backup",
+        "export",
         "healthcheck",
+        "import",
         "openapi",
         "serve",
     ] {

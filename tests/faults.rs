@@ -150,6 +150,41 @@ fn a_full_disk_answers_507_changes_nothing_and_works_again_once_there_is_space()
     drop(server);
 }
 
+#[test]
+fn an_import_for_which_there_is_no_space_answers_507_and_changes_nothing() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 1024 * 1024]).unwrap();
+    let server = Server::start_in(TempDir::new_in(disk.path()).unwrap(), &[]);
+    let file = |name: &str, items: usize| -> String {
+        let item = |number| json!({ "id": format!("{name}-{number}"), "name": "x", "description": "x".repeat(3_900) });
+        (0..items).map(|number| format!("{}\n", item(number))).collect()
+    };
+    let import = |file: &str| server.send("POST", "/import", &[("Content-Type", "application/x-ndjson")], file);
+    // The file itself has no room.
+    import(&file("large", 1_000)).problem(507, "storage-full");
+    let mut imported = 0;
+    // There is room for the file, and at last not for what it comes to.
+    let refused = loop {
+        let answer = import(&file(&format!("part{imported}"), 100));
+        if answer.status != 200 {
+            break answer;
+        }
+        imported += 1;
+        assert!(imported < 100, "the disk is small");
+    };
+    refused.problem(507, "storage-full");
+    assert!(imported > 0);
+    assert_eq!(server.all_items().len(), imported * 100);
+    server.assert_consistent();
+    std::fs::remove_file(ballast).unwrap();
+    import(&file("after", 10)).expect(200);
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.all_items().len(), imported * 100 + 10);
+    server.assert_consistent();
+    drop(server);
+}
+
 /// Makes every sync of a process fail, for as long as it lives.
 struct FailingDisk(Child);
 

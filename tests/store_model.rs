@@ -281,6 +281,7 @@ fn told(answer: Result<Outcome, WriteError>, made: &mut Vec<ReservationId>) -> T
             other => panic!("{other:?}"),
         }),
         Err(WriteError::BatchRefused(_)) => Told::Refused("batch"),
+        Ok(Outcome::Imported(_)) => panic!("nothing is imported"),
         Err(other) => panic!("{other:?}"),
     }
 }

@@ -53,6 +53,7 @@ pub struct Boundary<E> {
     cors: Cors,
     response_timeout: Duration,
     body_timeout: Duration,
+    transfer_timeout: Duration,
 }
 
 impl<E> Boundary<E> {
@@ -68,11 +69,18 @@ impl<E> Boundary<E> {
             cors: Cors::new(&settings.cors_origins),
             response_timeout: settings.response_timeout.get(),
             body_timeout: settings.body_timeout.get(),
+            transfer_timeout: settings.transfer_timeout.get(),
         }
     }
 }
 
 impl<E: Endpoint<Output = Response>> Boundary<E> {
+    /// Whether the request brings an import, which takes as long as it is large.
+    fn is_import(&self, request: &Request) -> bool {
+        let path = request.original_uri().path().strip_prefix(&self.base_path);
+        *request.method() == Method::POST && path == Some("/import")
+    }
+
     async fn answer(&self, request: Request, cors: &Reply) -> Result<Response, Problem> {
         if self.refuse_cross_site && is_cross_site(&request) && !cors.is_allowed() {
             let detail = "A browser sent this request for another site; without tokens only its own origin may, \
@@ -84,7 +92,13 @@ impl<E: Endpoint<Output = Response>> Boundary<E> {
             let detail = format!("The path and query may have at most {MAX_TARGET} bytes together.");
             return Err(Problem::new(Kind::UriTooLong, detail));
         }
-        let limit = if has_body(&request) { self.body_timeout + self.response_timeout } else { self.response_timeout };
+        let limit = if self.is_import(&request) {
+            self.transfer_timeout
+        } else if has_body(&request) {
+            self.body_timeout + self.response_timeout
+        } else {
+            self.response_timeout
+        };
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(Ok(response))) => Ok(response),

@@ -57,15 +57,28 @@ impl<'a> FromRequest<'a> for Target {
 impl Target {
     /// The key that the store keeps, for this request with this body.
     pub fn keyed(&self, key: Option<Key>, body: &[u8]) -> Option<store::IdempotencyKey> {
-        let Key(key) = key?;
+        // Most requests have none, and need no digest.
+        key.as_ref()?;
+        let mut digest = self.digest();
+        digest.update(body);
+        keyed(key, digest)
+    }
+
+    /// A digest of all that makes the request what it is but its body, which is to follow.
+    pub fn digest(&self) -> Sha256 {
         let mut digest = Sha256::new();
         let query = self.uri.query().unwrap_or_default();
         for part in [self.method.as_str(), self.uri.path(), query, &self.media_type] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
-        digest.update(body);
-        // Without tokens all clients are one.
-        Some(store::IdempotencyKey { scope: String::new(), key, fingerprint: digest.finalize().into() })
+        digest
     }
+}
+
+/// The key that the store keeps, for a request with this digest.
+pub fn keyed(key: Option<Key>, digest: Sha256) -> Option<store::IdempotencyKey> {
+    let Key(key) = key?;
+    // Without tokens all clients are one.
+    Some(store::IdempotencyKey { scope: String::new(), key, fingerprint: digest.finalize().into() })
 }

@@ -1,11 +1,21 @@
-//! Items in a file: how they are written into one.
+//! Items in a file: how they are written into one, and read from one.
+
+use std::io::{self, BufRead};
+use std::path::Path;
+
+use serde_json::{Map, Value};
 
 use super::csv;
-use super::items::ItemView;
-use crate::domain::{Description, Item, Label};
+use super::items::{ItemReplacement, ItemView};
+use super::lines::Lines;
+use super::payload::{JsonFlaw, read_json};
+use super::problem::{FieldError, Place};
+use super::schema::Read;
+use crate::domain::{Description, Details, Invalid, Item, Label};
+use crate::store::ImportRow;
 
 /// In which form items stand in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Comma-separated values (RFC 4180), `text/csv`.
     Csv,
@@ -25,9 +35,27 @@ impl Format {
         }
     }
 
+    /// A small file.
+    pub fn example(self) -> &'static str {
+        match self {
+            Format::Csv => "id,name,quantity\r\nwidget-1,Widget,10\r\n",
+            Format::Ndjson => "{\"id\": \"widget-1\", \"name\": \"Widget\", \"quantity\": 10}\n",
+        }
+    }
+
     /// The format with this media type; the usual one if there is none.
     pub fn of(media_type: &str) -> Self {
         Self::ALL.into_iter().find(|format| format.media_type() == media_type).unwrap_or(Self::ALL[0])
+    }
+
+    /// The format that a file's name tells of.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match &*extension {
+            "csv" => Some(Format::Csv),
+            "ndjson" | "jsonl" => Some(Format::Ndjson),
+            _ => None,
+        }
     }
 
     /// What stands before the first item of a file.
@@ -74,6 +102,9 @@ const COLUMNS: [&str; 18] = [
     "updated_at",
 ];
 
+/// The columns whose texts are kept from looking like formulas.
+const WRITABLE_TEXTS: [&str; 5] = ["name", "description", "category", "location", "unit"];
+
 fn write_csv(out: &mut Vec<u8>, item: &ItemView) {
     let text = |text: Option<&str>| text.map(csv::guarded).unwrap_or_default();
     let label = |label: &Option<Label>| text(label.as_ref().map(Label::as_str));
@@ -99,4 +130,191 @@ fn write_csv(out: &mut Vec<u8>, item: &ItemView) {
         item.updated_at.to_string(),
     ];
     csv::write_record(out, fields.iter().map(String::as_str));
+}
+
+/// The items of a file, as an import takes them: each with the writable members of an item, of which those that are
+/// absent are as in `PUT /inventory/{id}`, and read-only members, which say nothing.
+pub struct Rows<R> {
+    lines: Lines<R>,
+    /// What the columns of a CSV file mean, in their order.
+    columns: Option<Vec<Column>>,
+}
+
+/// One item of a file, or what is wrong with it.
+pub type Row = Result<ImportRow, Vec<FieldError>>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Column(&'static str);
+
+impl<R: BufRead> Rows<R> {
+    /// The items of `input`, or what is wrong with the header of a CSV file.
+    pub fn new(format: Format, input: R) -> io::Result<Result<Self, Vec<FieldError>>> {
+        let mut lines = Lines::new(input);
+        let columns = match format {
+            Format::Ndjson => None,
+            Format::Csv => match read_header(&mut lines)? {
+                Ok(columns) => Some(columns),
+                Err(errors) => return Ok(Err(errors)),
+            },
+        };
+        Ok(Ok(Self { lines, columns }))
+    }
+
+    /// The next item.
+    pub fn next(&mut self) -> io::Result<Option<Row>> {
+        let (line, item) = match &self.columns {
+            None => match self.lines.next_line()? {
+                Some(record) => (record.line, record.content.map_err(of_line).and_then(|text| parse_line(&text))),
+                None => return Ok(None),
+            },
+            Some(columns) => match csv::next_record(&mut self.lines)? {
+                Some(record) => {
+                    (record.line, record.content.map_err(of_line).and_then(|fields| parse_record(columns, fields)))
+                }
+                None => return Ok(None),
+            },
+        };
+        let row = item.map(
+            |ItemReplacement {
+                 id,
+                 name,
+                 description,
+                 category,
+                 location,
+                 unit,
+                 quantity,
+                 reorder_level,
+                 unit_price,
+                 attributes,
+             }| {
+                let attributes = attributes.unwrap_or_default();
+                let details =
+                    Details { name, description, category, location, unit, reorder_level, unit_price, attributes };
+                ImportRow { line, id, details, quantity }
+            },
+        );
+        Ok(Some(
+            row.map_err(|errors| errors.into_iter().map(|error| FieldError { line: Some(line), ..error }).collect()),
+        ))
+    }
+}
+
+/// What is wrong with a line as a whole.
+fn of_line(invalid: impl Into<Invalid>) -> Vec<FieldError> {
+    vec![FieldError::of_line(0, invalid.into())]
+}
+
+fn read_item(value: Value) -> Result<ItemReplacement, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    match ItemReplacement::read(value, "", &mut errors) {
+        Some(item) if errors.is_empty() => Ok(item),
+        _ => Err(errors),
+    }
+}
+
+fn parse_line(text: &[u8]) -> Result<ItemReplacement, Vec<FieldError>> {
+    read_json(text).map_err(json_errors).and_then(read_item)
+}
+
+fn json_errors(flaw: JsonFlaw) -> Vec<FieldError> {
+    match flaw {
+        JsonFlaw::Empty => of_line(Invalid::wrong_type("a JSON object")),
+        JsonFlaw::Twice(errors) => errors,
+        JsonFlaw::Broken { what, column, .. } => {
+            of_line(Invalid::new("json", format!("must be a JSON object, and {what}, at byte {column}")))
+        }
+    }
+}
+
+/// Reads the names of the columns: each known, and once, and one of them the name.
+fn read_header<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Result<Vec<Column>, Vec<FieldError>>> {
+    let Some(header) = csv::next_record(lines)? else {
+        let detail = format!("must name the columns, such as {}", COLUMNS[..2].join(","));
+        return Ok(Err(vec![FieldError::of_line(1, Invalid::new("header", detail))]));
+    };
+    let line = header.line;
+    let names = match header.content {
+        Ok(names) => names,
+        Err(flaw) => return Ok(Err(vec![FieldError::of_line(line, flaw.into())])),
+    };
+    let (mut columns, mut errors) = (Vec::new(), Vec::new());
+    let wrong = |name: &str, code, detail: String| {
+        let place = Place::Column(name.to_owned());
+        FieldError { line: Some(line), ..FieldError::new(place, Invalid::new(code, detail)) }
+    };
+    for name in &names {
+        match COLUMNS.iter().find(|column| *column == name) {
+            None => {
+                errors.push(wrong(name, "unknown-column", format!("is none of the columns {}", COLUMNS.join(", "))))
+            }
+            Some(column) if columns.contains(&Column(column)) => {
+                errors.push(wrong(name, "duplicate-column", "must be there only once".to_owned()));
+            }
+            Some(column) => columns.push(Column(column)),
+        }
+    }
+    if !names.iter().any(|name| name == "name") {
+        errors.push(wrong("name", "required", "must be there".to_owned()));
+    }
+    Ok(if errors.is_empty() { Ok(columns) } else { Err(errors) })
+}
+
+/// Reads a record by way of the JSON object that says the same; an empty field says nothing.
+fn parse_record(columns: &[Column], fields: Vec<String>) -> Result<ItemReplacement, Vec<FieldError>> {
+    if fields.len() != columns.len() {
+        let detail = format!("must have {} fields, as the header does, and has {}", columns.len(), fields.len());
+        return Err(of_line(Invalid::new("fields", detail)));
+    }
+    let (mut object, mut price, mut errors) = (Map::new(), Map::new(), Vec::new());
+    for (Column(column), field) in columns.iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
+        match *column {
+            "id" => drop(object.insert("id".to_owned(), field.into())),
+            "quantity" | "reorder_level" => {
+                // What is no number stays a text, and is refused as one.
+                let number = field.parse::<i64>().map_or_else(|_| field.into(), Value::from);
+                object.insert((*column).to_owned(), number);
+            }
+            "unit_price_amount" => drop(price.insert("amount".to_owned(), field.into())),
+            "unit_price_currency" => drop(price.insert("currency".to_owned(), field.into())),
+            "attributes" => match read_json(field.as_bytes()) {
+                Ok(value) => drop(object.insert("attributes".to_owned(), value)),
+                Err(flaw) => errors.extend(
+                    json_errors(flaw)
+                        .into_iter()
+                        .map(|error| FieldError { place: Some(Place::Column("attributes".to_owned())), ..error }),
+                ),
+            },
+            text if WRITABLE_TEXTS.contains(&text) => {
+                object.insert(text.to_owned(), csv::unguarded(&field).into());
+            }
+            _read_only => {}
+        }
+    }
+    if !price.is_empty() {
+        object.insert("unit_price".to_owned(), price.into());
+    }
+    let item = read_item(Value::Object(object));
+    match item {
+        Ok(item) if errors.is_empty() => Ok(item),
+        Ok(_) => Err(errors),
+        Err(wrong) => {
+            errors.extend(wrong.into_iter().map(|error| FieldError { place: error.place.map(column_of), ..error }));
+            Err(errors)
+        }
+    }
+}
+
+/// The column in which the member at a pointer stands.
+fn column_of(place: Place) -> Place {
+    match place {
+        Place::Pointer(pointer) => match &*pointer {
+            "/unit_price/amount" => Place::Column("unit_price_amount".to_owned()),
+            "/unit_price/currency" => Place::Column("unit_price_currency".to_owned()),
+            pointer => {
+                let column = pointer.trim_start_matches('/').split('/').next().unwrap_or_default();
+                Place::Column(column.to_owned())
+            }
+        },
+        place => place,
+    }
 }

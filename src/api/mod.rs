@@ -15,12 +15,14 @@ mod idempotency;
 mod interchange;
 mod items;
 mod ledger;
+mod lines;
 mod movements;
 mod negotiation;
 mod page;
 mod params;
 mod payload;
 pub mod problem;
+mod repeats;
 mod reservations;
 mod router;
 mod schema;
@@ -29,6 +31,7 @@ mod summary;
 mod system;
 mod trace;
 mod transfer;
+mod upload;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -40,8 +43,11 @@ use poem_openapi::{OpenApi, Tags};
 use tokio_util::sync::CancellationToken;
 
 pub use self::boundary::{REQUEST_ID, RequestId};
+pub use self::interchange::Format;
+pub use self::problem::Problem;
 pub use self::spec::{json, yaml};
 pub use self::trace::TraceContext;
+pub use self::upload::{Plan, import_file};
 use crate::config::Settings;
 use crate::store::Store;
 
@@ -94,14 +100,18 @@ pub fn app_with(
         require_if_match: settings.require_if_match,
     };
     let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
-    let reservations = reservations::Reservations { store: Arc::clone(&store), changes, base_path: base_path.clone() };
+    let reservations = reservations::Reservations {
+        store: Arc::clone(&store),
+        changes: changes.clone(),
+        base_path: base_path.clone(),
+    };
     let summaries = summary::Summaries { store: Arc::clone(&store) };
     let ledger = ledger::Ledger {
         store: Arc::clone(&store),
         feed: feed::Feed::new(Arc::clone(&store), settings, stopping),
         base_path: base_path.clone(),
     };
-    let transfer = transfer::Transfer::new(Arc::clone(&store), settings.export_timeout.get());
+    let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system::System { store });
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };

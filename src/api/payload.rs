@@ -118,7 +118,7 @@ impl<'a, T: Read + Schema + Send, M: JsonMediaType> ApiExtractor<'a> for Body<T,
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        check_media_type(request, M::NAME)?;
+        check_media_type(request, &[M::NAME])?;
         check_coding(request)?;
         let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
         let bytes = read_body(request, body, limits).await?;
@@ -131,7 +131,8 @@ impl<'a, T: Read + Schema + Send, M: JsonMediaType> ApiExtractor<'a> for Body<T,
     }
 }
 
-fn check_media_type(request: &Request, expected: &'static str) -> Result<(), Problem> {
+/// Which of the `expected` media types the body has, in UTF-8.
+pub fn check_media_type(request: &Request, expected: &[&'static str]) -> Result<&'static str, Problem> {
     let sent = request.header(header::CONTENT_TYPE).unwrap_or_default();
     let (essence, parameters) = sent.split_once(';').unwrap_or((sent, ""));
     let utf8 = parameters.split(';').all(|parameter| {
@@ -141,16 +142,22 @@ fn check_media_type(request: &Request, expected: &'static str) -> Result<(), Pro
             .strip_prefix("charset=")
             .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
     });
-    if essence.trim().eq_ignore_ascii_case(expected) && utf8 {
-        return Ok(());
+    if let Some(found) = expected.iter().find(|expected| essence.trim().eq_ignore_ascii_case(expected) && utf8) {
+        return Ok(found);
     }
-    let detail = format!("This call reads {expected} in UTF-8; say so with the header Content-Type: {expected}.");
+    let detail = format!(
+        "This call reads {} in UTF-8; say so with the header Content-Type: {}.",
+        expected.join(" or "),
+        expected[0]
+    );
     // PATCH has a header of its own for this (RFC 5789, section 3.1).
     let name = if *request.method() == Method::PATCH { ACCEPT_PATCH } else { header::ACCEPT };
-    Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(name, HeaderValue::from_static(expected)))
+    let expected = HeaderValue::from_str(&expected.join(", ")).expect("media types are plain");
+    Err(Problem::new(Kind::UnsupportedMediaType, detail).with_header(name, expected))
 }
 
-fn check_coding(request: &Request) -> Result<(), Problem> {
+/// Refuses a compressed body.
+pub fn check_coding(request: &Request) -> Result<(), Problem> {
     let mut codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
@@ -196,8 +203,36 @@ async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits
 
 /// Reads a JSON text (RFC 8259), and refuses what other readers tell apart: names that come twice, deep nesting.
 pub fn parse(text: &[u8]) -> Result<Value, Problem> {
+    read_json(text).map_err(|flaw| match flaw {
+        JsonFlaw::Empty => Problem::new(Kind::InvalidJson, "The body is empty; this call takes a JSON object."),
+        JsonFlaw::Twice(errors) => Problem::with_errors(Kind::InvalidJson, errors),
+        JsonFlaw::Broken { what, line, column } => {
+            Problem::new(Kind::InvalidJson, format!("The body {what}, at line {line} column {column}."))
+        }
+    })
+}
+
+/// Why a text is not JSON.
+pub enum JsonFlaw {
+    /// There is nothing.
+    Empty,
+    /// Members that are there more than once.
+    Twice(Vec<FieldError>),
+    /// It cannot be read on.
+    Broken {
+        /// What it does there.
+        what: String,
+        /// In which line, from 1.
+        line: usize,
+        /// At which byte of the line, from 1.
+        column: usize,
+    },
+}
+
+/// As [`parse`], for a text that is no body.
+pub fn read_json(text: &[u8]) -> Result<Value, JsonFlaw> {
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(Problem::new(Kind::InvalidJson, "The body is empty; this call takes a JSON object."));
+        return Err(JsonFlaw::Empty);
     }
     let twice = RefCell::new(Vec::new());
     let too_deep = Cell::new(false);
@@ -207,15 +242,14 @@ pub fn parse(text: &[u8]) -> Result<Value, Problem> {
     let twice = twice.into_inner();
     match value {
         Ok(value) if twice.is_empty() => Ok(value),
-        Ok(_) => Err(Problem::with_errors(Kind::InvalidJson, twice)),
+        Ok(_) => Err(JsonFlaw::Twice(twice)),
         Err(error) => {
             let what = match error.classify() {
                 _ if too_deep.get() => format!("is nested more than {MAX_DEPTH} levels deep"),
                 serde_json::error::Category::Eof => "ends too early".to_owned(),
                 _ => "breaks the grammar of JSON".to_owned(),
             };
-            let detail = format!("The body {what}, at line {} column {}.", error.line(), error.column());
-            Err(Problem::new(Kind::InvalidJson, detail))
+            Err(JsonFlaw::Broken { what, line: error.line(), column: error.column() })
         }
     }
 }

@@ -13,7 +13,7 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use serde::Serialize;
 
 use crate::domain::{Invalid, Quantity, Refusal};
-use crate::store::{StoreError, WriteError};
+use crate::store::{RefusedRows, StoreError, WriteError};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -105,6 +105,10 @@ kinds! {
     /// Some of the movements are refused, and so none was carried out. `errors` names each one that is, by its index, with
     /// the name of the problem that it would have alone.
     BatchRefused = CONFLICT, "batch-refused", "Some of the movements are refused";
+    /// Some of the items of an import are refused, and so none was imported. `errors` names each one that is, by its line,
+    /// with the name of the problem that it would have alone; at most the first 1,000, and `error_count` tells how many
+    /// there are. With `mode=upsert`, items that are there already are replaced rather than refused.
+    ImportRefused = CONFLICT, "import-refused", "Some of the items are refused";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
     /// changed. Read it again, and decide anew.
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
@@ -130,6 +134,9 @@ kinds! {
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";
     /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
     InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
+    /// The file is not what an import takes. Nothing was imported. `errors` names what is wrong, by line and by column or
+    /// JSON Pointer; at most the first 1,000 things, and `error_count` tells how many there are.
+    InvalidImport = UNPROCESSABLE_ENTITY, "invalid-import", "The file cannot be imported";
     /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
     /// was made is not known: read before you send it again.
     Internal = INTERNAL_SERVER_ERROR, "internal-error", "The server failed";
@@ -144,9 +151,9 @@ kinds! {
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
-    /// As many exports are under way as may be at once. Nothing was begun. Send the request again after the
-    /// seconds in `Retry-After`.
-    TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports are under way";
+    /// As many exports are under way as may be at once, or another import. Nothing was begun. Send the request again after
+    /// the seconds in `Retry-After`.
+    TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports or imports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";
@@ -157,9 +164,12 @@ kinds! {
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Where it is.
+    /// In which line of a file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Where it is; `None` if it is the whole line.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Option<Place>,
     /// A stable word for what is wrong with it.
     pub code: &'static str,
     /// What a valid value is.
@@ -169,7 +179,12 @@ pub struct FieldError {
 impl FieldError {
     /// What is wrong with the value at `place`.
     pub fn new(place: Place, invalid: Invalid) -> Self {
-        Self { place, code: invalid.code, detail: invalid.detail }
+        Self { line: None, place: Some(place), code: invalid.code, detail: invalid.detail }
+    }
+
+    /// What is wrong with a line of a file, as a whole.
+    pub fn of_line(line: u64, invalid: Invalid) -> Self {
+        Self { line: Some(line), place: None, code: invalid.code, detail: invalid.detail }
     }
 }
 
@@ -179,6 +194,8 @@ impl FieldError {
 pub enum Place {
     /// A value in the JSON body, as a JSON Pointer (RFC 6901); the empty one is the whole body.
     Pointer(String),
+    /// A value in a CSV file, by the name of its column.
+    Column(String),
     /// A parameter of the query, by name.
     Parameter(String),
     /// A header, by name.
@@ -214,6 +231,17 @@ impl Problem {
             count => format!("{count} things are wrong with the request; see errors."),
         };
         Self { errors, ..Self::new(kind, detail) }
+    }
+
+    /// Things that are wrong with a file, of which there may be more than are told.
+    pub fn with_error_count(kind: Kind, errors: Vec<FieldError>, count: u64) -> Self {
+        let detail = match count {
+            1 => "One thing is wrong with the file; see errors.".to_owned(),
+            _ if count == errors.len() as u64 => format!("{count} things are wrong with the file; see errors."),
+            _ => format!("{count} things are wrong with the file; errors has the first {}.", errors.len()),
+        };
+        let numbers = BTreeMap::from([("error_count", i64::try_from(count).unwrap_or(i64::MAX))]);
+        Self { errors, numbers, ..Self::new(kind, detail) }
     }
 
     /// The same problem, with a header on its answer.
@@ -307,10 +335,16 @@ impl From<WriteError> for Problem {
             WriteError::BatchRefused(refused) => {
                 let errors = refused.into_iter().map(|(index, refusal)| {
                     let Self { kind, detail, .. } = refusal.into();
-                    let place = Place::Pointer(format!("/movements/{index}"));
-                    FieldError { place, code: kind.name(), detail }
+                    FieldError::new(Place::Pointer(format!("/movements/{index}")), Invalid::new(kind.name(), detail))
                 });
                 Self::with_errors(Kind::BatchRefused, errors.collect())
+            }
+            WriteError::ImportRefused(RefusedRows { first, count }) => {
+                let errors = first.into_iter().map(|(line, refusal)| {
+                    let Self { kind, detail, .. } = refusal.into();
+                    FieldError::of_line(line, Invalid::new(kind.name(), detail))
+                });
+                Self::with_error_count(Kind::ImportRefused, errors.collect(), count)
             }
             WriteError::KeyReused => {
                 let used = Invalid::new("used", "must be a key that no other request had");
@@ -385,6 +419,9 @@ impl From<StoreError> for Problem {
             StoreError::Busy => Self::new(Kind::Busy, "Too many changes are waiting; this one was not made."),
             StoreError::Expired => {
                 Self::new(Kind::NotDone, "The change waited too long for its turn and was not made.")
+            }
+            StoreError::Withdrawn => {
+                Self::new(Kind::NotDone, "The server stops, or the time is up: the import was taken back, whole.")
             }
             StoreError::Full => Self::new(Kind::StorageFull, "The disk is full; nothing was changed."),
             StoreError::Unavailable(cause) => {

@@ -171,6 +171,7 @@ fn problem_schema() -> Value {
             "quantity": { "type": "integer", "format": "int64", "description": "How much there is, where there is too little or too much." },
             "reserved": { "type": "integer", "format": "int64", "description": "How much of that is reserved." },
             "available": { "type": "integer", "format": "int64", "description": "How much of it can be taken." },
+            "error_count": { "type": "integer", "format": "int64", "description": "How many things are wrong with a file; `errors` has the first 1,000." },
             "errors": {
                 "type": "array",
                 "description": "Everything that is wrong, at once.",
@@ -178,7 +179,9 @@ fn problem_schema() -> Value {
                     "type": "object",
                     "required": ["code", "detail"],
                     "properties": {
-                        "pointer": { "type": "string", "description": "Where in the body (RFC 6901)." },
+                        "line": { "type": "integer", "format": "int64", "minimum": 1, "description": "In which line of a file." },
+                        "column": { "type": "string", "description": "In which column of a CSV file." },
+                        "pointer": { "type": "string", "description": "Where in the body, or in the line of a file (RFC 6901)." },
                         "parameter": { "type": "string", "description": "Which parameter." },
                         "header": { "type": "string", "description": "Which header." },
                         "code": { "type": "string", "description": "A stable word for what is wrong." },
@@ -207,6 +210,9 @@ fn problem_example(kind: Kind, base_path: &BasePath) -> Value {
         }
         Kind::InvalidParameter => {
             json!({ "parameter": "limit", "code": "out-of-range", "detail": "must be from 1 to 200" })
+        }
+        Kind::InvalidImport => {
+            json!({ "line": 4711, "column": "quantity", "code": "type", "detail": "must be an integer" })
         }
         Kind::ItemExists => json!({ "pointer": "/id", "code": "taken", "detail": "must be an id that no item has" }),
         _ => return json!({ "value": problem }),
@@ -238,13 +244,12 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         kinds.push(Kind::NotAcceptable);
     }
     if operation.get("requestBody").is_some() {
-        kinds.extend([
-            Kind::InvalidJson,
-            Kind::RequestTimeout,
-            Kind::BodyTooLarge,
-            Kind::UnsupportedMediaType,
-            Kind::InvalidBody,
-        ]);
+        kinds.extend([Kind::RequestTimeout, Kind::BodyTooLarge, Kind::UnsupportedMediaType]);
+        kinds.extend(if path == "/import" {
+            [Kind::InvalidImport, Kind::ImportRefused]
+        } else {
+            [Kind::InvalidJson, Kind::InvalidBody]
+        });
     }
     if method != "get" {
         kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
@@ -256,7 +261,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         }
     }
     match operation["operationId"].as_str() {
-        Some("exportItems") => kinds.push(Kind::TooManyTransfers),
+        Some("exportItems" | "importItems") => kinds.push(Kind::TooManyTransfers),
         Some("createItem") => kinds.push(Kind::ItemExists),
         Some("listLedger") => kinds.extend([Kind::FeedReset, Kind::TooManyFollowers]),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),

@@ -1,26 +1,37 @@
-//! `/export`: the inventory as a file.
+//! `/export` and `/import`: the inventory as a file.
 
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use poem::http::{Method, header};
-use poem::{Body, IntoResponse, Response};
-use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, Registry};
-use poem_openapi::{ApiResponse, OpenApi};
+use futures_util::{StreamExt, stream};
+use poem::http::{HeaderValue, Method, header};
+use poem::{Body, IntoResponse, Request, RequestBody, Response};
+use poem_openapi::registry::{
+    MetaHeader, MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, OpenApi};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Tag;
+use super::changes::unexpected;
+use super::idempotency::{Key, Target, keyed};
 use super::interchange::Format;
+use super::params::{Checked, Header, Parameter, Query};
+use super::payload::{Json, check_coding, check_media_type};
 use super::problem::{Kind, Problem};
 use super::router::MediaType;
-use super::schema::inline;
-use crate::domain::Item;
-use crate::store::Store;
+use super::schema::{Schema, inline, object};
+use super::upload::{Plan, import_file, unusable};
+use crate::config::Settings;
+use crate::domain::{Invalid, Item};
+use crate::store::{ImportMode, Imported, Outcome, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
 const EXPORTS: usize = 4;
@@ -32,14 +43,27 @@ const PARTS_AHEAD: usize = 2;
 /// The calls that carry the whole inventory.
 pub struct Transfer {
     store: Arc<dyn Store>,
-    export_timeout: Duration,
+    transfer_timeout: Duration,
     exports: Arc<Semaphore>,
+    stall_timeout: Duration,
+    queue_timeout: Duration,
+    max_import: u64,
+    imports: Semaphore,
 }
 
 impl Transfer {
     /// The calls on this store.
-    pub fn new(store: Arc<dyn Store>, export_timeout: Duration) -> Self {
-        Self { store, export_timeout, exports: Arc::new(Semaphore::new(EXPORTS)) }
+    pub fn new(store: Arc<dyn Store>, queue_timeout: Duration, settings: &Settings) -> Self {
+        Self {
+            store,
+            transfer_timeout: settings.transfer_timeout.get(),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
+            stall_timeout: settings.stall_timeout.get(),
+            queue_timeout,
+            max_import: settings.max_import,
+            // One takes the writer for itself anyway.
+            imports: Semaphore::new(1),
+        }
     }
 }
 
@@ -97,8 +121,7 @@ impl Transfer {
     ///
     /// So that no spreadsheet takes a text for a formula, a text in a CSV file that begins with `=`, `+`, `-`, `@`, a
     /// tab or a line break has an apostrophe in front of it, and so has one that begins with an apostrophe before any of
-    /// these or before another apostrophe: one apostrophe less gives the
-    /// text again, exactly.
+    /// these or before another apostrophe: one apostrophe less gives the text again, exactly. `POST /import` takes it away.
     ///
     /// An export that fails on its way ends with a broken connection, never as if it were complete.
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
@@ -111,8 +134,183 @@ impl Transfer {
         let busy =
             |_| Problem::new(Kind::TooManyTransfers, format!("{EXPORTS} exports are under way, as many as may be."));
         let place = Arc::clone(&self.exports).try_acquire_owned().map_err(busy)?;
-        let body = stream_items(Arc::clone(&self.store), format, self.export_timeout, place);
+        let body = stream_items(Arc::clone(&self.store), format, self.transfer_timeout, place);
         Ok(Exported { format, body })
+    }
+
+    /// Import items
+    ///
+    /// Puts the items of a file into the inventory: all of them or, if anything is wrong with any of them, none. The file
+    /// is what `GET /export` answers, or one like it: `application/x-ndjson`, with one item in each line as `PUT` takes
+    /// it, or `text/csv` (RFC 4180) with a header line, in any order and number of its columns. `name` must be there; an
+    /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
+    /// text is taken away again.
+    ///
+    /// A refusal names everything that is wrong, each with its line; the first 1,000, and how many there are.
+    #[oai(path = "/import", method = "post", operation_id = "importItems")]
+    async fn import(
+        &self,
+        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
+        /// by `PUT`.
+        mode: Query<ImportMode>,
+        /// Find out what would come of it, and leave everything as it is.
+        dry_run: Query<bool>,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Key>,
+        _checked: Checked,
+        target: Target,
+        upload: Upload,
+    ) -> Result<ImportDone, Problem> {
+        let _place = self.imports.try_acquire().map_err(|_| {
+            Problem::new(Kind::TooManyTransfers, "Another import is under way.").with_header(header::CONNECTION, CLOSE)
+        })?;
+        let Upload { format, announced, body } = upload;
+        let mut digest = idempotency_key.0.is_some().then(|| target.digest());
+        let file = self.receive(announced, body, digest.as_mut()).await?;
+        let plan = Plan {
+            format,
+            mode: mode.0.unwrap_or_default(),
+            dry_run: dry_run.0.unwrap_or_default(),
+            queue_timeout: self.queue_timeout,
+            idempotency: digest.and_then(|digest| keyed(idempotency_key.0, digest)),
+            on_read: None,
+        };
+        let Written { outcome, replayed } = import_file(Arc::clone(&self.store), file, plan).await?;
+        let Outcome::Imported(Imported { created, updated, unchanged }) = outcome else {
+            return Err(unexpected(&outcome));
+        };
+        let imported = Json(ImportedItems { created, updated, unchanged });
+        Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
+    }
+}
+
+impl Transfer {
+    /// Writes the body of an import into a file as it arrives.
+    async fn receive(&self, announced: u64, body: Body, mut digest: Option<&mut Sha256>) -> Result<File, Problem> {
+        let too_large = || {
+            let detail = format!("The file may have at most {} bytes.", self.max_import);
+            Problem::new(Kind::BodyTooLarge, detail).with_header(header::CONNECTION, CLOSE)
+        };
+        if announced > self.max_import {
+            return Err(too_large());
+        }
+        let store = Arc::clone(&self.store);
+        let file = tokio::task::spawn_blocking(move || store.scratch()).await.map_err(|_| Problem::internal())?;
+        let mut file = tokio::fs::File::from_std(file.map_err(|error| unusable(&error))?);
+        let mut incoming = body.into_bytes_stream();
+        let mut total = 0u64;
+        loop {
+            let data = match timeout(self.stall_timeout, incoming.next()).await {
+                Ok(Some(Ok(data))) => data,
+                Ok(Some(Err(_))) => {
+                    return Err(Problem::new(Kind::InvalidImport, "The file was cut short on its way."));
+                }
+                Ok(None) => break,
+                Err(_elapsed) => {
+                    let detail = format!("Nothing of the file came within {} ms.", self.stall_timeout.as_millis());
+                    return Err(Problem::new(Kind::RequestTimeout, detail).with_header(header::CONNECTION, CLOSE));
+                }
+            };
+            total += data.len() as u64;
+            if total > self.max_import {
+                return Err(too_large());
+            }
+            if let Some(digest) = &mut digest {
+                digest.update(&data);
+            }
+            file.write_all(&data).await.map_err(|error| unusable(&error))?;
+        }
+        file.flush().await.map_err(|error| unusable(&error))?;
+        Ok(file.into_std().await)
+    }
+}
+
+/// So that no more of a file is sent that nobody will read.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// The body of an import, not read yet.
+pub struct Upload {
+    format: Format,
+    /// How many bytes it is said to have.
+    announced: u64,
+    body: Body,
+}
+
+impl<'a> ApiExtractor<'a> for Upload {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(_registry: &mut Registry) {}
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = Format::ALL.map(|format| {
+            let example = Some(format.example().into());
+            let schema = inline(MetaSchema { example, ..MetaSchema::new("string") });
+            MetaMediaType { content_type: format.media_type(), schema }
+        });
+        Some(MetaRequest { description: Some("The file."), content: content.into(), required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let format = Format::of(check_media_type(request, &Format::ALL.map(Format::media_type))?);
+        check_coding(request)?;
+        let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
+        Ok(Self { format, announced, body: body.take().map_err(|_| Problem::internal())? })
+    }
+}
+
+object! {
+    /// What an import did, or with `dry_run=true` would have done.
+    writes ImportedItems {
+        /// How many items are new.
+        created: u64,
+        /// How many were there and are others now.
+        updated: u64,
+        /// How many were there, and just as they are in the file.
+        unchanged: u64,
+    }
+    example { "created": 997, "updated": 2, "unchanged": 1 }
+}
+
+/// What `POST /import` answers.
+#[derive(ApiResponse)]
+pub enum ImportDone {
+    /// The items of the file are in the inventory, or with `dry_run=true` could be.
+    #[oai(status = 200)]
+    Ok(
+        Json<ImportedItems>,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
+        /// then.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
+    ),
+}
+
+impl Schema for ImportMode {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
+            enum_items: vec!["create".into(), "upsert".into()],
+            default: Some("create".into()),
+            ..MetaSchema::new("string")
+        })
+    }
+}
+
+impl Parameter for ImportMode {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "create" => Ok(ImportMode::Create),
+            "upsert" => Ok(ImportMode::Upsert),
+            _ => Err(Invalid::new("enum", "must be create or upsert")),
+        }
     }
 }
 

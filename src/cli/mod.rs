@@ -2,8 +2,12 @@
 
 mod backup;
 mod check;
+mod export;
 mod healthcheck;
+mod import;
 mod openapi;
+mod progress;
+mod remote;
 mod serve;
 
 use std::error::Error as _;
@@ -34,6 +38,13 @@ enum Command {
     Serve,
     /// Print the OpenAPI document
     Openapi(openapi::Arguments),
+    /// Import the items of a CSV or NDJSON file, all of them or none
+    ///
+    /// The file is one that `stockroom export` wrote, or one like it: with a header line that names the columns, or with
+    /// a JSON object in each line. Everything that is wrong with it is told with its line, and then nothing is changed.
+    Import(import::Arguments),
+    /// Export all items of one moment as CSV or NDJSON
+    Export(export::Arguments),
     /// Check that the ledger of --database adds up to its stock; exit with 0 if it does, else with 1
     ///
     /// A server may use the database meanwhile.
@@ -56,6 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match command {
         None | Some(Command::Serve) => serve::run(&settings),
         Some(Command::Openapi(arguments)) => openapi::run(&settings, &arguments),
+        Some(Command::Import(arguments)) => import::run(&settings, &arguments),
+        Some(Command::Export(arguments)) => export::run(&settings, &arguments),
         Some(Command::Check) => check::run(&settings),
         Some(Command::Backup(arguments)) => backup::run(&settings, &arguments),
         Some(Command::Healthcheck) => healthcheck::run(&settings),

@@ -1,16 +1,20 @@
 //! Where an inventory is kept, and what a keeper of it promises.
 
+mod import;
 mod ledger;
 mod query;
 mod reservations;
 pub mod sqlite;
 
+use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
@@ -31,8 +35,8 @@ use crate::domain::{
 ///   have no gaps and stand in that order.
 /// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees one moment, never half
 ///   of a change.
-/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`] and [`StoreError::Full`] mean that nothing was
-///   done. Only [`StoreError::Unavailable`] leaves open whether a write was done.
+/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`] and [`StoreError::Full`] mean
+///   that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write was done.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
@@ -75,6 +79,13 @@ pub trait Store: Send + Sync {
     /// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change:
     /// the same request under the same key is answered from memory, and changes nothing again.
     async fn write(&self, write: Write) -> Result<Written, WriteError>;
+
+    /// Puts many items into the inventory, or none; with the same promises as [`Store::write`], but that it is taken back
+    /// if the caller goes or the store is to close before it is done. Other writes wait for it.
+    async fn import(&self, import: Import) -> Result<Written, WriteError>;
+
+    /// An empty file without a name, where there is room for what is imported. It goes when it is closed.
+    fn scratch(&self) -> io::Result<File>;
 
     /// Whether the store can answer, and did not fail at its last write.
     async fn ready(&self) -> Result<(), StoreError>;
@@ -154,6 +165,8 @@ pub enum Outcome {
     MovedAll(Vec<Record>),
     /// The reservation as it is now, whether or not that had to be changed.
     Reserved(Reservation),
+    /// What an import did, or would have done.
+    Imported(Imported),
     /// Reservations have expired.
     Expired {
         /// Whether some are left that are due as well.
@@ -170,6 +183,9 @@ pub enum WriteError {
     /// The rules forbid some of the movements of a batch; each by its index, with the reason.
     #[error("{} of the movements are refused", .0.len())]
     BatchRefused(Vec<(usize, Refusal)>),
+    /// The rules forbid some of the items of an import.
+    #[error("{} of the items are refused", .0.count)]
+    ImportRefused(RefusedRows),
     /// The key belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
@@ -187,6 +203,9 @@ pub enum StoreError {
     /// The write's deadline passed before it began; it was not done.
     #[error("the write was still waiting when its deadline passed")]
     Expired,
+    /// An import was taken back, because nobody waits for it any more or the store is to close.
+    #[error("the import was taken back")]
+    Withdrawn,
     /// There is no space left; the write was not done.
     #[error("the storage is full")]
     Full,

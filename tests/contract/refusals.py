@@ -7,8 +7,10 @@ OF_THE_STATE = {
     "batch-refused",
     "has-reservations",
     "idempotency-key-reused",
+    "import-refused",
     "insufficient-stock",
     "invalid-cursor",
+    "invalid-import",
     "item-exists",
     "not-found",
     "precondition-failed",
@@ -24,6 +26,11 @@ OF_THE_BODY = {
     ("/unit_price/amount", "required"),
     ("/unit_price/currency", "required"),
 }
+
+
+@schemathesis.serializer("application/x-ndjson", "text/csv")
+def as_it_is(ctx, value):
+    return str(value).encode(errors="surrogatepass")
 
 
 @schemathesis.hook

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{OpenError, Report, check, migrations, readers};
+use super::{OpenError, Report, check, folder_of, migrations, readers};
 
 /// What SQLite, and the lock, keep beside a database.
 const COMPANIONS: &[&str] = &["-journal", "-wal", "-shm", "-lock"];
@@ -173,11 +173,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }

@@ -1,11 +1,13 @@
 //! Lists of items: each order and each filter by an index.
 
+use std::ops::ControlFlow;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::rows::{corrupt, item_columns, item_from_row, page, quantity};
-use crate::domain::Summary;
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Sort, SortKey};
+use crate::domain::{Item, Summary};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
 pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
@@ -42,7 +44,10 @@ pub fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
 }
 
 /// Hands all items to `sink`, and then `None`.
-pub fn each_item(connection: &Connection, mut sink: ItemSink) -> rusqlite::Result<()> {
+pub fn each_item(
+    connection: &Connection,
+    mut sink: impl FnMut(Option<Item>) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(concat!("SELECT ", item_columns!(), " FROM item ORDER BY id"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -6,6 +6,7 @@
 
 mod backup;
 mod check;
+mod import;
 mod ledger;
 mod lists;
 mod lock;
@@ -15,6 +16,9 @@ mod reservations;
 mod rows;
 mod writer;
 
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +31,7 @@ use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, ItemList, ItemQuery, ItemSink, Record, ReservationList,
+    EntryList, EntryQuery, History, HistoryQuery, Import, ItemList, ItemQuery, ItemSink, Record, ReservationList,
     ReservationQuery, Store, StoreError, Write, WriteError, Written,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
@@ -37,6 +41,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// An inventory in one SQLite file.
 pub struct SqliteStore {
+    folder: PathBuf,
     readers: Arc<Readers>,
     writer: Writer,
     epoch: Epoch,
@@ -131,8 +136,24 @@ impl SqliteStore {
         migrations::migrate(&mut connection, path)?;
         let epoch = rows::epoch(&connection).map_err(in_path)?;
         let writer = Writer::start(connection, lock, group).map_err(in_path)?;
-        Ok(Self { readers: Arc::new(Readers::new(path)), writer, epoch })
+        Ok(Self { folder: folder_of(path).to_owned(), readers: Arc::new(Readers::new(path)), writer, epoch })
     }
+}
+
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Hands all items of the database at `path` to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
+pub fn each_item(path: &Path, sink: impl FnMut(Option<Item>) -> ControlFlow<()>) -> Result<(), OpenError> {
+    let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let connection = readers::open_read_only(path).map_err(in_path)?;
+    migrations::require_known(&connection, path)?;
+    lists::each_item(&connection, sink).map_err(in_path)
 }
 
 fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
@@ -149,7 +170,8 @@ fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
     }
     // FULL, not NORMAL: in WAL mode NORMAL does not sync at each commit, so a power cut takes acknowledged changes.
     connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;",
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;
+         PRAGMA journal_size_limit = 67108864;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -210,6 +232,17 @@ impl Store for SqliteStore {
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {
         self.writer.write(write).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Written, WriteError> {
+        if import.dry_run {
+            return self.readers.read_aside(move |connection| import::try_out(connection, import)).await?;
+        }
+        self.writer.import(import).await
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.folder)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

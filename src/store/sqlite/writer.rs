@@ -10,12 +10,12 @@ use tokio::time::timeout_at;
 
 use super::lock::Lock;
 use super::rows::SearchText;
-use super::{reservations, rows, unavailable};
+use super::{import, reservations, rows, unavailable};
 use crate::domain::{
     self, Change, Command, Current, Decision, Effect, Event, Item, ItemId, Movement, Position, Precondition, Refusal,
     Reservation, Subject, Timestamp,
 };
-use crate::store::{Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteError, Written};
+use crate::store::{IdempotencyKey, Import, Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteError, Written};
 
 /// How many writes may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -35,10 +35,18 @@ const RETRY: Duration = Duration::from_secs(1);
 
 type Answer = Result<Written, WriteError>;
 
-struct Job {
-    write: Write,
+struct Job<W> {
+    write: W,
     answer: oneshot::Sender<Answer>,
     taken: Arc<Taken>,
+}
+
+/// What waits in the queue.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and a box would cost it an allocation")]
+enum Waiting {
+    Write(Job<Write>),
+    /// It has a transaction for itself.
+    Import(Box<Job<Import>>),
 }
 
 /// Who has taken a write: the thread, to carry it out, or whoever asked, to withdraw it. The first one has it for good.
@@ -54,8 +62,9 @@ impl Taken {
 
 /// The one thread that writes, and the queue that leads to it.
 pub struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
     healthy: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
     committed: watch::Receiver<Position>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -66,6 +75,7 @@ impl Writer {
         let (head, last_at) = rows::head(&connection)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));
+        let closing = Arc::new(AtomicBool::new(false));
         let (publish, committed) = watch::channel(head);
         let runtime = Handle::current();
         let mut worker = Worker {
@@ -76,6 +86,7 @@ impl Writer {
             last_at,
             publish,
             healthy: Arc::clone(&healthy),
+            closing: Arc::clone(&closing),
             runtime,
         };
         let thread = std::thread::Builder::new()
@@ -86,21 +97,34 @@ impl Writer {
                 drop(lock);
             })
             .expect("a thread can be started");
-        Ok(Self { queue: Mutex::new(Some(queue)), healthy, committed, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue: Mutex::new(Some(queue)), healthy, closing, committed, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a write to the thread and waits for its answer, or withdraws it at its deadline.
     pub async fn write(&self, write: Write) -> Answer {
-        let deadline = write.deadline.into();
+        self.hand_over(write.deadline, |answer, taken| Waiting::Write(Job { write, answer, taken })).await
+    }
+
+    /// As [`Writer::write`]; whoever goes before the answer has the import taken back.
+    pub async fn import(&self, import: Import) -> Answer {
+        self.hand_over(import.deadline, |answer, taken| Waiting::Import(Box::new(Job { write: import, answer, taken })))
+            .await
+    }
+
+    async fn hand_over(
+        &self,
+        deadline: Instant,
+        job: impl FnOnce(oneshot::Sender<Answer>, Arc<Taken>) -> Waiting,
+    ) -> Answer {
         let (answer, mut answered) = oneshot::channel();
         let taken = Arc::new(Taken::default());
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue.ok_or_else(stopped)?.try_send(Job { write, answer, taken: Arc::clone(&taken) }) {
+        match queue.ok_or_else(stopped)?.try_send(job(answer, Arc::clone(&taken))) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(StoreError::Busy.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped().into()),
         }
-        match timeout_at(deadline, &mut answered).await {
+        match timeout_at(deadline.into(), &mut answered).await {
             Ok(answer) => answer.map_err(|_| stopped())?,
             Err(_elapsed) if taken.take() => Err(StoreError::Expired.into()),
             // It has begun, and so it will be finished.
@@ -127,6 +151,7 @@ impl Writer {
 
     /// Lets the thread finish what waits, and waits for its end.
     pub async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -155,12 +180,15 @@ struct Worker {
     /// Tells of the head once it is committed, and not before.
     publish: watch::Sender<Position>,
     healthy: Arc<AtomicBool>,
+    /// Whether an import that is under way is to be taken back.
+    closing: Arc<AtomicBool>,
     runtime: Handle,
 }
 
 impl Worker {
-    fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
+    fn run(&mut self, mut jobs: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(self.group);
+        let mut writes = Vec::with_capacity(self.group);
         loop {
             let received = if self.healthy.load(Ordering::Relaxed) {
                 Ok(jobs.blocking_recv_many(&mut batch, self.group))
@@ -171,14 +199,31 @@ impl Worker {
             match received {
                 Ok(0) => break,
                 Ok(_) => {
-                    let answers = self.commit(&batch);
-                    for (job, answer) in batch.drain(..).zip(answers) {
-                        // Whoever asked may have gone; the write is done all the same.
-                        let _ = job.answer.send(answer);
+                    for waiting in batch.drain(..) {
+                        match waiting {
+                            Waiting::Write(job) => writes.push(job),
+                            Waiting::Import(job) => {
+                                self.answer(&mut writes);
+                                self.import(*job);
+                            }
+                        }
                     }
+                    self.answer(&mut writes);
                 }
                 Err(_elapsed) => self.probe(),
             }
+        }
+    }
+
+    /// Carries out a batch, and answers all of it.
+    fn answer(&mut self, batch: &mut Vec<Job<Write>>) {
+        if batch.is_empty() {
+            return;
+        }
+        let answers = self.commit(batch);
+        for (job, answer) in batch.drain(..).zip(answers) {
+            // Whoever asked may have gone; the write is done all the same.
+            let _ = job.answer.send(answer);
         }
     }
 
@@ -195,37 +240,130 @@ impl Worker {
     }
 
     /// Carries out a batch in one transaction; the answers are true once this returns, and not before.
-    fn commit(&mut self, batch: &[Job]) -> Vec<Answer> {
+    fn commit(&mut self, batch: &[Job<Write>]) -> Vec<Answer> {
         let before = (self.head, self.last_at);
         match self.transact(batch) {
             Ok(answers) => {
-                // A commit proves nothing if all it did was to refuse.
-                if !self.healthy.load(Ordering::Relaxed) {
-                    self.probe();
-                }
-                if self.head != before.0 {
-                    self.publish.send_replace(self.head);
-                }
+                self.committed(before.0);
                 answers
             }
             Err(error) => {
-                tracing::error!(error = %error, writes = batch.len(), "a commit failed");
-                (self.head, self.last_at) = before;
-                if !self.connection.is_autocommit()
-                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
-                {
-                    tracing::error!(error = %error, "the failed transaction could not be rolled back");
-                }
-                let error = unavailable(error);
-                if matches!(error, StoreError::Unavailable(_)) {
-                    self.healthy.store(false, Ordering::Relaxed);
-                }
+                let error = self.failed(error, batch.len(), before);
                 batch.iter().map(|_| Err(error.clone().into())).collect()
             }
         }
     }
 
-    fn transact(&mut self, batch: &[Job]) -> rusqlite::Result<Vec<Answer>> {
+    /// After a commit: tells of what came behind `head`, and takes note that the disk can be written.
+    fn committed(&mut self, head: Position) {
+        // A commit proves nothing if all it did was to refuse.
+        if !self.healthy.load(Ordering::Relaxed) {
+            self.probe();
+        }
+        if self.head != head {
+            self.publish.send_replace(self.head);
+        }
+    }
+
+    /// After a transaction that failed: everything is as it was before it.
+    fn failed(&mut self, error: rusqlite::Error, writes: usize, before: (Position, Option<Timestamp>)) -> StoreError {
+        tracing::error!(error = %error, writes, "a commit failed");
+        self.roll_back(before);
+        let error = unavailable(error);
+        if matches!(error, StoreError::Unavailable(_)) {
+            self.healthy.store(false, Ordering::Relaxed);
+        }
+        error
+    }
+
+    fn roll_back(&mut self, before: (Position, Option<Timestamp>)) {
+        (self.head, self.last_at) = before;
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(error = %error, "the failed transaction could not be rolled back");
+        }
+    }
+
+    /// Carries out an import and answers it.
+    fn import(&mut self, job: Job<Import>) {
+        let Job { mut write, answer, taken } = job;
+        if Instant::now() >= write.deadline || !taken.take() {
+            let _ = answer.send(Err(StoreError::Expired.into()));
+            return;
+        }
+        let before = (self.head, self.last_at);
+        let outcome = match self.transact_import(&mut write, &answer) {
+            Ok(Ok(written)) if !written.replayed => {
+                self.committed(before.0);
+                Ok(written)
+            }
+            Ok(answer) => {
+                self.roll_back(before);
+                answer
+            }
+            Err(error) => Err(self.failed(error, 1, before).into()),
+        };
+        let _ = answer.send(outcome);
+    }
+
+    fn transact_import(&mut self, write: &mut Import, answer: &oneshot::Sender<Answer>) -> rusqlite::Result<Answer> {
+        self.search_texts.clear();
+        self.connection.execute_batch(import::LARGE_CACHE)?;
+        let answer = self.import_all(write, answer);
+        if let Err(error) = self.connection.execute_batch(import::USUAL_CACHE) {
+            tracing::warn!(error = %error, "the cache keeps the size that it had for an import");
+        }
+        answer
+    }
+
+    fn import_all(&mut self, write: &mut Import, answer: &oneshot::Sender<Answer>) -> rusqlite::Result<Answer> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let now = self.now();
+        let remembered_since = now.saturating_sub(REMEMBERED);
+        if let Some(answer) = self.remembered(write.idempotency.as_ref(), remembered_since)? {
+            return Ok(answer);
+        }
+        let closing = Arc::clone(&self.closing);
+        let withdrawn = || answer.is_closed() || closing.load(Ordering::Relaxed);
+        let outcome = import::carry_out(write, withdrawn, |row, mode, write| {
+            let decision = match import::decide(&self.connection, row, mode, now)? {
+                Ok(decision) => decision,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let kind = import::Kind::of(&decision);
+            if write {
+                for change in decision.changes {
+                    self.record(change)?;
+                }
+                // At once: there are no savepoints here at which that would cost more.
+                self.write_search_texts()?;
+            }
+            Ok(Ok(kind))
+        })?;
+        let imported = match outcome {
+            Ok(imported) => imported,
+            Err(error) => return Ok(Err(error)),
+        };
+        let outcome = Outcome::Imported(imported);
+        if let Some(key) = &write.idempotency {
+            rows::remember(&self.connection, key, &outcome, now, remembered_since)?;
+        }
+        self.execute("COMMIT")?;
+        Ok(Ok(Written { outcome, replayed: false }))
+    }
+
+    /// What was answered under a key at or after `since`, if it was.
+    fn remembered(&self, key: Option<&IdempotencyKey>, since: Timestamp) -> rusqlite::Result<Option<Answer>> {
+        let Some(key) = key else { return Ok(None) };
+        let remembered = rows::remembered(&self.connection, key, since)?;
+        Ok(remembered.map(|(fingerprint, outcome)| {
+            let same = fingerprint == key.fingerprint;
+            if same { Ok(Written { outcome, replayed: true }) } else { Err(WriteError::KeyReused) }
+        }))
+    }
+
+    fn transact(&mut self, batch: &[Job<Write>]) -> rusqlite::Result<Vec<Answer>> {
         self.search_texts.clear();
         self.execute("BEGIN IMMEDIATE")?;
         let answers = batch.iter().map(|job| self.attempt(job)).collect::<rusqlite::Result<_>>()?;
@@ -235,7 +373,7 @@ impl Worker {
     }
 
     /// Carries out one write, or leaves everything as it was before it.
-    fn attempt(&mut self, job: &Job) -> rusqlite::Result<Answer> {
+    fn attempt(&mut self, job: &Job<Write>) -> rusqlite::Result<Answer> {
         let Job { write, taken, .. } = job;
         if Instant::now() >= write.deadline || !taken.take() {
             return Ok(Err(StoreError::Expired.into()));
@@ -265,11 +403,8 @@ impl Worker {
     fn apply(&mut self, write: &Write) -> rusqlite::Result<Answer> {
         let now = self.now();
         let remembered_since = now.saturating_sub(REMEMBERED);
-        if let Some(key) = &write.idempotency
-            && let Some((fingerprint, outcome)) = rows::remembered(&self.connection, key, remembered_since)?
-        {
-            let same = fingerprint == key.fingerprint;
-            return Ok(if same { Ok(Written { outcome, replayed: true }) } else { Err(WriteError::KeyReused) });
+        if let Some(answer) = self.remembered(write.idempotency.as_ref(), remembered_since)? {
+            return Ok(answer);
         }
         let outcome = match &write.task {
             Task::Command(command, precondition) => {
@@ -294,7 +429,7 @@ impl Worker {
         precondition: &Precondition,
         now: Timestamp,
     ) -> rusqlite::Result<Result<Outcome, Refusal>> {
-        let current = self.current(command, now)?;
+        let current = current(&self.connection, command, now)?;
         let Decision { changes, effect } = match domain::decide(command, precondition, &current, now) {
             Ok(decision) => decision,
             Err(refusal) => return Ok(Err(refusal)),
@@ -347,24 +482,6 @@ impl Worker {
         Ok(Outcome::Expired { more })
     }
 
-    /// What must be known to decide a command.
-    fn current(&self, command: &Command, now: Timestamp) -> rusqlite::Result<Current> {
-        let (id, reservation) = match command.subject() {
-            Subject::Item(id) => (id.clone(), None),
-            Subject::Reservation(id) => match reservations::reservation(&self.connection, id)? {
-                Some(reservation) => (reservation.item_id.clone(), Some(reservation)),
-                None => return Ok(Current::default()),
-            },
-        };
-        let item = rows::item(&self.connection, &id)?;
-        let (last_version, due) = match &item {
-            Some(item) if item.reserved.get() > 0 => (item.version, reservations::due_of(&self.connection, &id, now)?),
-            Some(item) => (item.version, Vec::new()),
-            None => (rows::last_version(&self.connection, &id)?, Vec::new()),
-        };
-        Ok(Current { item, last_version, due, reservation })
-    }
-
     /// Writes a change down, and gives back what it was with its place in the ledger.
     fn record(&mut self, change: Change) -> rusqlite::Result<(Record, Option<Item>, Option<Reservation>)> {
         let Change { item, details, reservation, entry } = change;
@@ -389,9 +506,7 @@ impl Worker {
 
     /// The wall clock, but never before the last ledger entry: a clock that was set back does not turn history round.
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
-            .expect("the system's clock stands before the year 10000");
+        let wall = wall_clock();
         self.last_at.map_or(wall, |last| wall.max(last))
     }
 
@@ -399,4 +514,29 @@ impl Worker {
         self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
+}
+
+/// What must be known to decide a command.
+pub fn current(connection: &Connection, command: &Command, now: Timestamp) -> rusqlite::Result<Current> {
+    let (id, reservation) = match command.subject() {
+        Subject::Item(id) => (id.clone(), None),
+        Subject::Reservation(id) => match reservations::reservation(connection, id)? {
+            Some(reservation) => (reservation.item_id.clone(), Some(reservation)),
+            None => return Ok(Current::default()),
+        },
+    };
+    let item = rows::item(connection, &id)?;
+    let (last_version, due) = match &item {
+        Some(item) if item.reserved.get() > 0 => (item.version, reservations::due_of(connection, &id, now)?),
+        Some(item) => (item.version, Vec::new()),
+        None => (rows::last_version(connection, &id)?, Vec::new()),
+    };
+    Ok(Current { item, last_version, due, reservation })
+}
+
+/// The time of the system's clock.
+pub fn wall_clock() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
+        .expect("the system's clock stands before the year 10000")
 }

@@ -1,0 +1,102 @@
+//! The lines of a file, with their numbers, and never more of it in memory than a line may have.
+
+use std::io::{self, BufRead, Read};
+
+use crate::domain::Invalid;
+
+/// The most bytes that a line may have, and that a record of several lines may.
+pub const MAX_LINE: usize = 1024 * 1024;
+
+/// What some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A line of a file, or a record of several lines.
+pub struct Record<T> {
+    /// The number of its first line, from 1.
+    pub line: u64,
+    /// What it holds, or what is wrong with it as a whole.
+    pub content: Result<T, Flaw>,
+}
+
+/// What can be wrong with a record as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is longer than [`MAX_LINE`].
+    TooLong,
+    /// It is not UTF-8.
+    Encoding,
+    /// A field of CSV is quoted wrongly.
+    Quoting,
+    /// A quote is never closed.
+    Unclosed,
+}
+
+/// The lines of a file, with their numbers.
+pub struct Lines<R> {
+    input: R,
+    /// How many lines were read.
+    count: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `input`.
+    pub fn new(input: R) -> Self {
+        Self { input, count: 0 }
+    }
+
+    /// Adds the next line to `line` with its line feed, as long as that stays within [`MAX_LINE`] bytes.
+    ///
+    /// Answers how it went, and nothing at the end of the file.
+    pub fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Result<(), Flaw>>> {
+        let left = (MAX_LINE + 1 - line.len().min(MAX_LINE)) as u64;
+        if (&mut self.input).take(left).read_until(b'\n', line)? == 0 {
+            return Ok(None);
+        }
+        self.count += 1;
+        if self.count == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        if line.len() <= MAX_LINE {
+            return Ok(Some(Ok(())));
+        }
+        while line.last() != Some(&b'\n') {
+            line.clear();
+            if (&mut self.input).take(MAX_LINE as u64).read_until(b'\n', line)? == 0 {
+                break;
+            }
+        }
+        Ok(Some(Err(Flaw::TooLong)))
+    }
+
+    /// The number of the line that was read last.
+    pub fn number(&self) -> u64 {
+        self.count
+    }
+
+    /// The next line that is not empty, without its end.
+    pub fn next_line(&mut self) -> io::Result<Option<Record<Vec<u8>>>> {
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            let Some(read) = self.read(&mut text)? else { return Ok(None) };
+            if read.is_ok() && text.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            return Ok(Some(Record { line: self.count, content: read.map(|()| text) }));
+        }
+    }
+}
+
+impl From<Flaw> for Invalid {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::TooLong => Invalid::new("too-long", format!("must have at most {MAX_LINE} bytes")),
+            Flaw::Encoding => Invalid::new("encoding", "must be UTF-8"),
+            Flaw::Quoting => Invalid::new(
+                "quoting",
+                "has a quote in the wrong place: a field with a quote in it stands in quotes, and has it twice",
+            ),
+            Flaw::Unclosed => Invalid::new("quoting", "begins a quote that is never closed"),
+        }
+    }
+}

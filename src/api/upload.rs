@@ -1,0 +1,182 @@
+//! A file of items, from the disk into the store: first all of it is checked, with no transaction open, and only then is
+//! it imported.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::interchange::{Format, Rows};
+use super::problem::{FieldError, Kind, Problem};
+use super::repeats::Ids;
+use crate::domain::Invalid;
+use crate::store::{
+    IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, RefusedRows, Store, StoreError, Written,
+};
+
+/// How many items are read ahead of the store.
+const AHEAD: usize = 256;
+
+/// Is told how many bytes of the file were read, twice over: once to check them, once to import them.
+pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// What is to become of a file.
+pub struct Plan {
+    /// What its items stand in.
+    pub format: Format,
+    /// What becomes of items that are there already.
+    pub mode: ImportMode,
+    /// Whether to find out what would come of it, and leave everything as it is.
+    pub dry_run: bool,
+    /// How long the import may wait for its turn.
+    pub queue_timeout: Duration,
+    /// What makes it safe to send the file again.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Who wants to know how far it has come.
+    pub on_read: Option<OnRead>,
+}
+
+/// Imports a file, all of it or nothing.
+pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written, Problem> {
+    let Plan { format, mode, dry_run, queue_timeout, idempotency, on_read } = plan;
+    let wanted = Arc::new(());
+    let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
+    let (checking, first) = (Arc::clone(&store), reading.clone());
+    let checked = tokio::task::spawn_blocking(move || {
+        let count = check(Reader::new(&file, first)?, format, &|| checking.scratch())?;
+        Ok((file, count))
+    });
+    let (file, count) = match checked.await.map_err(|_| Problem::internal())? {
+        Ok((file, Ok(count))) => (file, count),
+        Ok((_, Err(flaws))) => return Err(flaws),
+        Err(error) => return Err(unusable(&error)),
+    };
+    let rows = Reader::new(file, reading).and_then(|file| read_ahead(file, format));
+    let rows = rows.map_err(|error| unusable(&error))?;
+    let deadline = Instant::now() + queue_timeout;
+    Ok(store.import(Import { rows, count, mode, dry_run, deadline, idempotency }).await?)
+}
+
+/// What a file that cannot be written or read means for whoever sent it.
+pub fn unusable(error: &io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full.into(),
+        _ => StoreError::Unavailable(format!("the file of an import: {error}")).into(),
+    }
+}
+
+/// How many items a file has, or everything that is wrong with it.
+fn check(
+    file: Reader<&File>,
+    format: Format,
+    scratch: &dyn Fn() -> io::Result<File>,
+) -> io::Result<Result<u64, Problem>> {
+    let mut flaws = Flaws::default();
+    let mut rows = match Rows::new(format, BufReader::new(file))? {
+        Ok(rows) => rows,
+        Err(errors) => {
+            flaws.extend(errors);
+            return Ok(Err(flaws.into()));
+        }
+    };
+    let (mut count, mut ids) = (0, Ids::new(scratch));
+    while let Some(row) = rows.next()? {
+        count += 1;
+        match row {
+            Ok(ImportRow { id: Some(id), line, .. }) => ids.add(&id, line)?,
+            Ok(_) => {}
+            Err(errors) => flaws.extend(errors),
+        }
+    }
+    let repeated = ids.repeated(RefusedRows::LISTED)?;
+    let unlisted = repeated.count - repeated.first.len() as u64;
+    flaws.extend(repeated.first.into_iter().map(|(line, earlier)| {
+        FieldError::of_line(line, Invalid::new("repeated-id", format!("has the id that line {earlier} has already")))
+    }));
+    flaws.count += unlisted;
+    Ok(if flaws.count == 0 { Ok(count) } else { Err(flaws.into()) })
+}
+
+/// What is wrong with a file.
+#[derive(Default)]
+struct Flaws {
+    errors: Vec<FieldError>,
+    count: u64,
+}
+
+impl Flaws {
+    fn extend(&mut self, errors: impl IntoIterator<Item = FieldError>) {
+        for error in errors {
+            self.count += 1;
+            // Twice as many as are told, because those that come last may belong among the first.
+            if self.errors.len() < 2 * RefusedRows::LISTED {
+                self.errors.push(error);
+            }
+        }
+    }
+}
+
+impl From<Flaws> for Problem {
+    fn from(flaws: Flaws) -> Self {
+        let Flaws { mut errors, count } = flaws;
+        errors.sort_by_key(|error| error.line);
+        errors.truncate(RefusedRows::LISTED);
+        Problem::with_error_count(Kind::InvalidImport, errors, count)
+    }
+}
+
+/// The items of a file that was found to be in order, read by a thread of its own while the store writes.
+fn read_ahead(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
+    let (sender, rows) = sync_channel(AHEAD);
+    std::thread::Builder::new().name("import-reader".to_owned()).spawn(move || {
+        let changed = || io::Error::other("the file is another than the one that was checked");
+        let read = || -> io::Result<()> {
+            let mut rows = Rows::new(format, BufReader::new(file))?.map_err(|_| changed())?;
+            while let Some(row) = rows.next()? {
+                if sender.send(Ok(row.map_err(|_| changed())?)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            let _ = sender.send(Err(error));
+        }
+    })?;
+    Ok(Box::new(rows.into_iter()))
+}
+
+/// What each reading of the file shares.
+#[derive(Clone)]
+struct Reading {
+    on_read: Option<OnRead>,
+    /// Gone when nobody waits for the import any more.
+    wanted: Weak<()>,
+}
+
+/// Reads a file from its beginning, as long as somebody waits for the import, and tells how far it has come.
+struct Reader<R> {
+    file: R,
+    reading: Reading,
+}
+
+impl<R: Seek> Reader<R> {
+    fn new(mut file: R, reading: Reading) -> io::Result<Self> {
+        file.rewind()?;
+        Ok(Self { file, reading })
+    }
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reading.wanted.strong_count() == 0 {
+            return Err(io::Error::other("nobody waits for the import any more"));
+        }
+        let count = self.file.read(buffer)?;
+        if let Some(on_read) = &self.reading.on_read {
+            on_read(count as u64);
+        }
+        Ok(count)
+    }
+}

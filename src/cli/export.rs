@@ -1,0 +1,142 @@
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use http_body_util::BodyExt;
+use hyper::header::ACCEPT;
+use hyper::{Request, StatusCode};
+use indicatif::ProgressBar;
+use tempfile::NamedTempFile;
+
+use super::progress;
+use super::remote::{self, Remote};
+use crate::api::Format;
+use crate::config::{Database, Settings};
+use crate::domain::Item;
+use crate::store::sqlite;
+
+/// Where the items come from, and where they go.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The file to make, which must not be there yet; without it, or as -, standard output
+    #[arg(default_value = "-", hide_default_value = true)]
+    file: PathBuf,
+
+    /// In which form; else as the file's name says (.csv, .ndjson, .jsonl), and NDJSON where it says nothing
+    #[arg(long)]
+    format: Option<Format>,
+
+    /// The server to ask, http://HOST:PORT or unix:PATH; without it, --database is read, also while a server uses it
+    #[arg(long, value_name = "URL")]
+    server: Option<Remote>,
+}
+
+/// Writes all items as they stand at one moment.
+pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
+    let Arguments { file, format, server } = arguments;
+    let format = format.or_else(|| Format::of_file(file)).unwrap_or(Format::Ndjson);
+    let mut output = Output::create(file)?;
+    match server {
+        Some(server) => super::runtime()?.block_on(ask(server, format, &mut output))?,
+        None => read(settings, format, &mut output)?,
+    }
+    output.finish()
+}
+
+async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(), String> {
+    let request = Request::get("/export").header(ACCEPT, format.media_type()).body(remote::empty());
+    let answer = server.connect().await?.send(request.expect("the request is well-formed")).await;
+    let answer = answer.map_err(|error| format!("the server does not answer: {error}"))?;
+    if answer.status() != StatusCode::OK {
+        let problem = remote::problem(answer).await;
+        return Err(format!("the server refuses: {}", problem["detail"].as_str().unwrap_or_default()));
+    }
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| format!("the export broke off: {error}"))?;
+        if let Some(data) = frame.data_ref() {
+            output.write(data)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), String> {
+    let Database::Sqlite(path) = &settings.database;
+    output.write(&format.head())?;
+    let (mut written, mut line) = (Ok(()), Vec::new());
+    let sink = |item: Option<Item>| {
+        let Some(item) = item else { return ControlFlow::Continue(()) };
+        line.clear();
+        format.write(&mut line, item);
+        written = output.write(&line);
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    sqlite::each_item(path, sink).map_err(|error| error.to_string())?;
+    written
+}
+
+/// Where an export goes: a file, which gets its name once it is complete and on the disk, or standard output.
+struct Output {
+    name: String,
+    to: To,
+    progress: ProgressBar,
+}
+
+enum To {
+    File { path: PathBuf, temporary: BufWriter<NamedTempFile> },
+    Standard(BufWriter<io::Stdout>),
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self, String> {
+        let progress = progress::endless("exporting");
+        if path == Path::new("-") {
+            let to = To::Standard(BufWriter::new(io::stdout()));
+            return Ok(Self { name: "standard output".to_owned(), to, progress });
+        }
+        let name = path.display().to_string();
+        if path.symlink_metadata().is_ok() {
+            return Err(format!("{name} exists already, and nothing is overwritten: choose another file"));
+        }
+        let temporary = tempfile::Builder::new()
+            // As any new file: what the umask leaves of it.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(sqlite::folder_of(path));
+        let temporary = temporary.map_err(|error| cannot_write(&name, &error))?;
+        let to = To::File { path: path.to_owned(), temporary: BufWriter::new(temporary) };
+        Ok(Self { name, to, progress })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let written = match &mut self.to {
+            To::File { temporary, .. } => temporary.write_all(bytes),
+            To::Standard(output) => output.write_all(bytes),
+        };
+        self.progress.inc(bytes.len() as u64);
+        written.map_err(|error| cannot_write(&self.name, &error))
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let Self { name, to, progress } = self;
+        progress.finish_and_clear();
+        let finished = match to {
+            To::Standard(mut output) => output.flush(),
+            To::File { path, temporary } => keep(temporary, &path),
+        };
+        finished.map_err(|error| cannot_write(&name, &error))
+    }
+}
+
+fn keep(temporary: BufWriter<NamedTempFile>, path: &Path) -> io::Result<()> {
+    let temporary = temporary.into_inner()?;
+    temporary.as_file().sync_all()?;
+    temporary.persist_noclobber(path)?;
+    File::open(sqlite::folder_of(path))?.sync_all()
+}
+
+fn cannot_write(name: &str, error: &io::Error) -> String {
+    format!("cannot write {name}: {error}")
+}

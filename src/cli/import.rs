@@ -1,0 +1,186 @@
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::{Request, StatusCode};
+use indicatif::ProgressBar;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::io::ReaderStream;
+
+use super::progress;
+use super::remote::{self, Body, Remote};
+use crate::api::{Format, Plan, import_file};
+use crate::config::{Database, Settings};
+use crate::server;
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{ImportMode, Imported, Outcome, Store, Written};
+
+/// How long an import may wait until the database can be written.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which file to import, and how.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The file, or - for standard input
+    file: PathBuf,
+
+    /// In which form it is; else as its name says (.csv, .ndjson, .jsonl)
+    #[arg(long)]
+    format: Option<Format>,
+
+    /// What becomes of items that are there already: with `create` they are refused, with `upsert` they are replaced
+    #[arg(long, default_value = "create")]
+    mode: ImportMode,
+
+    /// Find out what would come of it, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// The server to send it to, http://HOST:PORT or unix:PATH; without it, it goes straight into --database, which no
+    /// server may use meanwhile
+    #[arg(long, value_name = "URL")]
+    server: Option<Remote>,
+}
+
+/// Imports the items of a file, all of them or none, and prints what became of them, or everything that is wrong.
+pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
+    let Arguments { file: path, format, dry_run, server, .. } = arguments;
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let format = format.or_else(|| Format::of_file(path)).ok_or_else(|| {
+        format!("{name} does not tell by its name in which form it is: say --format csv or --format ndjson")
+    })?;
+    let runtime = super::runtime()?;
+    let answer = match server {
+        Some(server) => runtime.block_on(send(server, &name, format, arguments))?,
+        None => runtime.block_on(import(settings, &name, format, arguments))?,
+    };
+    match answer {
+        Ok(Imported { created, updated, unchanged }) => {
+            let counts = format!("created {created}, updated {updated}, unchanged {unchanged}");
+            println!("{name}: {}", if *dry_run { format!("nothing was changed; to come: {counts}") } else { counts });
+            Ok(())
+        }
+        Err(problem) => Err(refused(&name, &problem)),
+    }
+}
+
+/// What an import did, or the problem document that says why it did nothing.
+type Answer = Result<Imported, Value>;
+
+async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
+    let Arguments { file, mode, dry_run, .. } = arguments;
+    let mode = match mode {
+        ImportMode::Create => "create",
+        ImportMode::Upsert => "upsert",
+    };
+    let request =
+        Request::post(format!("/import?mode={mode}&dry_run={dry_run}")).header(CONTENT_TYPE, format.media_type());
+    let (input, length) = open(file).map_err(|error| cannot_read(name, &error))?;
+    let input = tokio::fs::File::from_std(input);
+    let (request, body) = match length {
+        Some(length) => {
+            (request.header(CONTENT_LENGTH, length), body(input.take(length), progress::of_bytes(length, "sending")))
+        }
+        None => (request, body(input, progress::endless("sending"))),
+    };
+    let mut connection = server.connect().await?;
+    let failed = |error: &dyn Error| format!("the server broke off, so that it is not known what it did: {error}");
+    let answer = connection.send(request.body(body).expect("the request is well-formed")).await;
+    let answer = answer.map_err(|error| failed(&error))?;
+    if answer.status() != StatusCode::OK {
+        return Ok(Err(remote::problem(answer).await));
+    }
+    let body = answer.into_body().collect().await.map_err(|error| failed(&error))?;
+    serde_json::from_slice(&body.to_bytes()).map(Ok).map_err(|error| failed(&error))
+}
+
+/// A body made of what is read.
+fn body(input: impl AsyncRead + Send + Sync + 'static, progress: ProgressBar) -> Body {
+    let frames = ReaderStream::with_capacity(input, 64 * 1024).map_ok(move |data| {
+        progress.inc(data.len() as u64);
+        Frame::data(data)
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
+    let Arguments { file: path, mode, dry_run, .. } = arguments;
+    let _log = server::start_log(settings);
+    let (input, length) = open(path).map_err(|error| cannot_read(name, &error))?;
+    let Database::Sqlite(database) = &settings.database;
+    let store = SqliteStore::open(database).map_err(|error| match error {
+        OpenError::InUse { .. } => format!("{error}; or send the file to that process with --server"),
+        error => error.to_string(),
+    })?;
+    let (file, length) = match length {
+        Some(length) => (input, length),
+        None => copy(input, &store).map_err(|error| cannot_read(name, &error))?,
+    };
+    let store: Arc<dyn Store> = Arc::new(store);
+    // It is read twice.
+    let progress = progress::of_bytes(2 * length, "importing");
+    let counter = progress.clone();
+    let plan = Plan {
+        format,
+        mode: *mode,
+        dry_run: *dry_run,
+        queue_timeout: PATIENCE,
+        idempotency: None,
+        on_read: Some(Arc::new(move |count| counter.inc(count))),
+    };
+    let answer = import_file(Arc::clone(&store), file, plan).await;
+    progress.finish_and_clear();
+    store.close().await;
+    Ok(match answer {
+        Ok(Written { outcome: Outcome::Imported(imported), .. }) => Ok(imported),
+        Ok(Written { outcome, .. }) => return Err(format!("the store answered another task's outcome: {outcome:?}")),
+        Err(problem) => Err(serde_json::from_slice(&problem.to_json("", None, "")).expect("a problem is JSON")),
+    })
+}
+
+/// The file, or standard input; and its length, if it is something that has one.
+fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
+    let file =
+        if path == Path::new("-") { io::stdin().as_fd().try_clone_to_owned()?.into() } else { File::open(path)? };
+    let metadata = file.metadata()?;
+    Ok((file, metadata.is_file().then_some(metadata.len())))
+}
+
+/// A copy of what can be read only once, and its length.
+fn copy(mut input: File, store: &SqliteStore) -> io::Result<(File, u64)> {
+    let mut copy = store.scratch()?;
+    let length = io::copy(&mut input, &mut copy)?;
+    Ok((copy, length))
+}
+
+/// Tells everything that is wrong, each with its line, and sums it up.
+fn refused(name: &str, problem: &Value) -> String {
+    let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
+    for error in errors {
+        let text = |member: &str| error[member].as_str().filter(|text| !text.is_empty());
+        let line = error["line"].as_u64().map(|line| format!("{line}:")).unwrap_or_default();
+        let place = text("column").or(text("pointer")).or(text("parameter")).or(text("header"));
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+        eprintln!("{name}:{line} {place}{}", text("detail").unwrap_or_default());
+    }
+    let count = problem["error_count"].as_u64().unwrap_or(errors.len() as u64);
+    match errors.len() as u64 {
+        0 => format!("nothing was imported from {name}: {}", problem["detail"].as_str().unwrap_or_default()),
+        1 => format!("nothing was imported from {name}, because of what is told above"),
+        told if told == count => format!("nothing was imported from {name}, because of the {count} things told above"),
+        told => format!("nothing was imported from {name}, because of {count} things; the first {told} are told above"),
+    }
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> String {
+    format!("cannot read {name}: {error}")
+}

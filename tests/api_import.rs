@@ -1,0 +1,376 @@
+//! What `POST /import` promises: all items of a file or none, and everything that is wrong with it at once.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use common::{Answer, PATIENCE, Server, poll};
+use serde_json::{Value, json};
+
+const CSV: &str = "text/csv";
+const NDJSON: &str = "application/x-ndjson";
+
+fn import(server: &Server, query: &str, media_type: &str, file: &str) -> Answer {
+    server.send("POST", &format!("/import{query}"), &[("Content-Type", media_type)], file)
+}
+
+fn counts(created: u64, updated: u64, unchanged: u64) -> Value {
+    json!({ "created": created, "updated": updated, "unchanged": unchanged })
+}
+
+/// The errors of a problem: their lines, places and codes.
+fn told(answer: &Answer) -> Vec<(u64, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let told = |error: &Value| {
+        assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        let place = [&error["column"], &error["pointer"]].into_iter().find(|place| place.is_string());
+        (error["line"].as_u64().unwrap(), place.map(text).unwrap_or_default(), text(&error["code"]))
+    };
+    answer.json()["errors"].as_array().unwrap().iter().map(told).collect()
+}
+
+fn expected(told: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+    told.iter().map(|(line, place, code)| (*line, (*place).to_owned(), (*code).to_owned())).collect()
+}
+
+/// A file with so many items, each with a place in it.
+fn large(count: usize) -> String {
+    (0..count).fold("id,name,quantity\n".to_owned(), |mut file, number| {
+        writeln!(file, "item-{number:06},Item {number},{number}").unwrap();
+        file
+    })
+}
+
+/// The item without what a new item gets anew.
+fn timeless(mut item: Value) -> Value {
+    for member in ["version", "etag", "created_at", "updated_at", "reserved", "available", "low_stock"] {
+        item.as_object_mut().unwrap().remove(member);
+    }
+    item
+}
+
+#[test]
+fn an_import_makes_the_items_that_one_request_each_would_make() {
+    let server = Server::start();
+    let item = json!({
+        "id": "a", "name": "Apple", "description": "two\nlines", "category": "fruit", "location": "A1", "unit": "kg",
+        "quantity": 7, "reorder_level": 3, "unit_price": { "amount": "1.50", "currency": "EUR" },
+        "attributes": { "b": [1, 2.50], "a": null },
+    });
+    let one_by_one = Server::start();
+    let by_post = one_by_one.post("/inventory", &item).expect(201);
+    let file = format!("{item}\n\n{}\r\n", json!({ "name": "Nameless" }));
+    assert_eq!(import(&server, "", NDJSON, &file).expect(200), counts(2, 0, 0));
+    let items = server.all_items();
+    assert_eq!(timeless(items[1].clone()), timeless(by_post));
+    assert_eq!((&items[0]["name"], &items[0]["quantity"]), (&json!("Nameless"), &json!(0)));
+    assert_eq!(items[0]["id"].as_str().unwrap().len(), 36, "an item without an id gets one");
+    let told: Vec<_> = server.ledger().iter().map(|entry| (entry["event"].clone(), entry["delta"].clone())).collect();
+    assert_eq!(told, [(json!("created"), json!(7)), (json!("created"), json!(0))]);
+    assert_eq!(server.get("/inventory?q=apple").expect(200)["items"].as_array().unwrap().len(), 1);
+    server.assert_consistent();
+}
+
+#[test]
+fn a_csv_file_may_have_any_of_the_columns_in_any_order() {
+    let server = Server::start();
+    let file = "\u{feff}quantity,unit_price_currency,name,id,unit_price_amount,attributes,etag\r\n\
+        5,EUR,\"Nail, 5\"\" long\",n,0.10,\"{\"\"a\"\":[1,2]}\",\"\"\"9\"\"\"\r\n\
+        ,,'=SUM(A1),f,,,\r\n";
+    assert_eq!(import(&server, "", CSV, file).expect(200), counts(2, 0, 0));
+    let items = server.all_items();
+    assert_eq!(items[0]["name"], "=SUM(A1)");
+    let nail = json!({
+        "id": "n", "name": "Nail, 5\" long", "quantity": 5, "unit_price": { "amount": "0.10", "currency": "EUR" },
+        "attributes": { "a": [1, 2] },
+    });
+    assert_eq!(timeless(items[1].clone()), nail);
+}
+
+#[test]
+fn what_an_export_wrote_an_import_reads_back_to_the_same_items() {
+    let texts =
+        ["=1", "'=1", "'", "''", "-", "@a", "+1", "a'b", "\"", "a,b", "ü\u{1f600}", " a ", "null", "TRUE", "1e3"];
+    let server = Server::start();
+    for (number, text) in texts.iter().enumerate() {
+        let item = json!({
+            "id": format!("i{number}"), "name": text, "description": format!("{text}\r\n\t{text}\n"), "category": text,
+            "location": text, "unit": text, "quantity": 1_000_000_000_000_i64, "reorder_level": number,
+            "unit_price": { "amount": "999999999.999900", "currency": "EUR" },
+            "attributes": { "text": text, "number": 1.10, "large": 12345678901234567890_u64, "": { "nested": [null, true] } },
+        });
+        server.post("/inventory", &item).expect(201);
+    }
+    server.post("/inventory", &json!({ "id": "plain", "name": "Plain" })).expect(201);
+    let items = server.all_items();
+    for format in [CSV, NDJSON] {
+        let file = server.send("GET", "/export", &[("Accept", format)], "").text();
+        let copy = Server::start();
+        assert_eq!(import(&copy, "", format, &file).expect(200), counts(items.len() as u64, 0, 0));
+        let same = |items: &[Value]| items.iter().cloned().map(timeless).collect::<Vec<_>>();
+        assert_eq!(same(&copy.all_items()), same(&items));
+        let head = server.ledger_head();
+        assert_eq!(import(&server, "?mode=upsert", format, &file).expect(200), counts(0, 0, items.len() as u64));
+        assert_eq!(server.all_items(), items, "what is the same already is left alone");
+        assert_eq!(server.ledger_head(), head);
+    }
+}
+
+#[test]
+fn a_file_with_bad_lines_changes_nothing_and_each_is_named_with_its_line_and_field() {
+    let server = Server::start();
+    let mut file = large(3_000).replace("id,name,quantity", "id,name,quantity,unit_price_amount,unit_price_currency");
+    file = file.lines().enumerate().fold(String::new(), |mut file, (index, line)| {
+        let line = match index + 1 {
+            1 => line.to_owned(),
+            100 => "-x,Bad id,1,,".to_owned(),
+            200 => "ok,,1,,".to_owned(),
+            300 => "ok,Name,many,,".to_owned(),
+            400 => "ok,Name,-1,,".to_owned(),
+            500 => "ok,Name,1".to_owned(),
+            600 => "ok,5\" nail,1,,".to_owned(),
+            700 => "ok,Name,1,1.2.3,EUR".to_owned(),
+            800 => "ok,Name,1,1.50,".to_owned(),
+            900 => "item-000007,Again,1,,".to_owned(),
+            1000 => format!("ok,{},1,,", "x".repeat(201)),
+            _ => format!("{line},,"),
+        };
+        writeln!(file, "{line}").unwrap();
+        file
+    });
+    let refused = import(&server, "", CSV, &file);
+    assert_eq!(refused.problem(422, "invalid-import")["error_count"], 10);
+    let all = [
+        (100, "id", "pattern"),
+        (200, "name", "required"),
+        (300, "quantity", "type"),
+        (400, "quantity", "out-of-range"),
+        (500, "", "fields"),
+        (600, "", "quoting"),
+        (700, "unit_price_amount", "pattern"),
+        (800, "unit_price_currency", "required"),
+        (900, "", "repeated-id"),
+        (1000, "name", "too-long"),
+    ];
+    assert_eq!(told(&refused), expected(&all));
+    assert_eq!((server.all_items().len(), server.ledger_head()), (0, 0));
+}
+
+#[test]
+fn bad_lines_of_ndjson_are_named_with_json_pointers() {
+    let server = Server::start();
+    let file = [
+        "{\"name\":\"a\"}",
+        "{\"name\":\"a\",\"name\":\"b\"}",
+        "{\"name\":",
+        "[]",
+        "{\"name\":\"a\",\"unit_price\":{\"amount\":1,\"currency\":\"EUR\"},\"colour\":\"red\"}",
+        "not json",
+    ];
+    let refused = import(&server, "", NDJSON, &file.join("\n"));
+    refused.problem(422, "invalid-import");
+    let all = [
+        (2, "/name", "duplicate-member"),
+        (3, "", "json"),
+        (4, "", "type"),
+        (5, "/colour", "unknown-member"),
+        (5, "/unit_price/amount", "type"),
+        (6, "", "json"),
+    ];
+    let mut told = told(&refused);
+    told.sort();
+    assert_eq!(told, expected(&all));
+    assert_eq!(server.ledger_head(), 0);
+}
+
+#[test]
+fn a_header_that_cannot_be_right_is_refused_with_its_columns() {
+    let server = Server::start();
+    for (file, all) in [
+        (
+            "id,title,id\n",
+            &[(1, "title", "unknown-column"), (1, "id", "duplicate-column"), (1, "name", "required")][..],
+        ),
+        ("", &[(1, "", "header")]),
+        ("id,\"name\n", &[(1, "", "quoting")]),
+        ("\n\nid;name\n", &[(3, "id;name", "unknown-column"), (3, "name", "required")]),
+    ] {
+        let refused = import(&server, "", CSV, file);
+        refused.problem(422, "invalid-import");
+        assert_eq!(told(&refused), expected(all), "{file:?}");
+    }
+    assert_eq!(import(&server, "", CSV, "name\n").expect(200), counts(0, 0, 0));
+    assert_eq!(import(&server, "", NDJSON, "").expect(200), counts(0, 0, 0));
+}
+
+#[test]
+fn of_very_many_errors_the_first_thousand_are_told_and_all_are_counted() {
+    let server = Server::start();
+    let bad: String = (0..2_500).map(|number| format!("id-{number},,x\n")).collect();
+    let refused = import(&server, "", CSV, &format!("id,name,quantity\n{bad}"));
+    assert_eq!(refused.problem(422, "invalid-import")["error_count"], 5_000);
+    let lines: Vec<_> = told(&refused).into_iter().map(|(line, ..)| line).collect();
+    assert_eq!((lines.len(), lines[0], lines[999]), (1_000, 2, 501));
+    import(&server, "", CSV, &large(2_500)).expect(200);
+    let refused = import(&server, "", CSV, &large(2_500));
+    assert_eq!(refused.problem(409, "import-refused")["error_count"], 2_500);
+    assert_eq!(told(&refused).len(), 1_000);
+}
+
+#[test]
+fn what_is_there_already_is_refused_or_replaced_as_the_mode_says() {
+    let server = Server::start();
+    let item = json!({ "id": "a", "name": "A", "quantity": 10, "category": "old" });
+    server.post("/inventory", &item).expect(201);
+    server.post("/inventory/a/reservations", &json!({ "quantity": 4, "expires_in": 600 })).expect(201);
+    let refused = import(&server, "", CSV, "id,name\nb,B\na,Other\n");
+    refused.problem(409, "import-refused");
+    assert_eq!(told(&refused), expected(&[(3, "", "item-exists")]));
+    assert_eq!(server.all_items().len(), 1);
+    let taken = import(&server, "?mode=upsert", CSV, "id,name,quantity\nb,B,1\na,A,3\n");
+    taken.problem(409, "import-refused");
+    assert_eq!(told(&taken), expected(&[(3, "", "insufficient-stock")]));
+    assert_eq!(import(&server, "?mode=upsert", CSV, "id,name\nb,B\na,Other\n").expect(200), counts(1, 1, 0));
+    let replaced = server.get("/inventory/a").expect(200);
+    assert_eq!(
+        (&replaced["name"], &replaced["quantity"], &replaced["reserved"]),
+        (&json!("Other"), &json!(10), &json!(4))
+    );
+    assert_eq!(replaced.get("category"), None, "all that can be written is replaced");
+    server.assert_consistent();
+}
+
+#[test]
+fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "item-000001", "name": "Other" })).expect(201);
+    let (file, head) = (large(500), server.ledger_head());
+    assert_eq!(import(&server, "?dry_run=true&mode=upsert", CSV, &file).expect(200), counts(499, 1, 0));
+    let refused = import(&server, "?dry_run=true", CSV, &file);
+    refused.problem(409, "import-refused");
+    assert_eq!(told(&refused), expected(&[(3, "", "item-exists")]));
+    assert_eq!((server.all_items().len(), server.ledger_head()), (1, head));
+    assert_eq!(import(&server, "?mode=upsert", CSV, &file).expect(200), counts(499, 1, 0));
+}
+
+#[test]
+fn a_file_sent_again_under_its_key_is_imported_once() {
+    let server = Server::start();
+    let send = |query: &str, file: &str| {
+        let headers = [("Content-Type", CSV), ("Idempotency-Key", "k")];
+        server.send("POST", &format!("/import{query}"), &headers, file)
+    };
+    let file = "name\nNameless\n";
+    assert_eq!(send("", file).expect(200), counts(1, 0, 0));
+    let again = send("", file);
+    assert_eq!((again.expect(200), again.header("idempotent-replayed")), (counts(1, 0, 0), Some("true")));
+    for other in [send("", "name\nOther\n"), send("?mode=upsert", file)] {
+        other.problem(422, "idempotency-key-reused");
+    }
+    assert_eq!(server.all_items().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
+    let server = Server::start_with(&["--max-import", "100"]);
+    let post = |headers: &[(&str, &str)]| server.send("POST", "/import", headers, "name\nA\n");
+    let other = post(&[("Content-Type", "application/json")]);
+    other.problem(415, "unsupported-media-type");
+    assert_eq!(other.header("accept"), Some("application/x-ndjson, text/csv"));
+    post(&[("Content-Type", CSV), ("Content-Encoding", "gzip")]).problem(415, "unsupported-media-type");
+    post(&[("Content-Type", "text/csv; charset=utf-16")]).problem(415, "unsupported-media-type");
+    import(&server, "?mode=replace&colour=red", CSV, "name\n").problem(400, "invalid-parameter");
+    import(&server, "", CSV, &large(100)).problem(413, "body-too-large");
+    import(&server, "", "text/csv; charset=UTF-8", "name\nA\n").expect(200);
+}
+
+/// An import whose head and first bytes are sent, in chunks, and whose end is not.
+fn begin(server: &Server, first: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "POST /import HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n";
+    write!(stream, "{head}\r\n{:x}\r\n{first}\r\n", first.len()).unwrap();
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_file_that_grows_too_large_or_stalls_is_given_up() {
+    let server = Server::start_with(&["--max-import", "1000", "--stall-timeout", "300ms"]);
+    let too_large = begin(&server, &large(100));
+    assert!(answer(too_large).starts_with("HTTP/1.1 413"));
+    let stalled = begin(&server, &large(10));
+    assert!(answer(stalled).starts_with("HTTP/1.1 408"));
+    assert_eq!(server.ledger_head(), 0);
+}
+
+#[test]
+fn one_import_is_received_at_a_time_and_a_client_that_goes_leaves_nothing() {
+    let server = Server::start();
+    let begun = begin(&server, &large(100));
+    let other = poll("the place to be taken", || {
+        Some(import(&server, "?dry_run=true", CSV, "name\n")).filter(|answer| answer.status != 200)
+    });
+    other.problem(503, "too-many-transfers");
+    assert!(other.header("retry-after").is_some());
+    drop(begun);
+    poll("the place", || Some(import(&server, "?dry_run=true", CSV, "name\n")).filter(|answer| answer.status == 200));
+    assert_eq!(server.ledger_head(), 0);
+    let files: Vec<_> = std::fs::read_dir(server.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(files.iter().all(|name| name.to_str().unwrap().starts_with("stockroom.db")), "{files:?}");
+}
+
+#[test]
+fn nobody_sees_half_an_import_and_other_writes_only_wait_for_it() {
+    const ITEMS: usize = 20_000;
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let file = large(ITEMS);
+    let moved = std::thread::scope(|scope| {
+        let import = scope.spawn(|| import(&server, "", CSV, &file).expect(200));
+        let mut moved = 0;
+        while !import.is_finished() {
+            let total = server.get("/inventory?limit=1&count=true").expect(200)["total"].as_u64().unwrap();
+            assert!(total == 1 || total == 1 + ITEMS as u64, "{total} items are seen");
+            server.post("/inventory/a/movements", &json!({ "delta": 1, "reason": "found" })).expect(201);
+            moved += 1;
+        }
+        assert_eq!(import.join().unwrap(), counts(ITEMS as u64, 0, 0));
+        moved
+    });
+    assert_eq!(server.get("/inventory/a").expect(200)["quantity"], moved);
+    assert_eq!(server.ledger_head(), 1 + moved + ITEMS as u64);
+    server.assert_consistent();
+}
+
+#[test]
+fn a_kill_in_the_middle_of_an_import_leaves_nothing_of_it() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let file = large(50_000);
+    let log = server.folder().join("stockroom.db-wal");
+    let size = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let (address, before) = (server.address(), size());
+    let importing = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /import HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/csv\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{file}", file.len()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    });
+    // Its transaction is larger than the cache, so that it goes to the disk before it is committed.
+    poll("the import to write", || (size() > before + 4_000_000).then_some(()));
+    let folder = server.kill();
+    assert!(importing.join().unwrap().is_empty(), "the kill came in the middle");
+    let server = Server::start_in(folder, &[]);
+    assert_eq!((server.all_items().len(), server.ledger_head()), (1, 1));
+    server.assert_consistent();
+}
