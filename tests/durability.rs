@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Server, assert_consistent, check, stockroom};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use common::{Server, assert_consistent, check, poll, stockroom};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -174,4 +177,30 @@ fn check_refuses_what_is_no_database_of_this_version() {
     refused("not one of Stockroom");
     std::fs::remove_file(folder.path().join("stockroom.db")).unwrap();
     refused("cannot open the database");
+}
+
+#[test]
+fn a_kill_in_the_middle_of_an_import_leaves_nothing_of_it() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let items = (0..50_000).map(|number| format!("item-{number},Item {number},{number}\n"));
+    let file = format!("id,name,quantity\n{}", items.collect::<String>());
+    let log = server.folder().join("stockroom.db-wal");
+    let size = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let (address, before) = (server.address(), size());
+    let importing = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /import HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/csv\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{file}", file.len()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    });
+    // Its transaction is larger than the cache, so that it goes to the disk before it is committed.
+    poll("the import to write", || (size() > before + 4_000_000).then_some(()));
+    let folder = server.kill();
+    assert!(importing.join().unwrap().is_empty(), "the kill came in the middle");
+    let server = Server::start_in(folder, &[]);
+    assert_eq!((server.all_items().len(), server.ledger_head()), (1, 1));
+    server.assert_consistent();
 }

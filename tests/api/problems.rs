@@ -1,9 +1,8 @@
 //! What is refused, how, and that a refusal changes nothing.
 
-mod common;
-
-use common::{Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Server, pairs};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 

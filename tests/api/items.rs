@@ -1,9 +1,8 @@
 //! What `/inventory` promises to those who ask it rightly.
 
-mod common;
-
-use common::Server;
 use serde_json::{Value, json};
+
+use crate::common::{Server, pairs};
 
 fn full_item() -> Value {
     json!({
@@ -67,7 +66,7 @@ fn a_second_item_with_the_same_id_is_refused_and_the_first_stays() {
     let first = server.post("/inventory", &json!({ "id": "a", "name": "First" })).expect(201);
     let second = server.post("/inventory", &json!({ "id": "a", "name": "Second" }));
     second.problem(409, "item-exists");
-    assert_eq!(second.errors(), common::pairs(&[("/id", "taken")]));
+    assert_eq!(second.errors(), pairs(&[("/id", "taken")]));
     assert_eq!(server.get("/inventory/a").expect(200), first);
 }
 
@@ -102,7 +101,7 @@ fn an_id_cannot_change() {
     server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
     let moved = server.put("/inventory/a", &json!({ "id": "b", "name": "A" }));
     moved.problem(422, "invalid-body");
-    assert_eq!(moved.errors(), common::pairs(&[("/id", "mismatch")]));
+    assert_eq!(moved.errors(), pairs(&[("/id", "mismatch")]));
     server.get("/inventory/b").problem(404, "not-found");
 }
 
@@ -142,7 +141,7 @@ fn a_change_can_demand_the_version_that_it_read() {
     put("*").expect(200);
     let bad = put("2");
     bad.problem(400, "invalid-parameter");
-    assert_eq!(bad.errors(), common::pairs(&[("If-Match", "pattern")]));
+    assert_eq!(bad.errors(), pairs(&[("If-Match", "pattern")]));
     server.send("DELETE", "/inventory/a", &[("If-Match", "\"1\"")], "").problem(412, "precondition-failed");
     server.send("DELETE", "/inventory/a", &[("If-Match", "\"2\"")], "").expect(204);
     // A precondition counts only where the plain answer would be a success.

@@ -1,8 +1,6 @@
 //! Which pages of other origins may use the API in a browser: none, unless a setting names their origin.
 
-mod common;
-
-use common::{Answer, Server};
+use crate::common::{Answer, Server};
 
 const SHOP: &str = "https://shop.example";
 

@@ -1,9 +1,8 @@
 //! What `GET /summary` promises: all of the inventory in a few numbers, exact to the last digit.
 
-mod common;
-
-use common::Server;
 use serde_json::json;
+
+use crate::common::Server;
 
 #[test]
 fn an_empty_inventory_comes_to_nothing() {

@@ -1,9 +1,8 @@
 //! What reservations promise: what is held for one cannot be taken by another, and never longer than was said.
 
-mod common;
-
-use common::{Answer, Server, pairs, poll};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, Server, pairs, poll};
 
 const RESERVATIONS: &str = "/inventory/a/reservations";
 

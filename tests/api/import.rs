@@ -1,13 +1,12 @@
 //! What `POST /import` promises: all items of a file or none, and everything that is wrong with it at once.
 
-mod common;
-
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use common::{Answer, PATIENCE, Server, poll};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, PATIENCE, Server, poll};
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -347,30 +346,5 @@ fn nobody_sees_half_an_import_and_other_writes_only_wait_for_it() {
     });
     assert_eq!(server.get("/inventory/a").expect(200)["quantity"], moved);
     assert_eq!(server.ledger_head(), 1 + moved + ITEMS as u64);
-    server.assert_consistent();
-}
-
-#[test]
-fn a_kill_in_the_middle_of_an_import_leaves_nothing_of_it() {
-    let server = Server::start();
-    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
-    let file = large(50_000);
-    let log = server.folder().join("stockroom.db-wal");
-    let size = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
-    let (address, before) = (server.address(), size());
-    let importing = std::thread::spawn(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        let head = "POST /import HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/csv\r\n";
-        write!(stream, "{head}Content-Length: {}\r\n\r\n{file}", file.len()).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
-    });
-    // Its transaction is larger than the cache, so that it goes to the disk before it is committed.
-    poll("the import to write", || (size() > before + 4_000_000).then_some(()));
-    let folder = server.kill();
-    assert!(importing.join().unwrap().is_empty(), "the kill came in the middle");
-    let server = Server::start_in(folder, &[]);
-    assert_eq!((server.all_items().len(), server.ledger_head()), (1, 1));
     server.assert_consistent();
 }

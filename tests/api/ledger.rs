@@ -1,9 +1,8 @@
 //! What the ledger promises: all that happened, once, in its order, for ever.
 
-mod common;
-
-use common::{Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Server, pairs};
 
 /// A server on which something has happened.
 fn server() -> Server {

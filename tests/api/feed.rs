@@ -1,19 +1,18 @@
 //! What the feed promises: whoever follows the ledger gets all of it, in its order, nothing twice, wherever it was cut.
 
-mod common;
-
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::feed::{Block, Follower, ask, position};
-use common::load::{self, Random};
-use common::{Server, pairs, poll};
 use hyper::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::common::feed::{Block, Follower, ask, position};
+use crate::common::load::{self, Random};
+use crate::common::{Server, pairs, poll, tell};
 
 const STREAM: (&str, &str) = ("Accept", "text/event-stream");
 
@@ -317,7 +316,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
         })
         .collect();
     let grown = memory(&server, "VmHWM:") - before;
-    common::tell(&format!("{STALLED} followers that took nothing cost {} KiB at the most", grown / 1024));
+    tell(&format!("{STALLED} followers that took nothing cost {} KiB at the most", grown / 1024));
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     for stream in &mut stalled {
         // What the sockets hold still arrives; the end does not.

@@ -1,12 +1,11 @@
 //! What `GET /inventory` promises: filters, orders, and pages that lose nothing and show nothing twice.
 
-mod common;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Server, pairs};
 
 fn ids(page: &Value) -> Vec<String> {
     page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()

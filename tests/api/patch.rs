@@ -1,9 +1,8 @@
 //! What `PATCH /inventory/{id}` promises: a merge patch (RFC 7396), validated as a whole.
 
-mod common;
-
-use common::{Answer, Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, Server, pairs};
 
 fn server() -> Server {
     let server = Server::start();

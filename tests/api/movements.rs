@@ -1,9 +1,8 @@
 //! What `POST /inventory/{id}/movements` promises: each movement counts once, and none takes what is not there.
 
-mod common;
-
-use common::{Answer, Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, Server, pairs};
 
 const MOVEMENTS: &str = "/inventory/a/movements";
 

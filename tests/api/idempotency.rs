@@ -1,9 +1,8 @@
 //! What `Idempotency-Key` promises: a request that is sent again is not carried out again.
 
-mod common;
-
-use common::{Answer, Server, pairs};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, Server, pairs};
 
 fn post(server: &Server, key: &str, body: &Value) -> Answer {
     let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key)];

@@ -1,12 +1,11 @@
 //! What carries the whole inventory out of the service as a file.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use common::{Answer, PATIENCE, Server, poll};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, PATIENCE, Server, poll};
 
 const NDJSON: &str = "application/x-ndjson";
 
