@@ -160,6 +160,11 @@ impl<R: BufRead> Rows<R> {
         Ok(Ok(Self { lines, columns }))
     }
 
+    /// How many bytes of the file the items had that were read.
+    pub fn bytes(&self) -> u64 {
+        self.lines.bytes()
+    }
+
     /// The next item.
     pub fn next(&mut self) -> io::Result<Option<Row>> {
         let (line, item) = match &self.columns {

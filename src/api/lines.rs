@@ -36,12 +36,14 @@ pub struct Lines<R> {
     input: R,
     /// How many lines were read.
     count: u64,
+    /// How many bytes they had.
+    bytes: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, count: 0 }
+        Self { input, count: 0, bytes: 0 }
     }
 
     /// Adds the next line to `line` with its line feed, as long as that stays within [`MAX_LINE`] bytes.
@@ -49,9 +51,11 @@ impl<R: BufRead> Lines<R> {
     /// Answers how it went, and nothing at the end of the file.
     pub fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Result<(), Flaw>>> {
         let left = (MAX_LINE + 1 - line.len().min(MAX_LINE)) as u64;
-        if (&mut self.input).take(left).read_until(b'\n', line)? == 0 {
+        let read = (&mut self.input).take(left).read_until(b'\n', line)?;
+        if read == 0 {
             return Ok(None);
         }
+        self.bytes += read as u64;
         self.count += 1;
         if self.count == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len());
@@ -71,6 +75,11 @@ impl<R: BufRead> Lines<R> {
     /// The number of the line that was read last.
     pub fn number(&self) -> u64 {
         self.count
+    }
+
+    /// How many bytes the lines had that were read, up to what is too long in each.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The next line that is not empty, without its end.

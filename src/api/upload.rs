@@ -15,8 +15,10 @@ use crate::store::{
     IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, RefusedRows, Store, StoreError, Written,
 };
 
-/// How many items are read ahead of the store.
-const AHEAD: usize = 256;
+/// About how many bytes of a file are handed to the store at once, and how many such parts may wait for it: a part for
+/// each item would cost more than the item.
+const PART: u64 = 64 * 1024;
+const PARTS_AHEAD: usize = 2;
 
 /// Is told how many bytes of the file were read, twice over: once to check them, once to import them.
 pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
@@ -128,23 +130,29 @@ impl From<Flaws> for Problem {
 
 /// The items of a file that was found to be in order, read by a thread of its own while the store writes.
 fn read_ahead(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
-    let (sender, rows) = sync_channel(AHEAD);
+    let (sender, parts) = sync_channel(PARTS_AHEAD);
     std::thread::Builder::new().name("import-reader".to_owned()).spawn(move || {
         let changed = || io::Error::other("the file is another than the one that was checked");
         let read = || -> io::Result<()> {
             let mut rows = Rows::new(format, BufReader::new(file))?.map_err(|_| changed())?;
+            let (mut part, mut sent) = (Vec::new(), rows.bytes());
             while let Some(row) = rows.next()? {
-                if sender.send(Ok(row.map_err(|_| changed())?)).is_err() {
-                    break;
+                part.push(Ok(row.map_err(|_| changed())?));
+                if rows.bytes() - sent >= PART {
+                    sent = rows.bytes();
+                    if sender.send(std::mem::take(&mut part)).is_err() {
+                        return Ok(());
+                    }
                 }
             }
+            let _ = sender.send(part);
             Ok(())
         };
         if let Err(error) = read() {
-            let _ = sender.send(Err(error));
+            let _ = sender.send(vec![Err(error)]);
         }
     })?;
-    Ok(Box::new(rows.into_iter()))
+    Ok(Box::new(parts.into_iter().flatten()))
 }
 
 /// What each reading of the file shares.

@@ -169,9 +169,12 @@ fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
         ));
     }
     // FULL, not NORMAL: in WAL mode NORMAL does not sync at each commit, so a power cut takes acknowledged changes.
+    // What a statement must be able to take back is small, but once it came to 64 KB, SQLite would keep it in a file for
+    // the rest of the transaction: an import would write each page that it touches into that file, and need a folder
+    // for it, which a read-only container has not.
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;
-         PRAGMA journal_size_limit = 67108864;",
+         PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
