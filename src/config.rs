@@ -1,5 +1,7 @@
 //! Every setting of the service, from flags and environment variables.
 
+mod postgres;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
+pub use self::postgres::{PostgresHost, PostgresUrl, Tls};
+
 /// What can be set, with its default. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -15,8 +19,14 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: Listen,
 
-    /// Where the inventory is kept: sqlite:PATH
-    #[arg(long, global = true, env = "STOCKROOM_DATABASE", default_value = "sqlite:stockroom.db")]
+    /// Where the inventory is kept: sqlite:PATH, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    #[arg(
+        long,
+        global = true,
+        env = "STOCKROOM_DATABASE",
+        hide_env_values = true,
+        default_value = "sqlite:stockroom.db"
+    )]
     pub database: Database,
 
     /// Who may use the API: with `auto` everyone on this machine and nobody else, with `none` everyone
@@ -173,6 +183,8 @@ impl fmt::Display for Listen {
 pub enum Database {
     /// The embedded store, in this file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database, which several servers may share.
+    Postgres(Box<PostgresUrl>),
 }
 
 impl FromStr for Database {
@@ -181,9 +193,12 @@ impl FromStr for Database {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() && path != ":memory:" => Ok(Database::Sqlite(path.into())),
-            _ => {
-                Err("must be sqlite:PATH, such as sqlite:stockroom.db; what is only in memory would be lost".to_owned())
+            None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+                text.parse().map(|url| Database::Postgres(Box::new(url)))
             }
+            _ => Err("must be sqlite:PATH, such as sqlite:stockroom.db (what is only in memory would be lost), or \
+                      postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+                .to_owned()),
         }
     }
 }
@@ -192,6 +207,7 @@ impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Database::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Database::Postgres(url) => url.fmt(f),
         }
     }
 }

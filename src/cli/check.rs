@@ -1,10 +1,14 @@
 use crate::config::{Database, Settings};
-use crate::store::sqlite;
+use crate::store::{postgres, sqlite};
 
 /// Proves the invariant on the database of these settings, and prints what was counted, or what is wrong.
 pub fn run(settings: &Settings) -> Result<(), String> {
-    let Database::Sqlite(path) = &settings.database;
-    let report = sqlite::check(path).map_err(|error| error.to_string())?;
+    let report = match &settings.database {
+        Database::Sqlite(path) => sqlite::check(path).map_err(|error| error.to_string())?,
+        Database::Postgres(url) => {
+            super::runtime()?.block_on(postgres::check(url)).map_err(|error| error.to_string())?
+        }
+    };
     for offender in &report.wrong {
         println!("{offender}");
     }

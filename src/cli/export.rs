@@ -3,6 +3,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use http_body_util::BodyExt;
 use hyper::header::ACCEPT;
@@ -14,8 +15,7 @@ use super::progress;
 use super::remote::{self, Remote};
 use crate::api::Format;
 use crate::config::{Database, Settings};
-use crate::domain::Item;
-use crate::store::sqlite;
+use crate::store::{ItemSink, postgres, sqlite};
 
 /// Where the items come from, and where they go.
 #[derive(clap::Args)]
@@ -63,19 +63,32 @@ async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(),
     Ok(())
 }
 
+/// About how many bytes are handed over at once, and how many such parts may wait to be written.
+const PART: usize = 64 * 1024;
+const PARTS_AHEAD: usize = 2;
+
 fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), String> {
-    let Database::Sqlite(path) = &settings.database;
-    output.write(&format.head())?;
-    let (mut written, mut line) = (Ok(()), Vec::new());
-    let sink = |item: Option<Item>| {
-        let Some(item) = item else { return ControlFlow::Continue(()) };
-        line.clear();
-        format.write(&mut line, item);
-        written = output.write(&line);
-        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    let (sender, parts) = sync_channel(PARTS_AHEAD);
+    let mut buffer = format.head();
+    let hand_over = move |buffer: &mut Vec<u8>| match sender.send(std::mem::take(buffer)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
     };
-    sqlite::each_item(path, sink).map_err(|error| error.to_string())?;
-    written
+    let sink: ItemSink = Box::new(move |item| {
+        let Some(item) = item else { return hand_over(&mut buffer) };
+        format.write(&mut buffer, item);
+        if buffer.len() < PART { ControlFlow::Continue(()) } else { hand_over(&mut buffer) }
+    });
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| match &settings.database {
+            Database::Sqlite(path) => sqlite::each_item(path, sink).map_err(|error| error.to_string()),
+            Database::Postgres(url) => {
+                super::runtime()?.block_on(postgres::each_item(url, sink)).map_err(|error| error.to_string())
+            }
+        });
+        let written = parts.into_iter().try_for_each(|part| output.write(&part));
+        written.and(reading.join().map_err(|_| "the export broke off".to_owned())?)
+    })
 }
 
 /// Where an export goes: a file, which gets its name once it is complete and on the disk, or standard output.

@@ -21,6 +21,7 @@ use super::remote::{self, Body, Remote};
 use crate::api::{Format, Plan, import_file};
 use crate::config::{Database, Settings};
 use crate::server;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{ImportMode, Imported, Outcome, Store, Written};
 
@@ -46,7 +47,7 @@ pub struct Arguments {
     dry_run: bool,
 
     /// The server to send it to, http://HOST:PORT or unix:PATH; without it, it goes straight into --database, which no
-    /// server may use meanwhile
+    /// server may use meanwhile if it is a file
     #[arg(long, value_name = "URL")]
     server: Option<Remote>,
 }
@@ -116,16 +117,11 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let Arguments { file: path, mode, dry_run, .. } = arguments;
     let _log = server::start_log(settings);
     let (input, length) = open(path).map_err(|error| cannot_read(name, &error))?;
-    let Database::Sqlite(database) = &settings.database;
-    let store = SqliteStore::open(database).map_err(|error| match error {
-        OpenError::InUse { .. } => format!("{error}; or send the file to that process with --server"),
-        error => error.to_string(),
-    })?;
+    let store = open_store(settings).await?;
     let (file, length) = match length {
         Some(length) => (input, length),
-        None => copy(input, &store).map_err(|error| cannot_read(name, &error))?,
+        None => copy(input, &*store).map_err(|error| cannot_read(name, &error))?,
     };
-    let store: Arc<dyn Store> = Arc::new(store);
     // It is read twice.
     let progress = progress::of_bytes(2 * length, "importing");
     let counter = progress.clone();
@@ -147,6 +143,22 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     })
 }
 
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, String> {
+    match &settings.database {
+        Database::Sqlite(path) => match SqliteStore::open(path) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error @ OpenError::InUse { .. }) => {
+                Err(format!("{error}; or send the file to that process with --server"))
+            }
+            Err(error) => Err(error.to_string()),
+        },
+        Database::Postgres(url) => match PostgresStore::open(url).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
 /// The file, or standard input; and its length, if it is something that has one.
 fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
     let file =
@@ -156,7 +168,7 @@ fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
 }
 
 /// A copy of what can be read only once, and its length.
-fn copy(mut input: File, store: &SqliteStore) -> io::Result<(File, u64)> {
+fn copy(mut input: File, store: &dyn Store) -> io::Result<(File, u64)> {
     let mut copy = store.scratch()?;
     let length = io::copy(&mut input, &mut copy)?;
     Ok((copy, length))

@@ -109,7 +109,9 @@ fn bad_setting(error: &clap::Error) -> Option<String> {
         (None, Some(reason)) => reason.to_string(),
         (None, None) => "is not valid".to_owned(),
     };
-    Some(format!("--{long} ({variable}): '{value}': {allowed}"))
+    // The URL of a database holds its password.
+    let value = if long == "database" { String::new() } else { format!("'{value}': ") };
+    Some(format!("--{long} ({variable}): {value}{allowed}"))
 }
 
 /// A runtime for what a subcommand awaits.

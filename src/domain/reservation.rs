@@ -4,7 +4,7 @@ use super::names::named;
 use super::{Invalid, ItemId, Quantity, Reference, Timestamp};
 
 /// What names a reservation: a UUID of version 7 (RFC 9562), so that later ones sort after earlier ones.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct ReservationId(String);
 

@@ -48,6 +48,11 @@ pub struct Total {
 }
 
 impl Total {
+    /// So many millionths, written with so many decimals, of which there are six at the most.
+    pub fn new(millionths: u128, decimals: usize) -> Self {
+        Self { millionths, decimals: decimals.min(Amount::MAX_DECIMALS) }
+    }
+
     /// One time this [`Amount`].
     fn of(amount: &str) -> Result<Self, Invalid> {
         Amount::check(amount)?;

@@ -19,7 +19,8 @@ pub use self::signal::stop_signal;
 use crate::api;
 use crate::config::{Database, Settings};
 use crate::store::Store;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::postgres::{self, PostgresStore};
+use crate::store::sqlite::{self, SqliteStore};
 
 /// Why the service does not start, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +28,12 @@ pub enum ServeError {
     /// Two settings do not go together.
     #[error("{0}")]
     Settings(String),
-    /// The database cannot be used.
+    /// The SQLite database cannot be used.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// The PostgreSQL database cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
     /// The address cannot be listened at.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -41,8 +45,10 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
     let listener = Listener::bind(&settings.listen).await?;
-    let Database::Sqlite(path) = &settings.database;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path)?);
+    let store: Arc<dyn Store> = match &settings.database {
+        Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
+    };
     let stopping = CancellationToken::new();
     let app = api::app(Arc::clone(&store), settings, stopping.clone());
     tracing::info!(

@@ -3,8 +3,14 @@
 use std::io;
 use std::time::Instant;
 
-use super::IdempotencyKey;
-use crate::domain::{Details, ItemId, Quantity, Refusal};
+use super::{IdempotencyKey, StoreError, WriteError};
+use crate::domain::{
+    self, Change, Command, Current, Decision, Details, Effect, Event, ItemId, Precondition, Quantity, Refusal,
+    Timestamp,
+};
+
+/// After how many items it is looked whether anybody still wants the import.
+pub(super) const WANTED_EVERY: u64 = 64;
 
 /// Items to be put into the inventory: all of them or, if one is refused, none.
 pub struct Import {
@@ -36,6 +42,79 @@ pub struct ImportRow {
     pub details: Details,
     /// Its stock; `None` leaves that of an item as it is (and a new item without stock).
     pub quantity: Option<Quantity>,
+}
+
+impl ImportRow {
+    /// Its line, and the command that it comes to.
+    pub(super) fn into_command(self) -> (u64, Command) {
+        let Self { line, id, details, quantity } = self;
+        (line, Command::Replace { id: id.unwrap_or_else(ItemId::generate), details, quantity })
+    }
+}
+
+/// Decides what the command of a row comes to, as if it had come alone.
+pub(super) fn decide(
+    command: &Command,
+    mode: ImportMode,
+    current: &Current,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let precondition = match (&current.item, mode) {
+        (Some(_), ImportMode::Create) => return Err(Refusal::ItemExists),
+        (Some(_), ImportMode::Upsert) => Precondition::None,
+        // Under which a replacement makes the item.
+        (None, _) => Precondition::Absent,
+    };
+    domain::decide(command, &precondition, current, now)
+}
+
+/// What an import has come to so far.
+#[derive(Default)]
+pub(super) struct ImportTally {
+    imported: Imported,
+    refused: RefusedRows,
+    count: u64,
+}
+
+impl ImportTally {
+    /// How many rows there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Counts a row in; gives back what is to be written of it, which is nothing once one is refused.
+    pub fn add(&mut self, line: u64, decision: Result<Decision, Refusal>) -> Option<Vec<Change>> {
+        self.count += 1;
+        let Decision { changes, effect } = match decision {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                self.refused.add(line, refusal);
+                return None;
+            }
+        };
+        match (effect, changes.last().map(|change| change.entry.event)) {
+            (Effect::Changed, Some(Event::Created)) => self.imported.created += 1,
+            (Effect::Changed, _) => self.imported.updated += 1,
+            (Effect::Item(_) | Effect::Reservation(_), _) => self.imported.unchanged += 1,
+        }
+        (self.refused.count == 0).then_some(changes)
+    }
+
+    /// What all rows came to, of which there ought to be `count`.
+    pub fn finish(self, count: u64) -> Result<Imported, WriteError> {
+        if self.refused.count > 0 {
+            Err(WriteError::ImportRefused(self.refused))
+        } else if self.count != count {
+            Err(unreadable("it ended too early"))
+        } else {
+            Ok(self.imported)
+        }
+    }
+}
+
+/// What is to be imported breaks off.
+pub(super) fn unreadable(cause: impl std::fmt::Display) -> WriteError {
+    StoreError::Unavailable(format!("what is to be imported cannot be read: {cause}")).into()
 }
 
 /// What becomes of an item of an import that is there already.

@@ -1,8 +1,11 @@
 //! Where an inventory is kept, and what a keeper of it promises.
 
+mod check;
 mod import;
 mod ledger;
+pub mod postgres;
 mod query;
+mod queue;
 mod reservations;
 pub mod sqlite;
 
@@ -14,13 +17,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::check::Report;
 pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
 
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
 use crate::domain::{
-    Command, Epoch, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId, Summary,
+    Command, Effect, Epoch, Event, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId,
+    Summary,
 };
 
 /// A place that keeps an inventory.
@@ -129,6 +134,9 @@ pub enum Task {
 /// How long a success is remembered under its key.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How many reservations one [`Task::Expire`] lets expire at the most.
+const EXPIRED_AT_ONCE: usize = 256;
+
 /// A client's own name for a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -172,6 +180,25 @@ pub enum Outcome {
         /// Whether some are left that are due as well.
         more: bool,
     },
+}
+
+impl Outcome {
+    /// What a command came to, by its effect and the last of its changes: the entry in its place, the item after it and
+    /// the reservation.
+    fn of(effect: Effect, last: Option<(Record, Option<Item>, Option<Reservation>)>) -> Self {
+        match (effect, last) {
+            (Effect::Item(item), _) => Outcome::Updated(item),
+            (Effect::Reservation(reservation), _) => Outcome::Reserved(reservation),
+            (Effect::Changed, Some((record, item, reservation))) => match (record.entry.event, item, reservation) {
+                (_, _, Some(reservation)) => Outcome::Reserved(reservation),
+                (Event::Created, Some(item), None) => Outcome::Created(item),
+                (Event::Moved | Event::Counted, Some(item), None) => Outcome::Moved(record, item),
+                (_, Some(item), None) => Outcome::Updated(item),
+                (_, None, None) => Outcome::Deleted,
+            },
+            (Effect::Changed, None) => unreachable!("a command that changed something has a last change"),
+        }
+    }
 }
 
 /// Why a write was not done, or not surely.

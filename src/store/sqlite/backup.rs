@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{OpenError, Report, check, folder_of, migrations, readers};
+use super::{OpenError, check, folder_of, migrations, readers};
+use crate::store::Report;
 
 /// What SQLite, and the lock, keep beside a database.
 const COMPANIONS: &[&str] = &["-journal", "-wal", "-shm", "-lock"];

@@ -26,7 +26,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 pub use self::backup::{BackupError, Copied, backup};
-pub use self::check::{Report, check};
+pub use self::check::check;
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
@@ -234,14 +234,14 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, write: Write) -> Result<Written, WriteError> {
-        self.writer.write(write).await
+        self.writer.queue().write(write).await
     }
 
     async fn import(&self, import: Import) -> Result<Written, WriteError> {
         if import.dry_run {
             return self.readers.read_aside(move |connection| import::try_out(connection, import)).await?;
         }
-        self.writer.import(import).await
+        self.writer.queue().import(import).await
     }
 
     fn scratch(&self) -> io::Result<File> {
@@ -249,7 +249,7 @@ impl Store for SqliteStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.writer.healthy()?;
+        self.writer.queue().healthy()?;
         self.readers
             .read_here(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
             .await

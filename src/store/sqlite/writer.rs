@@ -1,24 +1,23 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout_at;
+use tokio::sync::{mpsc, watch};
 
 use super::lock::Lock;
 use super::rows::SearchText;
-use super::{import, reservations, rows, unavailable};
+use super::{reservations, rows, unavailable};
 use crate::domain::{
-    self, Change, Command, Current, Decision, Effect, Event, Item, ItemId, Movement, Position, Precondition, Refusal,
-    Reservation, Subject, Timestamp,
+    self, Change, Command, Current, Decision, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation,
+    Subject, Timestamp,
 };
-use crate::store::{IdempotencyKey, Import, Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteError, Written};
-
-/// How many writes may wait; one more is refused with [`StoreError::Busy`].
-const QUEUE: usize = 4096;
+use crate::store::import::{self, ImportTally, WANTED_EVERY, unreadable};
+use crate::store::queue::{Answer, Job, Queue, RETRY, State, Waiting};
+use crate::store::{
+    EXPIRED_AT_ONCE, IdempotencyKey, Import, Outcome, REMEMBERED, Record, StoreError, Task, Write, WriteError, Written,
+};
 
 /// How many writes share one commit at the most, so that the first of them does not wait for ever.
 ///
@@ -26,45 +25,15 @@ const QUEUE: usize = 4096;
 /// that come during one commit are the group of the next.
 pub const GROUP: usize = 256;
 
-/// How many reservations one [`Task::Expire`] lets expire at the most.
-const EXPIRED_AT_ONCE: usize = 256;
+/// So that the indexes of many items are not read and written again and again: 16 MiB.
+const LARGE_CACHE: &str = "PRAGMA cache_size = -16384";
 
-/// How long after a failed commit, and after each failed try since, the writer tries by itself whether it can write
-/// again: while it cannot, the service is not ready, and nobody may send it a write that would show it.
-const RETRY: Duration = Duration::from_secs(1);
-
-type Answer = Result<Written, WriteError>;
-
-struct Job<W> {
-    write: W,
-    answer: oneshot::Sender<Answer>,
-    taken: Arc<Taken>,
-}
-
-/// What waits in the queue.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and a box would cost it an allocation")]
-enum Waiting {
-    Write(Job<Write>),
-    /// It has a transaction for itself.
-    Import(Box<Job<Import>>),
-}
-
-/// Who has taken a write: the thread, to carry it out, or whoever asked, to withdraw it. The first one has it for good.
-#[derive(Default)]
-struct Taken(AtomicBool);
-
-impl Taken {
-    /// Takes the write; `false` if the other one has it already.
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
-}
+/// SQLite's own default, 2 MB; what the large cache had is given back.
+const USUAL_CACHE: &str = "PRAGMA cache_size = -2000; PRAGMA shrink_memory";
 
 /// The one thread that writes, and the queue that leads to it.
 pub struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
-    healthy: Arc<AtomicBool>,
-    closing: Arc<AtomicBool>,
+    queue: Queue,
     committed: watch::Receiver<Position>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -73,22 +42,10 @@ impl Writer {
     /// Starts the thread; it keeps the `lock` until it ends. Panics outside a Tokio runtime.
     pub fn start(connection: Connection, lock: Lock, group: usize) -> rusqlite::Result<Self> {
         let (head, last_at) = rows::head(&connection)?;
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        let healthy = Arc::new(AtomicBool::new(true));
-        let closing = Arc::new(AtomicBool::new(false));
+        let (queue, jobs, state) = Queue::new();
         let (publish, committed) = watch::channel(head);
         let runtime = Handle::current();
-        let mut worker = Worker {
-            connection,
-            group,
-            search_texts: Vec::new(),
-            head,
-            last_at,
-            publish,
-            healthy: Arc::clone(&healthy),
-            closing: Arc::clone(&closing),
-            runtime,
-        };
+        let mut worker = Worker { connection, group, search_texts: Vec::new(), head, last_at, publish, state, runtime };
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
@@ -97,39 +54,12 @@ impl Writer {
                 drop(lock);
             })
             .expect("a thread can be started");
-        Ok(Self { queue: Mutex::new(Some(queue)), healthy, closing, committed, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, committed, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a write to the thread and waits for its answer, or withdraws it at its deadline.
-    pub async fn write(&self, write: Write) -> Answer {
-        self.hand_over(write.deadline, |answer, taken| Waiting::Write(Job { write, answer, taken })).await
-    }
-
-    /// As [`Writer::write`]; whoever goes before the answer has the import taken back.
-    pub async fn import(&self, import: Import) -> Answer {
-        self.hand_over(import.deadline, |answer, taken| Waiting::Import(Box::new(Job { write: import, answer, taken })))
-            .await
-    }
-
-    async fn hand_over(
-        &self,
-        deadline: Instant,
-        job: impl FnOnce(oneshot::Sender<Answer>, Arc<Taken>) -> Waiting,
-    ) -> Answer {
-        let (answer, mut answered) = oneshot::channel();
-        let taken = Arc::new(Taken::default());
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue.ok_or_else(stopped)?.try_send(job(answer, Arc::clone(&taken))) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(StoreError::Busy.into()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped().into()),
-        }
-        match timeout_at(deadline.into(), &mut answered).await {
-            Ok(answer) => answer.map_err(|_| stopped())?,
-            Err(_elapsed) if taken.take() => Err(StoreError::Expired.into()),
-            // It has begun, and so it will be finished.
-            Err(_elapsed) => answered.await.map_err(|_| stopped())?,
-        }
+    /// The queue that leads to the thread.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// The last position that was committed; it ends with the thread.
@@ -137,22 +67,9 @@ impl Writer {
         self.committed.clone()
     }
 
-    /// Whether the thread runs and its last commit succeeded.
-    pub fn healthy(&self) -> Result<(), StoreError> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
-            Err(stopped())
-        } else if self.healthy.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err(StoreError::Unavailable("the last write failed".to_owned()))
-        }
-    }
-
     /// Lets the thread finish what waits, and waits for its end.
     pub async fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -161,10 +78,6 @@ impl Writer {
             }
         }
     }
-}
-
-fn stopped() -> StoreError {
-    StoreError::Unavailable("the writer has stopped".to_owned())
 }
 
 /// What the thread owns.
@@ -179,9 +92,7 @@ struct Worker {
     last_at: Option<Timestamp>,
     /// Tells of the head once it is committed, and not before.
     publish: watch::Sender<Position>,
-    healthy: Arc<AtomicBool>,
-    /// Whether an import that is under way is to be taken back.
-    closing: Arc<AtomicBool>,
+    state: Arc<State>,
     runtime: Handle,
 }
 
@@ -190,7 +101,7 @@ impl Worker {
         let mut batch = Vec::with_capacity(self.group);
         let mut writes = Vec::with_capacity(self.group);
         loop {
-            let received = if self.healthy.load(Ordering::Relaxed) {
+            let received = if self.state.is_healthy() {
                 Ok(jobs.blocking_recv_many(&mut batch, self.group))
             } else {
                 let receive = async { tokio::time::timeout(RETRY, jobs.recv_many(&mut batch, self.group)).await };
@@ -222,8 +133,7 @@ impl Worker {
         }
         let answers = self.commit(batch);
         for (job, answer) in batch.drain(..).zip(answers) {
-            // Whoever asked may have gone; the write is done all the same.
-            let _ = job.answer.send(answer);
+            job.answer(answer);
         }
     }
 
@@ -235,12 +145,12 @@ impl Worker {
         };
         if rewrite().is_ok() {
             tracing::info!("the database can be written again");
-            self.healthy.store(true, Ordering::Relaxed);
+            self.state.set_healthy(true);
         }
     }
 
     /// Carries out a batch in one transaction; the answers are true once this returns, and not before.
-    fn commit(&mut self, batch: &[Job<Write>]) -> Vec<Answer> {
+    fn commit(&mut self, batch: &mut [Job<Write>]) -> Vec<Answer> {
         let before = (self.head, self.last_at);
         match self.transact(batch) {
             Ok(answers) => {
@@ -257,7 +167,7 @@ impl Worker {
     /// After a commit: tells of what came behind `head`, and takes note that the disk can be written.
     fn committed(&mut self, head: Position) {
         // A commit proves nothing if all it did was to refuse.
-        if !self.healthy.load(Ordering::Relaxed) {
+        if !self.state.is_healthy() {
             self.probe();
         }
         if self.head != head {
@@ -271,7 +181,7 @@ impl Worker {
         self.roll_back(before);
         let error = unavailable(error);
         if matches!(error, StoreError::Unavailable(_)) {
-            self.healthy.store(false, Ordering::Relaxed);
+            self.state.set_healthy(false);
         }
         error
     }
@@ -286,14 +196,13 @@ impl Worker {
     }
 
     /// Carries out an import and answers it.
-    fn import(&mut self, job: Job<Import>) {
-        let Job { mut write, answer, taken } = job;
-        if Instant::now() >= write.deadline || !taken.take() {
-            let _ = answer.send(Err(StoreError::Expired.into()));
+    fn import(&mut self, mut job: Job<Import>) {
+        if !job.begin() {
+            job.answer(Err(StoreError::Expired.into()));
             return;
         }
         let before = (self.head, self.last_at);
-        let outcome = match self.transact_import(&mut write, &answer) {
+        let answer = match self.transact_import(&mut job) {
             Ok(Ok(written)) if !written.replayed => {
                 self.committed(before.0);
                 Ok(written)
@@ -304,49 +213,50 @@ impl Worker {
             }
             Err(error) => Err(self.failed(error, 1, before).into()),
         };
-        let _ = answer.send(outcome);
+        job.answer(answer);
     }
 
-    fn transact_import(&mut self, write: &mut Import, answer: &oneshot::Sender<Answer>) -> rusqlite::Result<Answer> {
+    fn transact_import(&mut self, job: &mut Job<Import>) -> rusqlite::Result<Answer> {
         self.search_texts.clear();
-        self.connection.execute_batch(import::LARGE_CACHE)?;
-        let answer = self.import_all(write, answer);
-        if let Err(error) = self.connection.execute_batch(import::USUAL_CACHE) {
+        self.connection.execute_batch(LARGE_CACHE)?;
+        let answer = self.import_all(job);
+        if let Err(error) = self.connection.execute_batch(USUAL_CACHE) {
             tracing::warn!(error = %error, "the cache keeps the size that it had for an import");
         }
         answer
     }
 
-    fn import_all(&mut self, write: &mut Import, answer: &oneshot::Sender<Answer>) -> rusqlite::Result<Answer> {
+    fn import_all(&mut self, job: &mut Job<Import>) -> rusqlite::Result<Answer> {
         self.execute("BEGIN IMMEDIATE")?;
         let now = self.now();
         let remembered_since = now.saturating_sub(REMEMBERED);
-        if let Some(answer) = self.remembered(write.idempotency.as_ref(), remembered_since)? {
+        if let Some(answer) = self.remembered(job.write.idempotency.as_ref(), remembered_since)? {
             return Ok(answer);
         }
-        let closing = Arc::clone(&self.closing);
-        let withdrawn = || answer.is_closed() || closing.load(Ordering::Relaxed);
-        let outcome = import::carry_out(write, withdrawn, |row, mode, write| {
-            let decision = match import::decide(&self.connection, row, mode, now)? {
-                Ok(decision) => decision,
-                Err(refusal) => return Ok(Err(refusal)),
+        let (mode, mut tally) = (job.write.mode, ImportTally::default());
+        while let Some(row) = job.write.rows.next() {
+            if tally.count().is_multiple_of(WANTED_EVERY) && (job.abandoned()() || self.state.is_closing()) {
+                return Ok(Err(StoreError::Withdrawn.into()));
+            }
+            let (line, command) = match row {
+                Ok(row) => row.into_command(),
+                Err(error) => return Ok(Err(unreadable(&error))),
             };
-            let kind = import::Kind::of(&decision);
-            if write {
-                for change in decision.changes {
+            let decision = import::decide(&command, mode, &current(&self.connection, &command, now)?, now);
+            if let Some(changes) = tally.add(line, decision) {
+                for change in changes {
                     self.record(change)?;
                 }
                 // At once: there are no savepoints here at which that would cost more.
                 self.write_search_texts()?;
             }
-            Ok(Ok(kind))
-        })?;
-        let imported = match outcome {
+        }
+        let imported = match tally.finish(job.write.count) {
             Ok(imported) => imported,
             Err(error) => return Ok(Err(error)),
         };
         let outcome = Outcome::Imported(imported);
-        if let Some(key) = &write.idempotency {
+        if let Some(key) = &job.write.idempotency {
             rows::remember(&self.connection, key, &outcome, now, remembered_since)?;
         }
         self.execute("COMMIT")?;
@@ -363,21 +273,21 @@ impl Worker {
         }))
     }
 
-    fn transact(&mut self, batch: &[Job<Write>]) -> rusqlite::Result<Vec<Answer>> {
+    fn transact(&mut self, batch: &mut [Job<Write>]) -> rusqlite::Result<Vec<Answer>> {
         self.search_texts.clear();
         self.execute("BEGIN IMMEDIATE")?;
-        let answers = batch.iter().map(|job| self.attempt(job)).collect::<rusqlite::Result<_>>()?;
+        let answers = batch.iter_mut().map(|job| self.attempt(job)).collect::<rusqlite::Result<_>>()?;
         self.write_search_texts()?;
         self.execute("COMMIT")?;
         Ok(answers)
     }
 
     /// Carries out one write, or leaves everything as it was before it.
-    fn attempt(&mut self, job: &Job<Write>) -> rusqlite::Result<Answer> {
-        let Job { write, taken, .. } = job;
-        if Instant::now() >= write.deadline || !taken.take() {
+    fn attempt(&mut self, job: &mut Job<Write>) -> rusqlite::Result<Answer> {
+        if !job.begin() {
             return Ok(Err(StoreError::Expired.into()));
         }
+        let write = &job.write;
         let before = (self.head, self.last_at);
         let search_texts = self.search_texts.len();
         self.execute("SAVEPOINT attempt")?;
@@ -438,18 +348,7 @@ impl Worker {
         for change in changes {
             last = Some(self.record(change)?);
         }
-        Ok(Ok(match (effect, last) {
-            (Effect::Item(item), _) => Outcome::Updated(item),
-            (Effect::Reservation(reservation), _) => Outcome::Reserved(reservation),
-            (Effect::Changed, Some((record, item, reservation))) => match (record.entry.event, item, reservation) {
-                (_, _, Some(reservation)) => Outcome::Reserved(reservation),
-                (Event::Created, Some(item), None) => Outcome::Created(item),
-                (Event::Moved | Event::Counted, Some(item), None) => Outcome::Moved(record, item),
-                (_, Some(item), None) => Outcome::Updated(item),
-                (_, None, None) => Outcome::Deleted,
-            },
-            (Effect::Changed, None) => unreachable!("a command that changed something has a last change"),
-        }))
+        Ok(Ok(Outcome::of(effect, last)))
     }
 
     /// Carries out movements one after the other, and finds all that are refused.

@@ -1,0 +1,320 @@
+//! Where a PostgreSQL database is, as its URL says it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+/// A PostgreSQL database, and how to get there. Nothing that prints it shows its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl {
+    /// Where it listens.
+    pub host: PostgresHost,
+    /// At which port; of a Unix socket, the number in its name.
+    pub port: u16,
+    /// As whom to connect.
+    pub user: String,
+    /// What proves that.
+    pub password: Option<String>,
+    /// What the database is called.
+    pub name: String,
+    /// Whether the way there is encrypted.
+    pub tls: Tls,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// What the server shows these connections as.
+    pub application_name: String,
+}
+
+/// Where a PostgreSQL listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostgresHost {
+    /// At a host name or an IP address.
+    Tcp(String),
+    /// At a Unix socket in this folder.
+    Unix(PathBuf),
+}
+
+impl PostgresHost {
+    /// Whether it is this machine, as far as the name tells.
+    fn is_local(&self) -> bool {
+        match self {
+            PostgresHost::Tcp(name) => match name.parse::<IpAddr>() {
+                Ok(address) => address.to_canonical().is_loopback(),
+                Err(_) => name.eq_ignore_ascii_case("localhost"),
+            },
+            PostgresHost::Unix(_) => true,
+        }
+    }
+}
+
+/// Whether the way to a database is encrypted. There is nothing between the two: what encrypts and does not verify keeps
+/// nobody out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain text.
+    Off,
+    /// Encrypted, and the server proves that it has this host name.
+    Verified {
+        /// The file of the only authorities to be trusted; without it those that browsers trust.
+        roots: Option<PathBuf>,
+    },
+}
+
+/// How long a connection may take to be made, unless the URL says it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the server shows connections as, unless the URL says it.
+const APPLICATION_NAME: &str = "stockroom";
+
+impl FromStr for PostgresUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        let rest = rest.ok_or_else(|| FORM.to_owned())?;
+        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, name) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = match credentials.split_once(':') {
+            Some((user, password)) => (user, Some(decoded(password, "the password")?)),
+            None => (credentials, None),
+        };
+        let (host, port) = match address.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ => (address, ""),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let mut parts = Parts {
+            host: decoded(host, "the host")?,
+            port: decoded(port, "the port")?,
+            user: decoded(user, "the user")?,
+            password,
+            name: decoded(name, "the database")?,
+            ..Parts::default()
+        };
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').ok_or_else(|| format!("the option {option:?} has no value"))?;
+            parts.set(key, decoded(value, &format!("the option {key}"))?)?;
+        }
+        parts.whole()
+    }
+}
+
+/// A URL's parts as they were written; what is empty was not said.
+#[derive(Default)]
+struct Parts {
+    host: String,
+    port: String,
+    user: String,
+    password: Option<String>,
+    name: String,
+    mode: String,
+    roots: String,
+    connect_timeout: String,
+    application_name: String,
+}
+
+impl Parts {
+    fn set(&mut self, key: &str, value: String) -> Result<(), String> {
+        let part = match key {
+            "host" => &mut self.host,
+            "port" => &mut self.port,
+            "user" => &mut self.user,
+            "dbname" => &mut self.name,
+            "sslmode" => &mut self.mode,
+            "sslrootcert" => &mut self.roots,
+            "connect_timeout" => &mut self.connect_timeout,
+            "application_name" => &mut self.application_name,
+            "password" => {
+                self.password = Some(value);
+                return Ok(());
+            }
+            _ => {
+                return Err(format!(
+                    "has the option {key:?}, and knows only host, port, user, password, dbname, sslmode, sslrootcert, \
+                     connect_timeout and application_name"
+                ));
+            }
+        };
+        *part = value;
+        Ok(())
+    }
+
+    fn whole(self) -> Result<PostgresUrl, String> {
+        let host = match self.host {
+            host if host.starts_with('/') => PostgresHost::Unix(host.into()),
+            host if host.is_empty() => return Err("names no host".to_owned()),
+            host if host.contains(',') => return Err("names several hosts: name the one that is written to".to_owned()),
+            host => PostgresHost::Tcp(host),
+        };
+        if self.user.is_empty() {
+            return Err("names no user".to_owned());
+        }
+        let port = match self.port.as_str() {
+            "" => 5432,
+            port => port.parse().ok().filter(|port| *port != 0).ok_or("the port must be a number from 1 to 65535")?,
+        };
+        let connect_timeout = match self.connect_timeout.as_str() {
+            "" => CONNECT_TIMEOUT,
+            seconds => match seconds.parse() {
+                Ok(seconds @ 1..=300) => Duration::from_secs(seconds),
+                _ => return Err("connect_timeout must be a number of seconds from 1 to 300".to_owned()),
+            },
+        };
+        Ok(PostgresUrl {
+            port,
+            name: if self.name.is_empty() { self.user.clone() } else { self.name },
+            user: self.user,
+            password: self.password,
+            tls: tls(&self.mode, self.roots, &host)?,
+            host,
+            connect_timeout,
+            application_name: match self.application_name {
+                name if name.is_empty() => APPLICATION_NAME.to_owned(),
+                name => name,
+            },
+        })
+    }
+}
+
+/// Encrypted everywhere but on this machine, unless the URL says it.
+fn tls(mode: &str, roots: String, host: &PostgresHost) -> Result<Tls, String> {
+    let roots = if roots.is_empty() { None } else { Some(PathBuf::from(roots)) };
+    match mode {
+        "disable" if roots.is_some() => Err("has sslrootcert, and sslmode=disable trusts everyone".to_owned()),
+        "disable" => Ok(Tls::Off),
+        "require" | "verify-ca" | "verify-full" if matches!(host, PostgresHost::Unix(_)) => {
+            Err(format!("has sslmode={mode}, and a Unix socket has no TLS"))
+        }
+        "require" | "verify-ca" | "verify-full" => Ok(Tls::Verified { roots }),
+        "" if host.is_local() && roots.is_none() => Ok(Tls::Off),
+        "" => Ok(Tls::Verified { roots }),
+        "prefer" | "allow" => {
+            Err(format!("sslmode={mode} keeps nobody out: say sslmode=verify-full, or sslmode=disable for plain text"))
+        }
+        _ => {
+            Err("sslmode must be disable, require, verify-ca or verify-full; the last three all verify in full"
+                .to_owned())
+        }
+    }
+}
+
+fn decoded(text: &str, what: &str) -> Result<String, String> {
+    match percent_decode_str(text).decode_utf8() {
+        Ok(text) if !text.contains('\0') => Ok(text.into_owned()),
+        _ => Err(format!("{what} is not a text in UTF-8")),
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    /// Where the database is, and as whom.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, port, name, .. } = self;
+        match &self.host {
+            PostgresHost::Tcp(host) if host.contains(':') => write!(f, "postgres://{user}@[{host}]:{port}/{name}"),
+            PostgresHost::Tcp(host) => write!(f, "postgres://{user}@{host}:{port}/{name}"),
+            PostgresHost::Unix(folder) => {
+                write!(f, "postgres://{user}@:{port}/{name}?host={folder}", folder = folder.display())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> PostgresUrl {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_url_says_where_the_database_is_and_as_whom() {
+        let all =
+            url("postgres://me:p%40s%2Fs:w@db.example:6543/stock%20room?application_name=replica-1&connect_timeout=9");
+        assert_eq!(all.host, PostgresHost::Tcp("db.example".to_owned()));
+        assert_eq!((all.port, all.user.as_str(), all.name.as_str()), (6543, "me", "stock room"));
+        assert_eq!(all.password.as_deref(), Some("p@s/s:w"));
+        assert_eq!((all.application_name.as_str(), all.connect_timeout), ("replica-1", Duration::from_secs(9)));
+        let little = url("postgresql://me@[::1]");
+        assert_eq!(little.host, PostgresHost::Tcp("::1".to_owned()));
+        assert_eq!((little.port, little.name.as_str(), little.password.as_deref()), (5432, "me", None));
+        assert_eq!((little.application_name.as_str(), little.connect_timeout), ("stockroom", Duration::from_secs(5)));
+        for socket in
+            ["postgres://me@%2Frun%2Fpostgresql:6543/x", "postgres:///x?host=/run/postgresql&port=6543&user=me"]
+        {
+            assert_eq!(url(socket).host, PostgresHost::Unix("/run/postgresql".into()));
+            assert_eq!((url(socket).port, url(socket).name.as_str()), (6543, "x"));
+        }
+        assert_eq!(url("postgres://h/?user=me&password=a%26b&dbname=x").password.as_deref(), Some("a&b"));
+    }
+
+    #[test]
+    fn only_this_machine_is_spoken_to_in_plain_text_unless_it_is_said() {
+        for local in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]", "%2Frun"] {
+            assert_eq!(url(&format!("postgres://me@{local}/x")).tls, Tls::Off, "{local}");
+        }
+        let verified = |roots: Option<&str>| Tls::Verified { roots: roots.map(PathBuf::from) };
+        for other in ["db.example", "10.0.0.1", "localhost.example", "[2001:db8::1]"] {
+            assert_eq!(url(&format!("postgres://me@{other}/x")).tls, verified(None), "{other}");
+            assert_eq!(url(&format!("postgres://me@{other}/x?sslmode=disable")).tls, Tls::Off, "{other}");
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            assert_eq!(url(&format!("postgres://me@localhost/x?sslmode={mode}")).tls, verified(None), "{mode}");
+        }
+        assert_eq!(url("postgres://me@localhost/x?sslrootcert=/a/b.pem").tls, verified(Some("/a/b.pem")));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        for (text, said) in [
+            ("mysql://me@h/x", "postgres://"),
+            ("postgres://", "no host"),
+            ("postgres:///x?user=me", "no host"),
+            ("postgres://h/x", "no user"),
+            ("postgres://me@a,b/x", "several hosts"),
+            ("postgres://me@h:0/x", "1 to 65535"),
+            ("postgres://me@h:65536/x", "1 to 65535"),
+            ("postgres://me:%ff@h/x", "the password is not"),
+            ("postgres://me@h/x%00", "the database is not"),
+            ("postgres://me@h/x?sslmode=prefer", "sslmode=prefer"),
+            ("postgres://me@h/x?sslmode=allow", "sslmode=allow"),
+            ("postgres://me@h/x?sslmode=maybe", "verify-full"),
+            ("postgres://me@h/x?sslmode=disable&sslrootcert=/x", "sslrootcert"),
+            ("postgres://me@%2Frun/x?sslmode=require", "Unix socket"),
+            ("postgres://me@h/x?options=-cx=1", "\"options\""),
+            ("postgres://me@h/x?connect_timeout=0", "connect_timeout"),
+            ("postgres://me@h/x?sslmode", "has no value"),
+        ] {
+            let error = text.parse::<PostgresUrl>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_printed_shows_the_password() {
+        for text in ["postgres://me:secret@h/x", "postgres://me@h/x?password=secret", "postgres://me:secret@%2Frun/x"] {
+            let url = url(text);
+            for shown in [format!("{url}"), format!("{url:?}"), format!("{:#?}", Some(&url))] {
+                assert!(shown.contains("me@") && !shown.contains("secret"), "{shown}");
+            }
+        }
+        for text in
+            ["postgres://me:secret@h/x?sslmode=prefer", "postgres://me:secret@h:0/x", "postgres://me:secret%ff@h"]
+        {
+            assert!(!text.parse::<PostgresUrl>().unwrap_err().contains("secret"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The published invariant, checked on a PostgreSQL database. Servers may go on writing meanwhile; all is of one moment.
+
+use super::connect::Connector;
+use super::error::Failure;
+use super::rows::value;
+use super::{OpenError, migrations};
+use crate::config::PostgresUrl;
+use crate::store::check::{NAMED, RULES, Report};
+
+/// Rules for what only this store has, as those in [`RULES`].
+const OWN_RULES: &[&str] = &[
+    "SELECT 'the head is at position ' || head.position || ', and the ledger ends at ' || coalesce(last.position, 0)
+     FROM head LEFT JOIN (SELECT position, at FROM ledger ORDER BY position DESC LIMIT 1) AS last ON true
+     WHERE head.position <> coalesce(last.position, 0) OR head.at < last.at",
+    "SELECT 'item ' || id || ': cannot be found by q'
+     FROM item WHERE NOT EXISTS (SELECT FROM item_text WHERE item_text.id = item.id)",
+    "SELECT 'item ' || id || ': is not there, and can be found by q'
+     FROM item_text WHERE NOT EXISTS (SELECT FROM item WHERE item.id = item_text.id)",
+];
+
+/// Checks the database at `url`.
+pub async fn check(url: &PostgresUrl) -> Result<Report, OpenError> {
+    let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
+    let connection = Connector::new(url)?.session().await.map_err(failed)?;
+    migrations::require_known(&connection, url).await?;
+    let examine = async {
+        let begin = "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        connection.batch_execute(begin).await?;
+        let mut wrong = Vec::new();
+        for rule in RULES.iter().chain(OWN_RULES) {
+            let offenders = connection.query(&format!("{rule} LIMIT {NAMED}"), &[]).await?;
+            for offender in &offenders {
+                wrong.push(value(offender, 0)?);
+            }
+        }
+        let counts = "SELECT (SELECT count(*) FROM item), (SELECT count(*) FROM ledger),
+                             (SELECT count(*) FROM reservation)";
+        let counts = connection.query_one(counts, &[]).await?;
+        let count = |column| value::<i64>(&counts, column).map(|count| count as u64);
+        Ok(Report { items: count(0)?, entries: count(1)?, reservations: count(2)?, wrong })
+    };
+    examine.await.map_err(failed)
+}

@@ -1,0 +1,148 @@
+//! Where the ledger ends, told to those who follow it: also what other replicas have written.
+//!
+//! A notification is only a hint to look; the row `head` is the truth, and is looked at each second in any case.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_postgres::{AsyncMessage, Client};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Connector, Wire};
+use super::error::Failure;
+use super::rows;
+use crate::domain::{Epoch, Position};
+
+/// What a commit is announced on.
+pub const CHANNEL: &str = "stockroom";
+
+/// How often the row is looked at, whether or not there was a hint.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The end of the ledger, as far as it is known here.
+pub struct Head {
+    epoch: Epoch,
+    publish: watch::Sender<Position>,
+    replaced: Arc<AtomicBool>,
+}
+
+impl Head {
+    /// The end of the ledger that is called `epoch`; `replaced` becomes true if it is not that ledger any more.
+    pub fn new(epoch: Epoch, position: Position, replaced: Arc<AtomicBool>) -> Self {
+        Self { epoch, publish: watch::Sender::new(position), replaced }
+    }
+
+    /// Sees the end grow; it ends itself when nobody tells of it any more.
+    pub fn subscribe(&self) -> watch::Receiver<Position> {
+        self.publish.subscribe()
+    }
+
+    /// The last position that is known.
+    pub fn known(&self) -> Position {
+        *self.publish.borrow()
+    }
+
+    /// Tells of a position that was committed.
+    pub fn publish(&self, position: Position) {
+        self.publish.send_if_modified(|known| {
+            let grown = position > *known;
+            *known = position.max(*known);
+            grown
+        });
+    }
+
+    /// Takes note of what the database says; `known` is [`Head::known`] from before it was asked. Fails if that is
+    /// another ledger, or one that was set back: what followers have seen of this one is not in it.
+    pub fn see(&self, known: Position, position: Position, epoch: Epoch) -> Result<(), Failure> {
+        if epoch != self.epoch || position < known {
+            if !self.replaced.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    epoch = %self.epoch, position = known.get(), found_epoch = %epoch, found_position = position.get(),
+                    "the database was replaced by another one, or set back: restart to serve what it holds now"
+                );
+            }
+            return Err(Failure::Replaced);
+        }
+        if self.replaced.load(Ordering::Relaxed) {
+            return Err(Failure::Replaced);
+        }
+        self.publish(position);
+        Ok(())
+    }
+}
+
+/// Follows the ledger until `stop`, over a connection of its own.
+pub async fn follow(connector: Connector, head: Arc<Head>, stop: CancellationToken) {
+    let mut pauses = 0;
+    let following = async {
+        loop {
+            let Err(failure) = listen(&connector, &head, &mut pauses).await;
+            tracing::warn!(error = %failure, "the ledger cannot be followed; trying again");
+            sleep(PERIOD * 2_u32.pow(pauses)).await;
+            pauses = (pauses + 1).min(2);
+        }
+    };
+    stop.run_until_cancelled(following).await;
+}
+
+/// Follows the ledger as long as the connection holds.
+async fn listen(connector: &Connector, head: &Head, pauses: &mut u32) -> Result<Infallible, Failure> {
+    let (client, wire) = connector.connect().await?;
+    let (hint, hints) = mpsc::channel(1);
+    tokio::select! {
+        ended = hear(wire, head, hint) => Err(ended.err().unwrap_or(Failure::Silent)),
+        looked = look(client, head, hints, pauses) => looked,
+    }
+}
+
+/// Drives the connection, and passes on that something was said of this ledger.
+async fn hear(wire: Wire, head: &Head, hint: mpsc::Sender<()>) -> Result<(), Failure> {
+    let mut wire = pin!(wire);
+    while let Some(message) = poll_fn(|cx| wire.poll_message(cx)).await {
+        // In another schema of the same database there may be another ledger.
+        if let AsyncMessage::Notification(said) = message?
+            && said.payload().starts_with(&head.epoch.to_string())
+        {
+            // If there is a hint already, whoever takes it will see this too.
+            let _ = hint.try_send(());
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the row at each hint and at each period.
+async fn look(
+    client: Client,
+    head: &Head,
+    mut hints: mpsc::Receiver<()>,
+    pauses: &mut u32,
+) -> Result<Infallible, Failure> {
+    let prepare = async {
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        client.prepare("SELECT position, epoch FROM head").await
+    };
+    let statement = timeout(PATIENCE, prepare).await.map_err(|_elapsed| Failure::Silent)??;
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            hint = hints.recv() => if hint.is_none() { return Err(Failure::Silent) },
+        }
+        let known = head.known();
+        let row = timeout(PATIENCE, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
+        let (position, epoch) = rows::head(&row, 0)?;
+        // What is wrong with it is logged, and refused where somebody asks.
+        let _ = head.see(known, position, epoch);
+        *pauses = 0;
+    }
+}

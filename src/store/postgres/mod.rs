@@ -1,0 +1,295 @@
+//! The store of several replicas: one PostgreSQL database, in each replica one task that writes, and connections that
+//! read.
+//!
+//! All writes of all replicas lock one row before anything else and hold it to their commit. So they come one after the
+//! other, in the order of their ledger positions, and no two of them can be in each other's way. Each replica pays that
+//! lock once for many writes: it takes all that wait, learns in one round trip all that they are about, decides them in
+//! memory, and writes what came of them in a second one. They are answered once the commit is.
+
+mod batch;
+mod check;
+mod connect;
+mod error;
+mod head;
+mod import;
+mod ledger;
+mod lists;
+mod load;
+mod migrations;
+mod query;
+mod readers;
+mod reservations;
+mod rows;
+mod save;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use self::check::check;
+use self::connect::Connector;
+pub use self::error::Failure;
+use self::head::Head;
+use self::readers::{Readers, read};
+use self::writer::Writer;
+use super::{
+    EntryList, EntryQuery, History, HistoryQuery, Import, ItemList, ItemQuery, ItemSink, Record, ReservationList,
+    ReservationQuery, Store, StoreError, Write, WriteError, Written,
+};
+use crate::config::PostgresUrl;
+use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
+
+/// How long the database may be away when the store is opened.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the first pause is before it is looked for again; each further one is twice as long, up to [`LAST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the longest pause is.
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long the database may take to show that it can answer.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// An inventory in one PostgreSQL database, which several of these may share.
+pub struct PostgresStore {
+    readers: Readers,
+    writer: Writer,
+    epoch: Epoch,
+    committed: watch::Receiver<Position>,
+    /// Whether the database holds another ledger by now than the one that was opened.
+    replaced: Arc<AtomicBool>,
+    follower: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+}
+
+/// Why a database could not be opened. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file of trusted authorities cannot be used.
+    #[error("cannot trust the authorities in {path} (sslrootcert): {error}", path = path.display())]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The database is away, and did not come back in time.
+    #[error("the database {database} was not there for {} s: {failure}", waited.as_secs())]
+    Away {
+        /// The database.
+        database: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What was wrong with the last try.
+        failure: Failure,
+    },
+    /// There is no schema in which tables could be made.
+    #[error(
+        "the database {database} has none of the schemas of its search_path: create one, or set another search_path"
+    )]
+    NoSchema {
+        /// The database.
+        database: String,
+    },
+    /// The tables are of some other program.
+    #[error("the database {database} has tables, but not those of Stockroom: choose an empty database or schema")]
+    Foreign {
+        /// The database.
+        database: String,
+    },
+    /// A later Stockroom has changed the schema.
+    #[error(
+        "the database {database} has schema {found}, and this Stockroom knows schemas up to {known}: use a later version"
+    )]
+    TooNew {
+        /// The database.
+        database: String,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that this program knows.
+        known: i64,
+    },
+    /// An earlier Stockroom made the schema, or none did, and nothing but a server changes it.
+    #[error(
+        "the database {database} has schema {found}, and this Stockroom reads schema {known}: start it on it once with \
+         stockroom serve"
+    )]
+    TooOld {
+        /// The database.
+        database: String,
+        /// Its schema.
+        found: i64,
+        /// The schema that this program reads.
+        known: i64,
+    },
+    /// PostgreSQL refused.
+    #[error("cannot open the database {database}: {failure}")]
+    Failed {
+        /// The database.
+        database: String,
+        /// What PostgreSQL said.
+        failure: Failure,
+    },
+}
+
+impl PostgresStore {
+    /// Opens the database at `url` and brings its schema up to date. If it is away, waits for it for a minute.
+    pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
+        Self::open_within(url, PATIENCE).await
+    }
+
+    /// As [`PostgresStore::open`], with another time for which the database may be away.
+    pub async fn open_within(url: &PostgresUrl, patience: Duration) -> Result<Self, OpenError> {
+        let connector = Connector::new(url)?;
+        let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (position, epoch) = loop {
+            match prepare(&connector, url).await {
+                Err(OpenError::Failed { failure, .. }) if failure.is_absence() => {
+                    let waited = start.elapsed();
+                    if waited + pause > patience {
+                        return Err(OpenError::Away { database: url.to_string(), waited, failure });
+                    }
+                    tracing::warn!(database = %url, error = %failure, "the database is not there yet");
+                    sleep(pause).await;
+                    pause = LAST_PAUSE.min(pause * 2);
+                }
+                prepared => break prepared?,
+            }
+        };
+        let replaced = Arc::new(AtomicBool::new(false));
+        let head = Arc::new(Head::new(epoch, position, Arc::clone(&replaced)));
+        let (committed, stop) = (head.subscribe(), CancellationToken::new());
+        let readers = Readers::new(&connector);
+        let writer = Writer::start(connector.clone(), Arc::clone(&head), epoch);
+        let follower = Mutex::new(Some(tokio::spawn(head::follow(connector, head, stop.clone()))));
+        Ok(Self { readers, writer, epoch, committed, replaced, follower, stop })
+    }
+
+    /// Refuses to answer for a ledger that is not there any more.
+    fn same(&self) -> Result<(), StoreError> {
+        if self.replaced.load(Ordering::Relaxed) { Err(Failure::Replaced.into()) } else { Ok(()) }
+    }
+}
+
+/// Brings the schema up to date, and tells where the ledger ends and what it is called.
+async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, Epoch), OpenError> {
+    let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
+    let session = connector.session().await.map_err(failed)?;
+    migrations::migrate(&session, url).await?;
+    let row = session.query_one("SELECT position, epoch FROM head", &[]).await;
+    rows::head(&row.map_err(Failure::from).map_err(failed)?, 0).map_err(failed)
+}
+
+/// Hands all items of the database at `url` to `sink`, as [`Store::each_item`] does; servers may use it meanwhile.
+pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenError> {
+    let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
+    let connector = Connector::new(url)?;
+    let mut connection = Readers::new(&connector).connection().await.map_err(failed)?;
+    migrations::require_known(&connection, url).await?;
+    lists::each_item(&mut connection, sink).await.map_err(failed)
+}
+
+#[async_trait::async_trait]
+impl Store for PostgresStore {
+    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| lists::item(&connection, id))
+    }
+
+    async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| lists::items(&mut connection, &query))
+    }
+
+    async fn summary(&self) -> Result<Summary, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| lists::summary(&connection))
+    }
+
+    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
+        self.same()?;
+        // The sink is there once: the connection shows that it lives before it gets it.
+        let mut connection = read!(self.readers, |connection| readers::alive(connection))?;
+        Ok(lists::each_item(&mut connection, sink).await?)
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| ledger::entry(&connection, position))
+    }
+
+    async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| ledger::entries(&connection, &query, self.epoch))
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.committed.clone()
+    }
+
+    async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| ledger::history(&connection, &query))
+    }
+
+    async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| reservations::reservation(&connection, id))
+    }
+
+    async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
+        self.same()?;
+        read!(self.readers, |connection| reservations::list(&connection, &query))
+    }
+
+    async fn write(&self, write: Write) -> Result<Written, WriteError> {
+        self.writer.queue().write(write).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Written, WriteError> {
+        if import.dry_run {
+            self.same()?;
+            let connection = self.readers.connection().await.map_err(StoreError::from)?;
+            return import::try_out(connection, import).await.map_err(StoreError::from)?;
+        }
+        self.writer.queue().import(import).await
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.same()?;
+        self.writer.queue().healthy()?;
+        let ask = async { read!(self.readers, |connection| readers::alive(connection)) };
+        let silent = |_elapsed| StoreError::from(Failure::Silent);
+        timeout(READY_WITHIN, ask).await.map_err(silent)?.map(drop)
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close().await;
+        self.stop.cancel();
+        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(follower) = follower
+            && follower.await.is_err()
+        {
+            tracing::error!("the task that follows the ledger ended in a panic");
+        }
+    }
+}
