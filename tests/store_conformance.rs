@@ -1,5 +1,12 @@
 //! What every store promises, told over the trait alone: the same tests for each.
+//!
+//! `STOCKROOM_TEST_DATABASE=postgres://USER:PASSWORD@HOST:PORT/DATABASE` has those of PostgreSQL run on that server (in
+//! plain text, and by a role that may create databases) instead of one that they start: so one finds out whether another
+//! engine of its protocol will do. Each test makes a database of its own there, `stockroom_test_…`, and leaves it.
 
+mod common;
+
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +16,7 @@ use stockroom::domain::{
     Position, Precondition, Quantity, Reason, Reference, Refusal, Reservation, ReservationId, ReservationState,
     StockChange, Timestamp, Version,
 };
+use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
     After, EntryQuery, HistoryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, Record, ReservationFilter,
@@ -647,13 +655,20 @@ async fn a_closed_store_refuses(store: Arc<dyn Store>) {
     assert!(store.item(&id("a")).await.is_err() && store.ready().await.is_err());
 }
 
+/// A new and empty store, with what it is kept in; nothing where that kind of store cannot be had.
+type Fresh = Option<(Box<dyn Any + Send>, Arc<dyn Store>)>;
+
 macro_rules! conformance {
-    ($store:ident: $($promise:ident),* $(,)?) => {
+    ($($promise:ident),* $(,)?) => {
+        conformance! { of sqlite: $($promise),* }
+        conformance! { of postgres: $($promise),* }
+    };
+    (of $store:ident: $($promise:ident),*) => {
         mod $store {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $promise() {
-                    let (_kept, store) = super::$store().await;
+                    let Some((_kept, store)) = super::$store().await else { return };
                     super::$promise(store).await;
                 }
             )*
@@ -661,14 +676,24 @@ macro_rules! conformance {
     };
 }
 
-async fn sqlite() -> (tempfile::TempDir, Arc<dyn Store>) {
+async fn sqlite() -> Fresh {
+    let (folder, store) = in_folder().await;
+    Some((Box::new(folder), store))
+}
+
+async fn in_folder() -> (tempfile::TempDir, Arc<dyn Store>) {
     let folder = tempfile::TempDir::new().unwrap();
     let store = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
     (folder, Arc::new(store))
 }
 
+async fn postgres() -> Fresh {
+    let url = common::postgres::any_database()?;
+    let store = PostgresStore::open(&url.parse().unwrap()).await.unwrap();
+    Some((Box::new(()), Arc::new(store)))
+}
+
 conformance! {
-    sqlite:
     a_write_is_seen_by_every_later_read,
     a_refusal_changes_nothing_and_harms_no_other_write,
     of_two_writers_on_one_version_exactly_one_succeeds,
@@ -698,13 +723,13 @@ conformance! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_keeps_its_epoch_and_its_head_and_shares_no_epoch_with_another() {
-    let (folder, store) = sqlite().await;
+    let (folder, store) = in_folder().await;
     carry_out(&store, write(create("a", 0))).await.unwrap();
     let epoch = store.epoch();
     store.close().await;
     let again = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
     assert_eq!((again.epoch(), *again.head().borrow()), (epoch, Position::new(1)));
-    assert_ne!(sqlite().await.1.epoch(), epoch);
+    assert_ne!(in_folder().await.1.epoch(), epoch);
 }
 
 /// Keeps a store from writing for as long as the connection is there.
@@ -716,7 +741,7 @@ fn lock(folder: &tempfile::TempDir) -> rusqlite::Connection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_is_withdrawn_at_its_deadline_also_while_the_disk_is_held_by_another() {
-    let (folder, store) = sqlite().await;
+    let (folder, store) = in_folder().await;
     let held = lock(&folder);
     let late = Write { deadline: Instant::now() + Duration::from_millis(50), ..write(create("late", 0)) };
     assert!(matches!(carry_out(&store, late).await, Err(WriteError::Store(StoreError::Expired))));
@@ -728,7 +753,7 @@ async fn a_write_is_withdrawn_at_its_deadline_also_while_the_disk_is_held_by_ano
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_what_it_cannot_take_and_does_all_that_it_took() {
     const WRITES: usize = 6_000;
-    let (folder, store) = sqlite().await;
+    let (folder, store) = in_folder().await;
     let held = lock(&folder);
     let mut refused = 0;
     let mut waiting = Vec::new();

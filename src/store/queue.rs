@@ -49,6 +49,7 @@ impl<W> Job<W> {
 }
 
 /// What waits in the queue.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and a box would cost it an allocation")]
 pub enum Waiting {
     /// One write, which may share a transaction with its neighbours.
     Write(Job<Write>),

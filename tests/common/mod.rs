@@ -4,6 +4,7 @@
 
 pub mod feed;
 pub mod load;
+pub mod postgres;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
