@@ -19,8 +19,9 @@ use stockroom::domain::{
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryQuery, HistoryQuery, IdempotencyKey, ItemFilter, ItemQuery, Outcome, Record, ReservationFilter,
-    ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Task, Write, WriteError, Written,
+    After, EntryQuery, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Imported, ItemFilter, ItemQuery,
+    KeyValue, Outcome, Record, RefusedRows, ReservationFilter, ReservationQuery, SearchText, Sort, SortKey, Store,
+    StoreError, Task, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -545,7 +546,7 @@ async fn wait_for_expiry(store: &Arc<dyn Store>, reservation: &Reservation) -> R
 
 async fn a_reservation_expires_also_if_nobody_touches_its_item(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 10))).await.unwrap();
-    let (short, long) = (reserved(&store, reserve("a", 4, 1)).await, reserved(&store, reserve("a", 6, 60)).await);
+    let (long, short) = (reserved(&store, reserve("a", 6, 60)).await, reserved(&store, reserve("a", 4, 1)).await);
     let expired = wait_for_expiry(&store, &short).await;
     assert_eq!(expired.state, ReservationState::Expired);
     assert!(expired.closed_at >= Some(short.expires_at));
@@ -644,6 +645,298 @@ async fn the_head_is_told_once_it_can_be_read_and_before_the_answer(store: Arc<d
     assert!(head.changed().await.is_err(), "nothing comes after the end");
 }
 
+/// Items that hold what a text, a number or a document can hold at its limits.
+fn extremes() -> Vec<Command> {
+    let texts =
+        ["%", "_", "\\", "a%b_c\\d", "İstanbul", "Straße", "ΟΔΟΣ", "ǅ", "ﬁ", "𐐀", "e\u{301}", "é", "\u{10ffff}", "~"];
+    let attributes = |json: &str| stockroom::domain::Attributes::from_json(json).unwrap();
+    let mut commands: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(number, text)| {
+            let details = Details {
+                description: Some(Description::parse(format!("one\t{text}\r\ntwo")).unwrap()),
+                category: Some(Label::parse(*text).unwrap()),
+                attributes: attributes(
+                    r#"{"b":1.50,"a":[1e2,-0.0,18446744073709551615],"\u0001":null,"":{"x":"\\u0000"}}"#,
+                ),
+                ..details(text)
+            };
+            Command::Create { id: id(&format!("t{number}")), details, quantity: Quantity::ZERO }
+        })
+        .collect();
+    let price = |amount: &str| {
+        let (amount, currency) = (stockroom::domain::Amount::parse(amount), stockroom::domain::Currency::parse("EUR"));
+        Some(stockroom::domain::UnitPrice { amount: amount.unwrap(), currency: currency.unwrap() })
+    };
+    for (text, amount) in [("most", "999999999.999999"), ("least", "0.50"), ("whole", "0")] {
+        let most = Quantity::new(Quantity::MAX).unwrap();
+        let details = Details { unit_price: price(amount), reorder_level: Some(most), ..details(&"n".repeat(200)) };
+        commands.push(Command::Create { id: id(text), details, quantity: most });
+    }
+    let wide = |count: usize| "\u{10ffff}".repeat(count);
+    let widest = Details {
+        description: Some(Description::parse(wide(4_000)).unwrap()),
+        category: Some(Label::parse(wide(100)).unwrap()),
+        location: Some(Label::parse(wide(100)).unwrap()),
+        attributes: attributes(&format!("{{\"x\":\"{}\"}}", "y".repeat(16_000))),
+        ..details(&wide(200))
+    };
+    commands.push(Command::Create { id: id(&"w".repeat(64)), details: widest, quantity: Quantity::ZERO });
+    commands
+}
+
+async fn what_is_stored_comes_back_as_it_was_sent(store: Arc<dyn Store>) {
+    for command in extremes() {
+        let Command::Create { id, details, quantity } = command.clone() else { unreachable!() };
+        let Ok(Outcome::Created(created)) = carry_out(&store, write(command)).await else { panic!("{id:?}") };
+        let found = store.item(&id).await.unwrap().unwrap();
+        assert_eq!(found, created);
+        assert_eq!((&found.details, found.quantity), (&details, quantity));
+        assert_eq!(found.details.attributes.to_json(), details.attributes.to_json());
+    }
+    let summary = store.summary().await.unwrap();
+    assert_eq!((summary.items, summary.units, summary.low_stock), (18, 3_000_000_000_000, 3));
+    let values: Vec<_> = summary.stock_value.iter().map(|(c, total)| format!("{total} {}", c.as_str())).collect();
+    assert_eq!(values, ["1000000000499999000000.000000 EUR"]);
+    let refused = carry_out(&store, write(by("most", 1))).await;
+    assert!(matches!(refused, Err(WriteError::Refused(Refusal::TooMuchStock { .. }))), "{refused:?}");
+    let mut seen: Vec<Item> = Vec::new();
+    let (sender, mut exported) = tokio::sync::mpsc::unbounded_channel();
+    let sink = move |item| {
+        sender.send(item).unwrap();
+        std::ops::ControlFlow::Continue(())
+    };
+    store.each_item(Box::new(sink)).await.unwrap();
+    while let Some(Some(item)) = exported.recv().await {
+        seen.push(item);
+    }
+    assert_eq!(seen, all(&store).await);
+}
+
+async fn texts_are_compared_byte_by_byte(store: Arc<dyn Store>) {
+    for command in extremes() {
+        carry_out(&store, write(command)).await.unwrap();
+    }
+    let items = all(&store).await;
+    for category in items.iter().filter_map(|item| item.details.category.clone()) {
+        let filter = ItemFilter { category: Some(category.clone()), ..ItemFilter::default() };
+        let found = store.items(ItemQuery { filter, ..list(SortKey::Name, true) }).await.unwrap().items;
+        assert!(found.iter().all(|item| item.details.category.as_ref() == Some(&category)) && !found.is_empty());
+    }
+    // A place behind which a list goes on comes from the client, who may have made it up.
+    for name in ["", "\0", "%", "%\0", "a\0b", "\u{1}", "n\u{7f}", "İ", "é", "\u{10ffff}\0", "n".repeat(201).as_str()]
+    {
+        for descending in [false, true] {
+            let after = After { key: KeyValue::Text(name.to_owned()), id: id("m") };
+            let query = ItemQuery { after: Some(after), ..list(SortKey::Name, descending) };
+            let found = store.items(query).await.unwrap().items;
+            let behind = |item: &&Item| {
+                let place = (item.details.name.as_str(), item.id.as_str());
+                if descending { place < (name, "m") } else { place > (name, "m") }
+            };
+            let mut expected: Vec<_> = items.iter().filter(behind).cloned().collect();
+            expected.sort_by(|a, b| (a.details.name.as_str(), &a.id).cmp(&(b.details.name.as_str(), &b.id)));
+            if descending {
+                expected.reverse();
+            }
+            assert_eq!(found, expected, "{name:?} descending: {descending}");
+        }
+    }
+}
+
+async fn a_search_takes_every_character_as_itself(store: Arc<dyn Store>) {
+    for (text, name) in [
+        ("p", "100%_off\\now"),
+        ("i", "İSTANBUL"),
+        ("s", "STRASSE Straße"),
+        ("o", "ΟΔΟΣ ΟΔΟΣ"),
+        ("z", "a\u{301}bc ǅ𐐀𐐀"),
+    ] {
+        let Command::Create { id, quantity, .. } = create(text, 0) else { unreachable!() };
+        let description = Some(Description::parse("the end").unwrap());
+        let details = Details { description, ..details(name) };
+        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
+    }
+    let found = async |text: &str| {
+        let filter = ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
+        let query = ItemQuery { filter, count: true, ..list(SortKey::Id, false) };
+        let found = store.items(query).await.unwrap();
+        assert_eq!(found.total, Some(found.items.len() as u64));
+        found.items.iter().map(|item| item.id.as_str().to_owned()).collect::<String>()
+    };
+    for (text, expected) in [
+        ("0%_", "p"),
+        ("%_o", "p"),
+        ("ff\\n", "p"),
+        ("1%f", ""),
+        ("___", ""),
+        ("%%%", ""),
+        ("\\\\\\", ""),
+        ("i\u{307}s", "i"),
+        ("İST", "i"),
+        ("ist", ""),
+        ("istanbul", ""),
+        ("stanbul", "i"),
+        ("ıst", ""),
+        ("strasse", "s"),
+        ("STRAẞE", "s"),
+        ("οδος", ""),
+        ("οδοσ", "o"),
+        ("Σ ΟΔ", "o"),
+        ("Á", ""),
+        ("a\u{301}b", "z"),
+        ("ábc", ""),
+        ("ǆ𐐨𐐨", "z"),
+        ("the end", "iopsz"),
+        ("p\u{1}1", ""),
+        ("\u{1}the", ""),
+        ("w\u{1}t", ""),
+    ] {
+        if text.chars().count() >= SearchText::MIN_CHARS {
+            assert_eq!(found(text).await, expected, "{text:?}");
+        }
+    }
+}
+
+async fn a_key_may_hold_any_character(store: Arc<dyn Store>) {
+    for key in ["", "\0", "a\0b", "a", "A", "é", "\u{10ffff}"] {
+        let name = format!("k{}", key.len() * 7 + key.chars().count() + key.bytes().map(usize::from).sum::<usize>());
+        assert!(!store.write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
+        assert!(store.write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
+    }
+}
+
+fn row(line: u64, text: &str, name: &str, quantity: Option<i64>) -> ImportRow {
+    let quantity = quantity.map(|quantity| Quantity::new(quantity).unwrap());
+    ImportRow { line, id: Some(id(text)), details: details(name), quantity }
+}
+
+fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
+    let count = rows.len() as u64;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let rows = Box::new(rows.into_iter().map(Ok));
+    Import { rows, count, mode, dry_run: false, deadline, idempotency: None }
+}
+
+fn refused(answer: Result<Written, WriteError>) -> RefusedRows {
+    match answer {
+        Err(WriteError::ImportRefused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(store: Arc<dyn Store>) {
+    const ROWS: u64 = 1_200;
+    let rows = || (0..ROWS).map(|n| row(n + 2, &format!("i{n}"), "First", Some(n as i64))).collect::<Vec<_>>();
+    let mut head = store.head();
+    let written = store.import(import(rows(), ImportMode::Create)).await.unwrap();
+    let imported = Imported { created: ROWS, updated: 0, unchanged: 0 };
+    assert_eq!(written, Written { outcome: Outcome::Imported(imported), replayed: false });
+    assert_eq!(*head.borrow_and_update(), Position::new(ROWS as i64), "it is told before it is answered");
+    carry_out(&store, write(Command::Delete { id: id("i0") })).await.unwrap();
+    let held = reserved(&store, reserve("i1100", 100, 60)).await;
+
+    let mut again = rows();
+    again[1] = row(3, "i1", "Second", None);
+    again[1100] = row(1102, "i1100", "First", Some(100));
+    again.push(ImportRow { id: None, ..row(ROWS + 2, "x", "Made", None) });
+    let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Upsert) };
+    let tried = store.import(dry).await.unwrap();
+    let imported = Imported { created: 2, updated: 2, unchanged: ROWS - 3 };
+    assert_eq!(tried.outcome, Outcome::Imported(imported));
+    assert_eq!(
+        store.entries(entry_query(0, 1)).await.unwrap().head,
+        Position::new(ROWS as i64 + 2),
+        "it was only tried"
+    );
+    let written = store.import(import(again, ImportMode::Upsert)).await.unwrap();
+    assert_eq!(written.outcome, Outcome::Imported(imported));
+
+    let entries = store.entries(entry_query(ROWS as i64 + 2, 9)).await.unwrap().entries;
+    let told: Vec<_> = entries.iter().map(|record| (record.entry.event, record.entry.version.get())).collect();
+    assert_eq!(told, [(Event::Created, 3), (Event::Updated, 2), (Event::Updated, 3), (Event::Created, 1)]);
+    let second = store.item(&id("i1")).await.unwrap().unwrap();
+    assert_eq!((second.details.name.as_str(), second.quantity.get()), ("Second", 1), "its stock was left alone");
+    assert_eq!(store.reservation(&held.id).await.unwrap().unwrap().state, ReservationState::Open);
+    let filter = ItemFilter { text: Some(SearchText::parse("secon").unwrap()), ..ItemFilter::default() };
+    assert_eq!(store.items(ItemQuery { filter, ..list(SortKey::Id, false) }).await.unwrap().items, [second]);
+}
+
+async fn an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("taken", 5))).await.unwrap();
+    carry_out(&store, write(create("held", 5))).await.unwrap();
+    reserved(&store, reserve("held", 5, 60)).await;
+    let rows = || {
+        let mut rows: Vec<_> = (0..600).map(|n| row(n + 1, &format!("i{n}"), "New", None)).collect();
+        rows[0] = row(7, "taken", "Other", None);
+        rows[550] = row(8_000_000_000, "held", "Other", Some(4));
+        rows
+    };
+    for dry_run in [true, false] {
+        let first = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Create) }).await);
+        assert_eq!(first.first, [(7, Refusal::ItemExists), (8_000_000_000, Refusal::ItemExists)]);
+        let second = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Upsert) }).await);
+        let insufficient = Refusal::InsufficientStock { quantity: 5, reserved: 5, wanted: 4 };
+        assert_eq!((second.first, second.count), (vec![(8_000_000_000, insufficient)], 1));
+    }
+    let many: Vec<_> = (0..1_500).map(|line| row(line, "taken", "Other", None)).collect();
+    let many = refused(store.import(import(many, ImportMode::Create)).await);
+    assert_eq!((many.first.len(), many.count), (RefusedRows::LISTED, 1_500));
+    // One that breaks off is not done either.
+    let mut broken = import(rows()[1..500].to_vec(), ImportMode::Create);
+    broken.count += 1;
+    assert!(matches!(store.import(broken).await, Err(WriteError::Store(StoreError::Unavailable(_)))));
+    let mut unreadable = import(Vec::new(), ImportMode::Create);
+    unreadable.rows = Box::new((0..700).map(|n| match n {
+        650 => Err(std::io::Error::other("it cannot be read")),
+        _ => Ok(row(n + 1, &format!("i{n}"), "New", None)),
+    }));
+    assert!(matches!(store.import(unreadable).await, Err(WriteError::Store(StoreError::Unavailable(_)))));
+    assert_eq!(all(&store).await.len(), 2);
+    assert_eq!(*store.head().borrow(), Position::new(3));
+    carry_out(&store, write(create("next", 0))).await.unwrap();
+    assert_eq!(*store.head().borrow(), Position::new(4), "the ledger has no gap");
+}
+
+async fn an_import_sent_again_under_its_key_is_answered_from_memory(store: Arc<dyn Store>) {
+    let keyed = |fingerprint: u8| {
+        let idempotency = keyed("k", fingerprint, write(create("unused", 0))).idempotency;
+        Import { idempotency, ..import(vec![row(1, "a", "A", Some(1))], ImportMode::Create) }
+    };
+    let first = store.import(keyed(1)).await.unwrap();
+    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    assert_eq!(store.import(keyed(1)).await.unwrap(), Written { replayed: true, ..first });
+    assert!(matches!(store.import(keyed(2)).await, Err(WriteError::KeyReused)));
+    assert_eq!(store.item(&id("a")).await.unwrap(), None);
+}
+
+async fn an_import_that_nobody_waits_for_any_more_is_taken_back(store: Arc<dyn Store>) {
+    let mut endless = import(Vec::new(), ImportMode::Create);
+    endless.count = u64::MAX;
+    endless.rows = Box::new((0..).map(|n| Ok(row(n, &format!("i{n}"), "New", None))));
+    let going = tokio::time::timeout(Duration::from_millis(300), store.import(endless)).await;
+    assert!(going.is_err(), "it goes on for ever");
+    carry_out(&store, write(create("next", 0))).await.unwrap();
+    assert_eq!(all(&store).await.len(), 1);
+    assert_eq!(*store.head().borrow(), Position::new(1));
+    let mut late = import(vec![row(1, "late", "Late", None)], ImportMode::Create);
+    late.deadline = Instant::now();
+    assert!(matches!(store.import(late).await, Err(WriteError::Store(StoreError::Expired))));
+}
+
+async fn an_import_is_taken_back_when_the_store_closes(store: Arc<dyn Store>) {
+    let mut endless = import(Vec::new(), ImportMode::Create);
+    endless.rows = Box::new((0..).map(|n| Ok(row(n, &format!("i{n}"), "New", None))));
+    let importing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.import(endless).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    store.close().await;
+    assert!(matches!(importing.await.unwrap(), Err(WriteError::Store(StoreError::Withdrawn))));
+}
+
 async fn a_closed_store_refuses(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 0))).await.unwrap();
     store.ready().await.unwrap();
@@ -718,6 +1011,15 @@ conformance! {
     stock_is_available_from_the_moment_at_which_its_reservation_ends,
     reservations_are_listed_by_item_state_and_reference,
     the_head_is_told_once_it_can_be_read_and_before_the_answer,
+    what_is_stored_comes_back_as_it_was_sent,
+    texts_are_compared_byte_by_byte,
+    a_search_takes_every_character_as_itself,
+    a_key_may_hold_any_character,
+    an_import_comes_to_what_its_items_would_have_come_to_one_by_one,
+    an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused,
+    an_import_sent_again_under_its_key_is_answered_from_memory,
+    an_import_that_nobody_waits_for_any_more_is_taken_back,
+    an_import_is_taken_back_when_the_store_closes,
     a_closed_store_refuses,
 }
 

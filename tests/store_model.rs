@@ -1,6 +1,8 @@
 //! A store against a model of it that is too simple to be wrong: whatever is asked, both answer the same and keep the
 //! same. What makes them differ is shrunk to the shortest such story.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use stockroom::domain::{
     Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
     Refusal, ReservationId, ReservationState, StockChange, Version,
 };
+use stockroom::store::postgres::{self, PostgresStore};
 use stockroom::store::sqlite::{self, SqliteStore};
 use stockroom::store::{EntryQuery, Outcome, Store, Task, Write, WriteError};
 
@@ -313,15 +316,22 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
     Ok(())
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn a_store_answers_and_keeps_what_the_model_does(steps in steps()) {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("stockroom.db");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let store = Arc::new(SqliteStore::open(&path).unwrap());
             let outcome = tell(&steps, Arc::clone(&store) as Arc<dyn Store>).await;
             store.close().await;
@@ -329,5 +339,24 @@ proptest! {
         })?;
         let report = sqlite::check(&path).unwrap();
         prop_assert!(report.wrong.is_empty(), "{:?}", report.wrong);
+    }
+}
+
+proptest! {
+    // A database for each story takes its time.
+    #![proptest_config(cases(25))]
+
+    #[test]
+    fn the_store_of_several_replicas_does_too(steps in steps()) {
+        let Some(url) = common::postgres::any_database() else { return Ok(()) };
+        let url = url.parse().unwrap();
+        runtime().block_on(async {
+            let store = Arc::new(PostgresStore::open(&url).await.unwrap());
+            let outcome = tell(&steps, Arc::clone(&store) as Arc<dyn Store>).await;
+            store.close().await;
+            let report = postgres::check(&url).await.unwrap();
+            prop_assert!(report.wrong.is_empty(), "{:?}", report.wrong);
+            outcome
+        })?;
     }
 }

@@ -46,8 +46,10 @@ const SCHEMA: &str = "
 async fn identify(connection: &ClientWrapper, url: &PostgresUrl) -> Result<i64, OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let foreign = || OpenError::Foreign { database: url.to_string() };
-    let found = connection.query_opt(IDENTIFY, &[]).await.map_err(Failure::from).map_err(failed)?;
-    let found = found.ok_or_else(|| OpenError::NoSchema { database: url.to_string() })?;
+    let found = connection.query_one(IDENTIFY, &[]).await.map_err(Failure::from).map_err(failed)?;
+    if value::<Option<&str>>(&found, 0).map_err(failed)?.is_none() {
+        return Err(OpenError::NoSchema { database: url.to_string() });
+    }
     let relations: i64 = value(&found, 1).map_err(failed)?;
     let has_schema: bool = value(&found, 2).map_err(failed)?;
     if !has_schema {

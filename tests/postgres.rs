@@ -1,0 +1,499 @@
+//! What PostgreSQL alone can do to a store, and what the store promises all the same.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::postgres::{Postgres, connect, execute, query};
+use stockroom::config::PostgresUrl;
+use stockroom::domain::{
+    Command, Delta, Details, ItemId, Movement, Name, Position, Precondition, Quantity, Reason, StockChange,
+};
+use stockroom::store::postgres::{OpenError, PostgresStore, check};
+use stockroom::store::{EntryQuery, IdempotencyKey, Outcome, Store, StoreError, Task, Write, WriteError, Written};
+
+fn url(text: &str) -> PostgresUrl {
+    text.parse().unwrap()
+}
+
+async fn open(text: &str) -> Arc<PostgresStore> {
+    Arc::new(PostgresStore::open(&url(text)).await.unwrap())
+}
+
+fn id(text: &str) -> ItemId {
+    ItemId::parse(text).unwrap()
+}
+
+fn write(command: Command) -> Write {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    Write { task: Task::Command(command, Precondition::None), deadline, idempotency: None }
+}
+
+fn create(text: &str, quantity: i64) -> Write {
+    let details = Details::named(Name::parse(text).unwrap());
+    write(Command::Create { id: id(text), details, quantity: Quantity::new(quantity).unwrap() })
+}
+
+fn by(text: &str, delta: i64) -> Write {
+    let change = StockChange::By(Delta::new(delta).unwrap());
+    let movement = Movement { change, reason: Reason::Sold, note: None, reference: None };
+    write(Command::Move { id: id(text), movement: Box::new(movement) })
+}
+
+fn keyed(key: &str, write: Write) -> Write {
+    let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
+    Write { idempotency: Some(key), ..write }
+}
+
+async fn quantity(store: &PostgresStore, text: &str) -> Option<i64> {
+    store.item(&id(text)).await.unwrap().map(|item| item.quantity.get())
+}
+
+async fn assert_adds_up(text: &str) {
+    let report = check(&url(text)).await.unwrap();
+    assert!(report.wrong.is_empty(), "{:?}", report.wrong);
+}
+
+fn is_unavailable(answer: &Result<Written, WriteError>) -> bool {
+    matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_))))
+}
+
+/// Waits until the store is ready, by itself.
+async fn wait_until_ready(store: &PostgresStore) {
+    let start = Instant::now();
+    while store.ready().await.is_err() {
+        assert!(start.elapsed() < common::PATIENCE, "it does not become ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_stores_that_open_at_once_make_the_schema_once() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let opening: Vec<_> = (0..10)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { open(&database).await })
+        })
+        .collect();
+    let mut epochs = Vec::new();
+    for store in opening {
+        epochs.push(store.await.unwrap().epoch());
+    }
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "it is one ledger");
+    assert_eq!(query(&database, "SELECT count(*) FROM schema"), ["1"]);
+    open(&database).await.write(create("a", 1)).await.unwrap();
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_to_use_is_refused_in_one_line() {
+    let Some(server) = Postgres::shared() else { return };
+    let refused = async |database: &str| {
+        let error = PostgresStore::open(&url(database)).await.err().expect("it is refused");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        error
+    };
+    let database = server.database();
+    open(&database).await.close().await;
+    execute(&database, "UPDATE schema SET version = 99");
+    assert!(matches!(refused(&database).await, OpenError::TooNew { found: 99, .. }));
+    assert!(matches!(check(&url(&database)).await, Err(OpenError::TooNew { .. })));
+    let foreign = server.database();
+    execute(&foreign, "CREATE TABLE schema (version bigint)");
+    assert!(matches!(refused(&foreign).await, OpenError::Foreign { .. }));
+    let empty = server.database();
+    assert!(matches!(check(&url(&empty)).await, Err(OpenError::TooOld { found: 0, .. })));
+    execute(&empty, "DROP SCHEMA public");
+    assert!(matches!(refused(&empty).await, OpenError::NoSchema { .. }));
+    let start = Instant::now();
+    let error = refused(&server.url("nowhere")).await;
+    assert!(matches!(&error, OpenError::Failed { .. }) && error.to_string().contains("\"nowhere\""), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30), "there is nothing to wait for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_into_the_schema_that_the_search_path_names() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let name = database.rsplit('/').next().unwrap();
+    execute(&database, &format!("CREATE SCHEMA ours; ALTER DATABASE {name} SET search_path = ours, public"));
+    execute(&database, "CREATE TABLE public.of_another (number int)");
+    open(&database).await.write(create("a", 1)).await.unwrap();
+    assert_eq!(query(&database, "SELECT count(*) FROM ours.item"), ["1"]);
+    assert_eq!(query(&database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), ["1"]);
+    assert_adds_up(&database).await;
+}
+
+/// Has a commit that touches an item of this name do something first, as long as a sequence says so.
+fn trigger(database: &str, name: &str, deferred: bool, body: &str) {
+    let kind = if deferred { "CONSTRAINT TRIGGER" } else { "TRIGGER" };
+    let when = if deferred { "DEFERRABLE INITIALLY DEFERRED" } else { "" };
+    execute(
+        database,
+        &format!(
+            "CREATE SEQUENCE tries;
+             CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN {body} RETURN NEW; END $$;
+             CREATE {kind} meddle AFTER INSERT ON ledger {when}
+             FOR EACH ROW WHEN (NEW.item_id = '{name}') EXECUTE FUNCTION meddle()"
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serialization_failure_is_tried_again_and_nobody_notices() {
+    let Some(server) = Postgres::shared() else { return };
+    for deferred in [false, true] {
+        let database = server.database();
+        let store = open(&database).await;
+        let fail = "IF nextval('tries') <= 4 THEN RAISE 'met' USING ERRCODE = '40001'; END IF;";
+        trigger(&database, "unlucky", deferred, fail);
+        let Written { outcome, replayed } = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
+        assert!(matches!(outcome, Outcome::Created(_)) && !replayed);
+        assert_eq!(query(&database, "SELECT last_value FROM tries"), ["5"]);
+        store.ready().await.unwrap();
+        assert_adds_up(&database).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_serialization_failures_end_in_busy_and_nothing_is_done() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    trigger(&database, "unlucky", false, "RAISE 'met' USING ERRCODE = '40001';");
+    let answer = store.write(keyed("k", create("unlucky", 5))).await;
+    assert!(matches!(answer, Err(WriteError::Store(StoreError::Busy))), "{answer:?}");
+    assert_eq!(quantity(&store, "unlucky").await, None);
+    store.write(create("lucky", 1)).await.unwrap();
+    store.ready().await.unwrap();
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_broken_and_the_write_is_done() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.write(create("a", 5)).await.unwrap();
+    for round in 1..=3 {
+        // The other one has the item and wants the head; the store has the head and wants the item.
+        let other = connect(&database).await;
+        other.batch_execute("BEGIN; SET LOCAL deadlock_timeout = '5s'; SELECT FROM item FOR UPDATE").await.unwrap();
+        let writing = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.write(by("a", -1)).await }
+        });
+        let waits = "SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = \
+                     current_database()) OR NOT granted AND locktype = 'transactionid'";
+        while other.query(waits, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let wanted = other.batch_execute("SELECT FROM head FOR UPDATE; ROLLBACK").await;
+        writing.await.unwrap().unwrap();
+        assert!(wanted.is_ok(), "the store was the one that gave way");
+        assert_eq!(quantity(&store, "a").await, Some(5 - round));
+    }
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_write_harms_no_other() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    trigger(&database, "bad", false, "RAISE 'not this one';");
+    let writes: Vec<_> = (0..60)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            let name = if number == 30 { "bad".to_owned() } else { format!("good-{number}") };
+            tokio::spawn(async move { (number, store.write(create(&name, 1)).await) })
+        })
+        .collect();
+    for write in writes {
+        let (number, answer) = write.await.unwrap();
+        assert_eq!(is_unavailable(&answer), number == 30, "{number}: {answer:?}");
+        assert_eq!(answer.is_ok(), number != 30, "{number}: {answer:?}");
+    }
+    store.ready().await.unwrap();
+    assert_adds_up(&database).await;
+}
+
+/// Ends the sessions that write to a database.
+const KILL_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'stockroom' AND datname = current_database()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_dies_before_the_commit_costs_nothing() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.write(create("a", 10)).await.unwrap();
+    for round in 1..=5 {
+        // While nothing is under way: pooled connections, the one that writes and the one that listens.
+        execute(&database, KILL_WRITERS);
+        store.write(by("a", -1)).await.unwrap();
+        assert_eq!(quantity(&store, "a").await, Some(10 - round));
+    }
+    // While it waits for the lock.
+    let other = connect(&database).await;
+    other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
+    let writing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.write(by("a", -1)).await }
+    });
+    while other.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.batch_execute(KILL_WRITERS).await.unwrap();
+    other.batch_execute("ROLLBACK").await.unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(quantity(&store, "a").await, Some(4));
+    store.ready().await.unwrap();
+    let mut head = store.head();
+    head.wait_for(|head| *head == Position::new(7)).await.unwrap();
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_tells_the_truth() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    trigger(
+        &database,
+        "unlucky",
+        true,
+        "IF nextval('tries') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;",
+    );
+    let answer = store.write(keyed("k", create("unlucky", 5))).await;
+    assert!(is_unavailable(&answer), "{answer:?}");
+    assert_eq!(query(&database, "SELECT last_value FROM tries"), ["1"], "it is not tried again unasked");
+    let again = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
+    assert!(!again.replayed, "nothing was done");
+    let third = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
+    assert_eq!(third, Written { replayed: true, ..again });
+    wait_until_ready(&store).await;
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_held_for_long_is_answered_busy_in_time() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    let other = connect(&database).await;
+    other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
+    let late = Write { deadline: Instant::now() + Duration::from_millis(100), ..create("late", 1) };
+    let late = store.write(late);
+    let start = Instant::now();
+    let (late, busy) = tokio::join!(late, store.write(create("a", 1)));
+    assert!(matches!(late, Err(WriteError::Store(StoreError::Expired))), "{late:?}");
+    assert!(matches!(busy, Err(WriteError::Store(StoreError::Busy))), "{busy:?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    store.ready().await.unwrap();
+    other.batch_execute("ROLLBACK").await.unwrap();
+    store.write(create("b", 1)).await.unwrap();
+    assert_eq!((quantity(&store, "a").await, quantity(&store, "late").await), (None, None));
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
+    let Some(server) = Postgres::start(&[]) else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    let mut told = 0;
+    for signal in ["INT", "QUIT"] {
+        store.write(by_or_create(told)).await.unwrap();
+        told += 1;
+        server.stop(signal);
+        let answer = store.write(keyed("while-away", create("away", 1))).await;
+        assert!(is_unavailable(&answer), "{answer:?}");
+        assert!(store.item(&id("a")).await.is_err() && store.ready().await.is_err());
+        server.start_again();
+        wait_until_ready(&store).await;
+        assert_eq!(quantity(&store, "a").await, Some(told), "what was acknowledged is there");
+        assert_eq!(quantity(&store, "away").await, None);
+    }
+    // At the start too.
+    store.close().await;
+    server.stop("INT");
+    let error = PostgresStore::open_within(&url(&database), Duration::from_millis(600)).await.err().unwrap();
+    assert!(matches!(error, OpenError::Away { .. }) && error.to_string().lines().count() == 1, "{error}");
+    let waiting = tokio::spawn(async move { open(&database).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.start_again();
+    assert_eq!(quantity(&*waiting.await.unwrap(), "a").await, Some(told));
+}
+
+fn by_or_create(told: i64) -> Write {
+    if told == 0 { create("a", 1) } else { by("a", 1) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
+    const WRITERS: i64 = 16;
+    const WRITES: i64 = 20;
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let stores = [open(&database).await, open(&database).await];
+    stores[0].write(create("a", WRITERS * WRITES)).await.unwrap();
+    let followers = stores.each_ref().map(|store| {
+        let mut head = store.head();
+        tokio::spawn(async move {
+            let mut known = Position::NONE;
+            while known < Position::new(1 + WRITERS * WRITES) {
+                head.changed().await.unwrap();
+                let told = *head.borrow_and_update();
+                assert!(told > known, "it only grows");
+                known = told;
+            }
+        })
+    });
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let store = Arc::clone(&stores[number as usize % 2]);
+            tokio::spawn(async move {
+                for _ in 0..WRITES {
+                    let Outcome::Moved(record, _) = store.write(by("a", -1)).await.unwrap().outcome else { panic!() };
+                    assert!(*store.head().borrow() >= record.position);
+                    assert!(store.entry(record.position).await.unwrap().is_some());
+                }
+            })
+        })
+        .collect();
+    for task in writers.into_iter().chain(followers) {
+        tokio::time::timeout(common::PATIENCE, task).await.unwrap().unwrap();
+    }
+    for store in &stores {
+        assert_eq!(quantity(store, "a").await, Some(0));
+        let all = EntryQuery {
+            after: Position::NONE,
+            reason: None,
+            reference: None,
+            since: None,
+            limit: 1_000,
+            max_bytes: usize::MAX,
+        };
+        let entries = store.entries(all).await.unwrap().entries;
+        let positions: Vec<_> = entries.iter().map(|record| record.position.get()).collect();
+        assert_eq!(positions, (1..=1 + WRITERS * WRITES).collect::<Vec<_>>());
+        assert!(entries.is_sorted_by_key(|record| record.entry.at));
+    }
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_replaced_or_set_back_is_not_served_as_if_it_were_the_same() {
+    let Some(server) = Postgres::shared() else { return };
+    for replace in ["UPDATE head SET epoch = '0123456789abcdef'", "UPDATE head SET position = 1"] {
+        let database = server.database();
+        let store = open(&database).await;
+        store.write(create("a", 1)).await.unwrap();
+        store.write(create("b", 1)).await.unwrap();
+        execute(&database, replace);
+        assert!(is_unavailable(&store.write(create("c", 1)).await));
+        assert!(store.ready().await.is_err() && store.item(&id("a")).await.is_err());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(store.ready().await.is_err(), "it does not become another one by waiting");
+        assert_eq!(*store.head().borrow(), Position::new(2));
+        assert_eq!(quantity(&*open(&database).await, "a").await, Some(1), "it is served after a restart");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_reads_than_connections_wait_for_each_other_and_are_answered() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.write(create("a", 1)).await.unwrap();
+    let reads: Vec<_> = (0..200)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { quantity(&store, "a").await })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.unwrap(), Some(1));
+    }
+    let connections = "SELECT count(*) FROM pg_stat_activity
+                       WHERE application_name = 'stockroom' AND datname = current_database()";
+    let connections: u32 = query(&database, connections)[0].parse().unwrap();
+    assert!(connections <= 18, "{connections}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_extension_for_trigrams_a_search_finds_the_same() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    execute(&database, "CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain");
+    let plain = database.replace("tester@", "plain@");
+    let store = open(&plain).await;
+    assert_eq!(query(&database, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'"), ["0"]);
+    store.write(create("Mother-8", 1)).await.unwrap();
+    let text = Some(stockroom::store::SearchText::parse("OTHER").unwrap());
+    let query = stockroom::store::ItemQuery {
+        filter: stockroom::store::ItemFilter { text, ..Default::default() },
+        sort: stockroom::store::Sort { key: stockroom::store::SortKey::Id, descending: false },
+        after: None,
+        limit: 5,
+        max_bytes: usize::MAX,
+        count: true,
+    };
+    assert_eq!(store.items(query).await.unwrap().total, Some(1));
+}
+
+/// Makes an authority and a certificate for `localhost` that it signed, in the folder of the server.
+const CERTIFY: &str = r#"
+    set -e
+    cd "$0"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
+    openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr
+    printf 'subjectAltName=DNS:localhost' > names
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
+    chmod a+r,u=rw,go= server.key
+    chmod a+r ca.pem
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted() {
+    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
+    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
+    let database = server.database();
+    let folder = server.folder().to_str().unwrap();
+    let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder).unwrap());
+    let mut certify = std::process::Command::new("sh");
+    certify.args(["-c", CERTIFY, folder]).stderr(std::process::Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut certify, user);
+    }
+    assert!(certify.status().unwrap().success());
+    for (setting, value) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
+        execute(&database, &format!("ALTER SYSTEM SET {setting} = '{folder}/{value}'"));
+    }
+    execute(&database, "ALTER SYSTEM SET ssl = on");
+    server.stop("INT");
+    server.start_again();
+    let named = |host: &str, options: &str| format!("{}{options}", database.replace("127.0.0.1", host));
+    let trusted = format!("?sslrootcert={folder}/ca.pem");
+    let store = open(&named("localhost", &trusted)).await;
+    store.write(create("a", 1)).await.unwrap();
+    let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE application_name = 'stockroom' AND datname = current_database()";
+    assert_eq!(query(&database, encrypted), ["t"]);
+    let start = Instant::now();
+    for (text, said) in [
+        (named("localhost", "?sslmode=require"), "UnknownIssuer"),
+        (named("127.0.0.1", &trusted), "not valid for name"),
+        (named("localhost", "?sslrootcert=/no/such/file"), "/no/such/file"),
+    ] {
+        let error = PostgresStore::open(&url(&text)).await.err().expect("it is refused").to_string();
+        assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(30), "no certificate becomes right by waiting");
+    open(&named("127.0.0.1", "?sslmode=disable")).await;
+}
