@@ -22,7 +22,7 @@ const SUPERVISE: &str = r#"
     pid=
     finish() { [ -z "$pid" ] || kill -QUIT "$pid" 2> /dev/null || true; wait; rm -rf "$folder"; }
     trap finish EXIT
-    trap '' INT
+    trap '' HUP INT TERM
     make() { "$bin/initdb" -D "$folder/data" -U tester -A trust --no-sync --encoding=UTF8 "$@" > "$folder/initdb" 2>&1; }
     make --locale=C.UTF-8 --locale-provider=icu --icu-locale=tr || { rm -rf "$folder/data"; make --locale=C.UTF-8; }
     start() {

@@ -23,9 +23,9 @@ use crate::config::{PostgresHost, PostgresUrl, Tls};
 /// What every session is set to, whatever the database says.
 ///
 /// A replica that hangs in a transaction must not hold up the others, and a commit that was acknowledged must be on the
-/// disk: a database can have `synchronous_commit` off, and would lose some.
+/// disk: a database can have `synchronous_commit` off, and would lose some. Compiling what takes a millisecond takes fifty.
 const SESSION: &str = "-c lock_timeout=5s -c statement_timeout=20s -c idle_in_transaction_session_timeout=10s \
-    -c synchronous_commit=on -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3";
+    -c synchronous_commit=on -c jit=off -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3";
 
 /// What the session that writes is set to besides: all that it looks for it finds by an index. Its plans are made when
 /// tables are small, and must still be right when they are large.
