@@ -11,7 +11,10 @@ use stockroom::domain::{
     Command, Delta, Details, ItemId, Movement, Name, Position, Precondition, Quantity, Reason, StockChange,
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
-use stockroom::store::{EntryQuery, IdempotencyKey, Outcome, Store, StoreError, Task, Write, WriteError, Written};
+use stockroom::store::{
+    EntryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Outcome, Store, StoreError, Task, Write, WriteError,
+    Written,
+};
 
 fn url(text: &str) -> PostgresUrl {
     text.parse().unwrap()
@@ -445,6 +448,111 @@ async fn without_the_extension_for_trigrams_a_search_finds_the_same() {
         count: true,
     };
     assert_eq!(store.items(query).await.unwrap().total, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_the_settings_that_it_needs_whatever_the_database_says() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let name = database.rsplit('/').next().unwrap();
+    for setting in ["synchronous_commit = off", "lock_timeout = 0", "client_encoding = LATIN1", "jit_above_cost = 0"] {
+        execute(&database, &format!("ALTER DATABASE {name} SET {setting}"));
+    }
+    let store = open(&database).await;
+    let settings = [
+        ("synchronous_commit", "on"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "20s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("client_encoding", "UTF8"),
+        ("application_name", "stockroom"),
+        ("jit", "off"),
+    ];
+    execute(&database, "CREATE TABLE told (setting text, value text)");
+    let tell = settings.map(|(setting, _)| format!("('{setting}', current_setting('{setting}'))")).join(", ");
+    trigger(&database, "a", false, &format!("INSERT INTO told VALUES {tell};"));
+    store.write(create("a", 1)).await.unwrap();
+    for (setting, value) in settings {
+        assert_eq!(
+            query(&database, &format!("SELECT value FROM told WHERE setting = '{setting}'")),
+            [value],
+            "{setting}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let (one, other) = (open(&database).await, open(&database).await);
+    let rows = (0..).map(|number| {
+        let details = Details::named(Name::parse("New").unwrap());
+        Ok(ImportRow { line: number, id: Some(id(&format!("i{number}"))), details, quantity: None })
+    });
+    let endless = Import {
+        rows: Box::new(rows),
+        count: u64::MAX,
+        mode: ImportMode::Create,
+        dry_run: false,
+        deadline: Instant::now() + Duration::from_secs(60),
+        idempotency: None,
+    };
+    let importing = tokio::spawn(async move { one.import(endless).await });
+    let lock = "SELECT count(*) FROM pg_locks WHERE relation = 'item_text'::regclass AND mode = 'RowExclusiveLock'";
+    while query(&database, lock) != ["1"] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let writing = tokio::spawn(async move { other.write(create("next", 1)).await.map(|_| other) });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!writing.is_finished());
+    importing.abort();
+    let other = writing.await.unwrap().unwrap();
+    assert_eq!(*other.head().borrow(), Position::new(1), "nothing of the import is left");
+    assert_adds_up(&database).await;
+}
+
+#[test]
+fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let say = |arguments: &[&str]| {
+        let output = common::run(&[arguments, &["--database", &database]].concat());
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.success(), said)
+    };
+    let (done, said) = say(&["check"]);
+    assert!(!done && said.contains("stockroom serve") && said.lines().count() == 1, "{said}");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async { open(&database).await.write(create("a", 5)).await.unwrap() });
+    assert_eq!(say(&["check"]), (true, "items 1, ledger entries 1, reservations 0: all adds up\n".to_owned()));
+    for (harm, offence) in [
+        ("UPDATE item SET quantity = 6", "item a: has stock 6"),
+        ("DELETE FROM item_text", "item a: cannot be found by q"),
+        ("UPDATE head SET position = 2", "the head is at position 2"),
+        ("UPDATE ledger SET version = 7", "position 1: item a has version 7 after version 0"),
+        ("DELETE FROM item", "item a: is not there"),
+    ] {
+        execute(&database, harm);
+        let (done, said) = say(&["check"]);
+        assert!(!done && said.contains(offence), "{said}");
+    }
+    let (done, said) = say(&["backup", "copy.db"]);
+    assert!(!done && said.contains("pg_dump") && said.contains("docs/growing.md"), "{said}");
+}
+
+#[test]
+fn no_refusal_shows_a_password() {
+    for (database, said) in [
+        ("postgres://me:secret@localhost/x?sslmode=prefer", "sslmode=prefer"),
+        ("postgres://me:secret@localhost:1/x", "localhost:1"),
+        ("postgres://me:secret@localhost/x?sslrootcert=/no/such/file", "/no/such/file"),
+    ] {
+        let output = common::run(&["check", "--database", database]);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && line.lines().count() == 1, "{line}");
+        assert!(line.contains(said) && !line.contains("secret"), "{line}");
+    }
 }
 
 /// Makes an authority and a certificate for `localhost` that it signed, in the folder of the server.
