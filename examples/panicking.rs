@@ -22,7 +22,7 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { settings } = Arguments::parse();
     let _log = server::start_log(&settings);
-    let Database::Sqlite(path) = &settings.database;
+    let Database::Sqlite(path) = &settings.database else { panic!("this example keeps its items in a file") };
     let store = Arc::new(SqliteStore::open(path)?);
     let listener = Listener::bind(&settings.listen).await?;
     let panicking = make_sync(|_| -> Response { panic!("provoked") });

@@ -330,7 +330,8 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     let waiting = tokio::spawn(async move { open(&database).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.start_again();
-    assert_eq!(quantity(&*waiting.await.unwrap(), "a").await, Some(told));
+    let store = waiting.await.unwrap();
+    assert_eq!(quantity(&store, "a").await, Some(told));
 }
 
 fn by_or_create(told: i64) -> Write {
@@ -404,7 +405,8 @@ async fn a_database_that_was_replaced_or_set_back_is_not_served_as_if_it_were_th
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(store.ready().await.is_err(), "it does not become another one by waiting");
         assert_eq!(*store.head().borrow(), Position::new(2));
-        assert_eq!(quantity(&*open(&database).await, "a").await, Some(1), "it is served after a restart");
+        let again = open(&database).await;
+        assert_eq!(quantity(&again, "a").await, Some(1), "it is served after a restart");
     }
 }
 

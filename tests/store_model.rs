@@ -274,7 +274,6 @@ fn told(answer: Result<Outcome, WriteError>, made: &mut Vec<ReservationId>) -> T
             assert!(!more);
             Told::Nothing
         }
-        Ok(Outcome::Imported(_)) => unreachable!("no step is an import"),
         Err(WriteError::Refused(refusal)) => Told::Refused(match refusal {
             Refusal::NotFound => "missing",
             Refusal::ItemExists => "exists",

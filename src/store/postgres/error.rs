@@ -70,8 +70,10 @@ impl Failure {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Meaning::Conflict,
             SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Meaning::Busy,
             SqlState::DISK_FULL => Meaning::Full,
-            // A server that became a standby.
-            SqlState::READ_ONLY_SQL_TRANSACTION => Meaning::Lost,
+            // A server that became a standby, or that does not know itself what became of it.
+            SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+            | SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Meaning::Lost,
             _ => Meaning::Broken,
         }
     }

@@ -202,13 +202,18 @@ impl Worker {
     async fn failed(&mut self, error: NotCommitted, writes: usize) -> StoreError {
         let NotCommitted { failure, perhaps } = error;
         let meaning = failure.meaning();
-        tracing::error!(error = %failure, writes, perhaps_done = perhaps, "a commit failed");
-        if meaning == Meaning::Broken {
+        match meaning {
+            Meaning::Busy | Meaning::Conflict => tracing::warn!(error = %failure, writes, "writes were not done"),
+            _ => tracing::error!(error = %failure, writes, perhaps_done = perhaps, "a commit failed"),
+        }
+        match meaning {
             // It may be that only this write fails.
-            let healthy = self.rewrite().await.is_ok();
-            self.state.set_healthy(healthy);
-        } else if meaning == Meaning::Lost {
-            self.state.set_healthy(false);
+            Meaning::Broken => {
+                let healthy = self.rewrite().await.is_ok();
+                self.state.set_healthy(healthy);
+            }
+            Meaning::Lost => self.state.set_healthy(false),
+            Meaning::Busy | Meaning::Conflict | Meaning::Full => {}
         }
         match perhaps {
             true => StoreError::Unavailable(format!("the connection was lost during a commit: {failure}")),
@@ -216,26 +221,31 @@ impl Worker {
         }
     }
 
-    /// Writes something that changes nothing, and is ready again if that is committed.
+    /// Is ready again if the database can be written.
     async fn probe(&mut self) {
         match self.rewrite().await {
             Ok(()) => {
                 tracing::info!("the database can be written again");
                 self.state.set_healthy(true);
             }
-            Err(failure) => {
-                tracing::debug!(error = %failure, "the database cannot be written yet");
-                self.roll_back(failure.meaning()).await;
-            }
+            Err(failure) => tracing::debug!(error = %failure, "the database cannot be written yet"),
         }
     }
 
+    /// Writes something that changes nothing.
     async fn rewrite(&mut self) -> Result<(), Failure> {
-        let (session, head) = (session(&mut self.session, &self.connector).await?, &self.head);
-        let known = head.known();
-        let (found, _) = in_time(load::begin(session, BEGIN, true, &Wanted::default())).await?;
-        head.see(known, found.position, found.epoch)?;
-        in_time(async { Ok(session.batch_execute("UPDATE head SET position = position; COMMIT").await?) }).await
+        let rewrite = async {
+            let (session, head) = (session(&mut self.session, &self.connector).await?, &self.head);
+            let known = head.known();
+            let (found, _) = in_time(load::begin(session, BEGIN, true, &Wanted::default())).await?;
+            head.see(known, found.position, found.epoch)?;
+            in_time(async { Ok(session.batch_execute("UPDATE head SET position = position; COMMIT").await?) }).await
+        };
+        let rewritten = rewrite.await;
+        if let Err(failure) = &rewritten {
+            self.roll_back(failure.meaning()).await;
+        }
+        rewritten
     }
 
     /// Carries out an import and answers it.
