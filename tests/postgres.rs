@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::postgres::{Postgres, connect, execute, query};
@@ -332,6 +333,53 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     server.start_again();
     let store = waiting.await.unwrap();
     assert_eq!(quantity(&store, "a").await, Some(told));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_crashes_of_the_server_nothing_is_lost_or_done_twice_by_those_who_send_it_again() {
+    const WRITERS: usize = 16;
+    let Some(server) = Postgres::start(&[]) else { return };
+    let database = server.database();
+    let stores = [open(&database).await, open(&database).await];
+    stores[0].write(create("a", 1_000_000)).await.unwrap();
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            let store = Arc::clone(&stores[writer % 2]);
+            tokio::spawn(async move {
+                for count in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    while let Err(error) = store.write(keyed(&format!("{writer}-{count}"), by("a", -1))).await {
+                        assert!(matches!(error, WriteError::Store(_)), "{error:?}");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..4 {
+        let before = done.load(Ordering::Relaxed);
+        while done.load(Ordering::Relaxed) < before + 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        server.stop("QUIT");
+        server.start_again();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        tokio::time::timeout(common::PATIENCE, writer).await.unwrap().unwrap();
+    }
+    let done = done.load(Ordering::Relaxed);
+    for store in &stores {
+        wait_until_ready(store).await;
+        assert_eq!(quantity(store, "a").await, Some(1_000_000 - done));
+        store.head().wait_for(|head| *head == Position::new(1 + done)).await.unwrap();
+    }
+    assert_adds_up(&database).await;
 }
 
 fn by_or_create(told: i64) -> Write {

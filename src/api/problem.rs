@@ -416,7 +416,7 @@ impl From<Refusal> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Busy => Self::new(Kind::Busy, "Too many changes are waiting; this one was not made."),
+            StoreError::Busy => Self::new(Kind::Busy, "Too much else is under way; nothing was changed."),
             StoreError::Expired => {
                 Self::new(Kind::NotDone, "The change waited too long for its turn and was not made.")
             }

@@ -224,8 +224,9 @@ pub enum WriteError {
 /// Why a store cannot answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// More writes wait than the queue holds; this one was not done.
-    #[error("too many writes are waiting")]
+    /// Too much else is under way: more waits than there is room for, or others hold for too long what is needed. Nothing
+    /// was done.
+    #[error("too much else is under way")]
     Busy,
     /// The write's deadline passed before it began; it was not done.
     #[error("the write was still waiting when its deadline passed")]
