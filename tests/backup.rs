@@ -86,7 +86,7 @@ fn a_copy_made_in_the_middle_of_load_is_whole_and_holds_up_nobody() {
     let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _stop = StopWhenDropped(stop);
-        scope.spawn(|| load::run(server, "backup", CLIENTS, usize::MAX, stop));
+        scope.spawn(|| load::run(&[server], "backup", CLIENTS, usize::MAX, stop));
         let folder = TempDir::new().unwrap();
         for copy in 0..5 {
             let target = folder.path().join(format!("{copy}.db"));

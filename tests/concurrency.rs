@@ -13,7 +13,7 @@ fn a_hundred_thousand_contended_changes_each_count_exactly_once() {
     const CHANGES: usize = 100_000;
     let server = Server::start_with(&["--log", "info,stockroom::request=warn"]);
     load::prepare(&server);
-    let told = load::run(&server, "c", CLIENTS, CHANGES.div_ceil(CLIENTS as usize), &AtomicBool::new(false));
+    let told = load::run(&[&server], "c", CLIENTS, CHANGES.div_ceil(CLIENTS as usize), &AtomicBool::new(false));
     assert!(told.answered >= CHANGES, "{} of them were answered", told.answered);
     told.assert_true(&server);
     server.assert_consistent();

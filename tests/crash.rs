@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::AtomicBool;
 
 use common::load::{self, Random, StopWhenDropped, Told};
-use common::{Server, assert_consistent, poll, tell};
+use common::{Server, poll, tell};
 use rustix::process::Signal;
 
 /// How often the server is killed, unless `STOCKROOM_CRASHES` says otherwise.
@@ -22,7 +22,7 @@ fn a_kill_under_load_loses_nothing_acknowledged_and_a_retry_doubles_nothing() {
         let stop = AtomicBool::new(false);
         let running = std::thread::scope(|scope| {
             let _stop = StopWhenDropped(&stop);
-            let clients = scope.spawn(|| load::run(&server, &format!("crash{crash}"), CLIENTS, usize::MAX, &stop));
+            let clients = scope.spawn(|| load::run(&[&server], &format!("crash{crash}"), CLIENTS, usize::MAX, &stop));
             let enough = server.ledger_head() + 1 + random.below(500);
             poll("the ledger to grow", || (server.ledger_head() >= enough).then_some(()));
             server.signal(Signal::KILL);
@@ -30,7 +30,7 @@ fn a_kill_under_load_loses_nothing_acknowledged_and_a_retry_doubles_nothing() {
         });
         assert!(!running.unknown.is_empty(), "the kill came in the middle");
         let (_, folder) = server.wait();
-        assert_consistent(folder.path());
+        folder.assert_consistent();
         server = Server::start_in(folder, &["--log", "info,stockroom::request=warn"]);
         let again = load::send_again(&server, &running.unknown);
         told = told.and(running).and(again);

@@ -5,12 +5,12 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use common::{Server, assert_consistent, check, poll, stockroom};
+use common::{Place, Server, check, poll, stockroom};
 use rusqlite::Connection;
 use serde_json::json;
 
 /// The database of a server that ran in this folder.
-fn database(folder: &tempfile::TempDir) -> Connection {
+fn database(folder: &Place) -> Connection {
     Connection::open(folder.path().join("stockroom.db")).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     assert_eq!(server.all_items(), [kept]);
     let (status, folder) = server.stop();
     assert_eq!(status.code(), Some(0));
-    assert_consistent(folder.path());
+    folder.assert_consistent();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_change_is_in_the_ledger_once() {
             (position, event.to_owned(), delta, quantity, version)
         })
     );
-    assert_consistent(folder.path());
+    folder.assert_consistent();
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn ten_followers_cut_at_random_end_with_exactly_the_ledger() {
     };
     std::thread::scope(|scope| {
         let followers: Vec<_> = (0..10).map(|number| scope.spawn(move || follow(number))).collect();
-        load::run(server, "feed", CLIENTS, CHANGES, &AtomicBool::new(false));
+        load::run(&[server], "feed", CLIENTS, CHANGES, &AtomicBool::new(false));
         end.store(server.ledger_head(), Ordering::Release);
         let followed: Vec<_> = followers.into_iter().map(|follower| follower.join().unwrap()).collect();
         // Reservations go on expiring, so that some have followed a little further than others.

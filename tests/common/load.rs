@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{Answer, Server, agent, try_send};
+use super::{Answer, Server, agent, poll, try_send};
 
 /// How many items the clients share.
 const ITEMS: u64 = 6;
@@ -49,7 +49,7 @@ pub struct Told {
     pub refused: Vec<String>,
     /// Items as they were shown: id, version, quantity, reserved.
     pub seen: Vec<(String, i64, i64, i64)>,
-    /// Changes of which it is not known whether they were made, because the connection broke.
+    /// Changes of which it is not known whether they were made, because the connection broke or the storage was away.
     pub unknown: Vec<Change>,
     /// How many changes were answered.
     pub answered: usize,
@@ -135,13 +135,15 @@ pub fn prepare(server: &Server) {
     }
 }
 
-/// Lets `clients` of them make changes until `stop` says so, or each has made `count`, or the server is gone. `name`
-/// makes what they send different from what others do.
-pub fn run(server: &Server, name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
+/// Lets `clients` of them make changes until `stop` says so, or each has made `count`, or their server is gone. `name`
+/// makes what they send different from what others do. They share the servers among them.
+pub fn run(servers: &[&Server], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients)
-            .map(|number| scope.spawn(move || Client::new(server, name, number).run(count, stop)))
-            .collect();
+        let client = |number: u64| {
+            let server = servers[number as usize % servers.len()];
+            scope.spawn(move || Client::new(server, name, number).run(count, stop))
+        };
+        let clients: Vec<_> = (0..clients).map(client).collect();
         clients.into_iter().map(|client| client.join().unwrap()).fold(Told::default(), Told::and)
     })
 }
@@ -199,6 +201,10 @@ impl<'a> Client<'a> {
                 &headers(&change),
                 change.body.as_str(),
             ) {
+                Ok(answer) if answer.status == 503 => {
+                    told.unknown.push(change);
+                    self.wait_until_ready(&agent, stop);
+                }
                 Ok(answer) => {
                     if answer.status == 201 && change.path.ends_with("/reservations") {
                         self.reservations.push(answer.header("location").unwrap().to_owned());
@@ -212,6 +218,14 @@ impl<'a> Client<'a> {
             }
         }
         told
+    }
+
+    /// Waits until the server can write again, or is gone.
+    fn wait_until_ready(&self, agent: &ureq::Agent, stop: &AtomicBool) {
+        poll("the server to be ready again", || {
+            let ready = try_send(agent, &self.server.url("/readyz"), "GET", &[], "");
+            (stop.load(Ordering::Relaxed) || ready.map_or(true, |answer| answer.status == 200)).then_some(())
+        });
     }
 
     fn item(&mut self) -> String {

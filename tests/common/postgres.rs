@@ -60,7 +60,7 @@ impl Postgres {
 
     /// A new one with these settings besides its defaults, or nothing after a word that the test is skipped.
     pub fn start(settings: &[&str]) -> Option<Self> {
-        let bin = component("postgres", || binaries().ok_or_else(|| "there is no PostgreSQL here".to_owned()))?;
+        let bin = installed()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = as_its_user();
         command.args(["sh", "-c", SUPERVISE, "sh"]).arg(&bin).arg(port.to_string()).args(settings);
@@ -125,7 +125,17 @@ impl Postgres {
     }
 }
 
-/// The folder of PostgreSQL's programs.
+/// Whether tests find a PostgreSQL, here or where `STOCKROOM_TEST_DATABASE` says; otherwise after a word that the test is
+/// skipped.
+pub fn is_there() -> bool {
+    std::env::var_os("STOCKROOM_TEST_DATABASE").is_some() || installed().is_some()
+}
+
+/// The folder of PostgreSQL's programs, or nothing after a word that the test is skipped.
+fn installed() -> Option<PathBuf> {
+    component("postgres", || binaries().ok_or_else(|| "there is no PostgreSQL here".to_owned()))
+}
+
 fn binaries() -> Option<PathBuf> {
     let in_path = executable("initdb").and_then(|path| path.canonicalize().ok()?.parent().map(Path::to_owned));
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
