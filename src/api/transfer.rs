@@ -134,7 +134,7 @@ impl Transfer {
         let busy =
             |_| Problem::new(Kind::TooManyTransfers, format!("{EXPORTS} exports are under way, as many as may be."));
         let place = Arc::clone(&self.exports).try_acquire_owned().map_err(busy)?;
-        let body = stream_items(Arc::clone(&self.store), format, self.transfer_timeout, place);
+        let body = stream_items(Arc::clone(&self.store), format, self.transfer_timeout, place).await?;
         Ok(Exported { format, body })
     }
 
@@ -321,9 +321,14 @@ enum Part {
 }
 
 /// A body that has all items. The thread that reads them waits for the client, and ends when that goes or the time is
-/// up; a body without [`Part::End`] breaks off with an error.
-fn stream_items(store: Arc<dyn Store>, format: Format, time: Duration, place: OwnedSemaphorePermit) -> Body {
-    let (parts, received) = mpsc::channel(PARTS_AHEAD);
+/// up; a body without [`Part::End`] breaks off with an error. What fails before anything was read is refused.
+async fn stream_items(
+    store: Arc<dyn Store>,
+    format: Format,
+    time: Duration,
+    place: OwnedSemaphorePermit,
+) -> Result<Body, Problem> {
+    let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
     let deadline = Instant::now() + time;
     let runtime = tokio::runtime::Handle::current();
     let mut buffer = format.head();
@@ -344,18 +349,29 @@ fn stream_items(store: Arc<dyn Store>, format: Format, time: Duration, place: Ow
             send(Part::End)
         }
     };
-    tokio::spawn(async move {
-        if let Err(error) = store.each_item(Box::new(sink)).await {
-            tracing::error!(%error, "an export failed on its way");
+    let reading = tokio::spawn(async move {
+        let read = store.each_item(Box::new(sink)).await;
+        if let Err(error) = &read {
+            tracing::error!(%error, "an export failed");
         }
         drop(place);
+        read
     });
-    Body::from_bytes_stream(stream::unfold(Some(received), |received| async move {
-        let mut received = received?;
-        match received.recv().await {
-            Some(Part::Bytes(bytes)) => Some((Ok(bytes), Some(received))),
-            Some(Part::End) => None,
-            None => Some((Err(io::Error::other("the export is not complete")), None)),
+    let Some(first) = received.recv().await else {
+        reading.await.map_err(|_panic| Problem::internal())??;
+        return Err(Problem::internal());
+    };
+    let mut first = Some(first);
+    Ok(Body::from_bytes_stream(stream::unfold(Some(received), move |received| {
+        let first = first.take();
+        async move {
+            let mut received = received?;
+            let part = if first.is_some() { first } else { received.recv().await };
+            match part {
+                Some(Part::Bytes(bytes)) => Some((Ok(bytes), Some(received))),
+                Some(Part::End) => None,
+                None => Some((Err(io::Error::other("the export is not complete")), None)),
+            }
         }
-    }))
+    })))
 }

@@ -28,7 +28,7 @@ impl Follower {
     }
 
     /// As [`Follower::connect`], but cut off after so many bytes of the body, wherever that is, and without a panic if
-    /// the server is not there.
+    /// the server or its storage is not there.
     pub fn until(server: &Server, path: &str, last_event_id: Option<&str>, bytes: usize) -> io::Result<Self> {
         let mut connection = BufReader::new(ask(server, path, last_event_id)?);
         let mut head = String::new();
@@ -36,6 +36,9 @@ impl Follower {
             if connection.read_line(&mut head)? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
+        }
+        if head.starts_with("HTTP/1.1 503 ") {
+            return Err(ErrorKind::ResourceBusy.into());
         }
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         for header in ["content-type: text/event-stream", "cache-control: no-store", "transfer-encoding: chunked"] {

@@ -284,6 +284,11 @@ impl Server {
         self.send("GET", path, &[], "")
     }
 
+    /// `GET`, which has no answer if the server is not there.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        try_send(&agent(), &self.url(path), "GET", &[], "").ok()
+    }
+
     /// `DELETE`.
     pub fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, &[], "")

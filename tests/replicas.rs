@@ -1,0 +1,173 @@
+//! Two servers on one PostgreSQL: what one promises, both keep together, whichever of them or of the database fails.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::feed::{Follower, position};
+use common::load::{self, Random, StopWhenDropped, Told};
+use common::postgres::{self, Postgres};
+use common::{Place, Server, poll, tell};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const QUIET: [&str; 2] = ["--log", "info,stockroom::request=warn,stockroom::store=error"];
+
+#[test]
+fn contended_changes_through_two_servers_each_count_exactly_once() {
+    const CLIENTS: u64 = 64;
+    if !postgres::is_there() {
+        return;
+    }
+    let changes = std::env::var("STOCKROOM_CHANGES").map_or(30_000, |count| count.parse().unwrap());
+    let place = Place::at(postgres::any_database().unwrap());
+    let beside = place.beside();
+    let servers = [Server::start_in(place, &QUIET), Server::start_in(beside, &QUIET)];
+    load::prepare(&servers[0]);
+    let both = [&servers[0], &servers[1]];
+    let told = load::run(&both, "r", CLIENTS, usize::div_ceil(changes, CLIENTS as usize), &AtomicBool::new(false));
+    assert!(told.unknown.is_empty(), "{} changes were put off", told.unknown.len());
+    assert!(told.answered >= changes, "{} of them were answered", told.answered);
+    for server in &servers {
+        told.assert_true(server);
+    }
+    servers[0].assert_consistent();
+    tell(&format!("{} changes, {} entries done, {} refused", told.answered, told.done.len(), told.refused.len()));
+}
+
+/// Two servers, each of which may be another process by now.
+struct Replicas(Mutex<[Arc<Server>; 2]>);
+
+impl Replicas {
+    fn now(&self) -> [Arc<Server>; 2] {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn replace(&self, which: usize, server: Server) {
+        self.0.lock().unwrap()[which] = Arc::new(server);
+    }
+}
+
+/// Follows the ledger through both servers, wherever one is, until `end` is reached.
+fn follow(replicas: &Replicas, number: u64, end: &AtomicU64) -> (Vec<Value>, usize) {
+    let (mut random, mut last_id, mut entries, mut cuts) = (Random::new(number), None::<String>, Vec::new(), 0);
+    loop {
+        let bytes = 1 + random.below(50_000) as usize;
+        let mut follower = poll("a server that can be followed", || {
+            let server = &replicas.now()[random.below(2) as usize];
+            Follower::until(server, "/ledger?after=0", last_id.as_deref(), bytes).ok()
+        });
+        loop {
+            let block = match follower.block() {
+                Ok(Some(block)) => block,
+                // Cut off by itself, by a kill, or because the server lost its database.
+                Ok(None) => break,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            if let Some(entry) = block.entry {
+                assert_eq!(entry["position"], position(&block.id));
+                entries.push(entry);
+            }
+            let whole = position(&block.id) as u64 >= end.load(Ordering::Acquire);
+            last_id = Some(block.id);
+            if whole {
+                return (entries, cuts);
+            }
+        }
+        cuts += 1;
+    }
+}
+
+fn head(replicas: &Replicas) -> Option<u64> {
+    replicas.now().iter().find_map(|server| {
+        let answer = server.try_get("/ledger?reference=nobody")?;
+        (answer.status == 200).then(|| answer.json()["next_after"].as_u64().unwrap())
+    })
+}
+
+#[test]
+fn whatever_crashes_nothing_acknowledged_is_lost_or_doubled_and_every_follower_has_the_whole_ledger() {
+    const CLIENTS: u64 = 16;
+    const FOLLOWERS: u64 = 10;
+    if !postgres::is_there() {
+        return;
+    }
+    let crashes: u64 = std::env::var("STOCKROOM_CRASHES").map_or(20, |count| count.parse().unwrap());
+    let Some(database) = Postgres::start(&[]) else { return };
+    let place = Place::at(database.database());
+    let start = || Server::start_in(place.beside(), &QUIET);
+    let replicas = Replicas(Mutex::new([Arc::new(start()), Arc::new(start())]));
+    load::prepare(&replicas.now()[0]);
+    let (mut random, mut told, end) = (Random::new(crashes), Told::default(), AtomicU64::new(u64::MAX));
+    let mut fallen = [0, 0];
+    std::thread::scope(|scope| {
+        let followers: Vec<_> = (0..FOLLOWERS)
+            .map(|number| {
+                let (replicas, end) = (&replicas, &end);
+                scope.spawn(move || follow(replicas, number, end))
+            })
+            .collect();
+        for crash in 0..crashes {
+            let servers = replicas.now();
+            let (both, which) = ([&*servers[0], &*servers[1]], random.below(2) as usize);
+            // Every fourth time it is the database.
+            let of_database = crash % 4 == 3;
+            let stop = AtomicBool::new(false);
+            let running = std::thread::scope(|scope| {
+                let _stop = StopWhenDropped(&stop);
+                let clients = scope.spawn(|| load::run(&both, &format!("r{crash}"), CLIENTS, usize::MAX, &stop));
+                let grow = |by: u64| {
+                    let enough = poll("the ledger", || head(&replicas)) + by;
+                    poll("the ledger to grow", || head(&replicas).filter(|head| *head >= enough));
+                };
+                grow(1 + random.below(300));
+                if of_database {
+                    database.stop("QUIT");
+                    database.start_again();
+                } else {
+                    both[which].signal(Signal::KILL);
+                }
+                // The other server, or both of them, go on by themselves.
+                grow(50);
+                stop.store(true, Ordering::Relaxed);
+                clients.join().unwrap()
+            });
+            fallen[usize::from(of_database)] += 1;
+            assert!(!running.unknown.is_empty(), "the crash came in the middle");
+            if !of_database {
+                replicas.replace(which, start());
+            }
+            place.assert_consistent();
+            let again = load::send_again(&replicas.now()[random.below(2) as usize], &running.unknown);
+            told = std::mem::take(&mut told).and(running).and(again);
+        }
+        end.store(poll("the ledger", || head(&replicas)), Ordering::Release);
+        let followed: Vec<_> = followers.into_iter().map(|follower| follower.join().unwrap()).collect();
+        // Reservations go on expiring, so that some have followed a little further than others.
+        let ledger = replicas.now()[0].ledger();
+        for (entries, cuts) in followed {
+            assert!(entries.len() as u64 >= end.load(Ordering::Acquire));
+            assert!(entries == ledger[..entries.len()], "{} entries after {cuts} cuts", entries.len());
+        }
+    });
+    for server in replicas.now() {
+        told.assert_true(&server);
+    }
+    place.assert_consistent();
+    let (done, refused, unknown) = (told.done.len(), told.refused.len(), told.unknown.len());
+    tell(&format!(
+        "{} crashes of servers and {} of the database: {done} entries acknowledged, {refused} refused, {unknown} \
+         requests cut off or put off",
+        fallen[0], fallen[1]
+    ));
+}
