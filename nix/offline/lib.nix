@@ -22,6 +22,8 @@ in
       }) names
     );
 
+  inherit (builtins) concatStringsSep;
+
   optionals = condition: list: if condition then list else [ ];
   optionalAttrs = condition: attrs: if condition then attrs else { };
 
