@@ -19,6 +19,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../Cargo.toml
       ../build.rs
+      ../crates
       ../migrations
       ../src
     ];
