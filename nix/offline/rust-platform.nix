@@ -1,13 +1,11 @@
 {
   stdenv,
-  system,
+  target,
   cargo,
   rustc,
 }:
 
 let
-  target = "${builtins.head (builtins.split "-" system)}-unknown-linux-gnu";
-
   cc = stdenv.hostTool "apt-get install gcc binutils libc6-dev" [
     "cc"
     "ld"
