@@ -33,6 +33,13 @@
         stockroom = final.callPackage ./nix/package.nix { };
       };
 
+      nixosModules.default =
+        { pkgs, ... }:
+        {
+          imports = [ ./nix/module.nix ];
+          services.stockroom.package = lib.mkDefault (packagesFor pkgs).stockroom;
+        };
+
       packages = forLinux (
         pkgs:
         let
@@ -86,6 +93,7 @@
           inherit pkgs;
           packages = packagesFor pkgs;
           scripts = scriptsFor pkgs;
+          module = self.nixosModules.default;
         }
       );
     };

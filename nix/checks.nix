@@ -2,6 +2,7 @@
   pkgs,
   packages,
   scripts,
+  module,
 }:
 
 let
@@ -115,4 +116,8 @@ in
   deadnix = check "deadnix" [ pkgs.deadnix ] ''
     deadnix --fail ${nixFiles}
   '';
+}
+# A virtual machine; nix/offline has none.
+// lib.optionalAttrs (pkgs ? testers) {
+  module = pkgs.testers.runNixOSTest (import ./test.nix { inherit module; });
 }
