@@ -21,7 +21,7 @@ let
     let
       function = import file;
       wanted = builtins.functionArgs function;
-      found = builtins.intersectAttrs wanted packages // overrides;
+      found = builtins.intersectAttrs wanted (nixTools // packages) // overrides;
       absent = builtins.filter (name: !wanted.${name} && !found ? ${name}) (builtins.attrNames wanted);
     in
     if absent == [ ] then
@@ -60,9 +60,11 @@ let
     chromedriver = apt "chromium-driver" [ "chromedriver" ];
     chromium = apt "chromium" [ "chromium" ];
     fakeroot = apt "fakeroot" [ "fakeroot" ];
+    postgresql = apt "postgresql" [ "psql" ];
     python3 = apt "python3" [ "python3" ];
     shellcheck = apt "shellcheck" [ "shellcheck" ];
     skopeo = apt "skopeo" [ "skopeo" ];
+    strace = apt "strace" [ "strace" ];
     zopfli = apt "zopfli" [ "zopfli" ];
 
     cargo-nextest = hostTool "cargo install cargo-nextest" [ "cargo-nextest" ];

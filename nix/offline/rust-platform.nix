@@ -30,6 +30,9 @@ in
 {
   inherit cargoSetupHook;
 
+  # Where a shell finds it; builds do not read it.
+  rustLibSrc = "${stdenv.host.sysroot}/lib/rustlib/src/rust/library";
+
   # cargo-auditable is not among Debian's packages: here the binary is without its audit section.
   buildRustPackage =
     {

@@ -153,7 +153,11 @@ in
     };
 
   mkShell =
-    { packages, inputsFrom }:
+    {
+      packages,
+      inputsFrom,
+      env,
+    }:
     let
       inputs = packages ++ builtins.concatMap (package: package.nativeBuildInputs) inputsFrom;
     in
@@ -161,7 +165,9 @@ in
       name = "nix-shell";
       nativeBuildInputs = built inputs;
       # A shell without the browser is of use, too: what is missing is told and stops nobody.
-      attributes.shellHook = lines (map (lookFor "echo") (tools inputs));
+      attributes = env // {
+        shellHook = lines (map (lookFor "echo") (tools inputs));
+      };
       script = "touch $out";
     };
 }
