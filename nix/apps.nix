@@ -1,6 +1,7 @@
 # What `nix run` offers beside the service itself.
 {
   writeShellApplication,
+  gzip,
   skopeo,
   digest,
   image,
@@ -12,11 +13,12 @@
   load = writeShellApplication {
     name = "stockroom-load";
     meta.description = "Load the image into Docker or, where there is none, into podman";
-    runtimeInputs = [ ];
+    runtimeInputs = [ gzip ];
+    # Docker would read it compressed, too; podman 4.3 would not.
     text = ''
       engine=docker
       command -v docker > /dev/null || engine=podman
-      exec "$engine" load < ${image}
+      gzip --decompress --stdout ${image} | "$engine" load
     '';
   };
 

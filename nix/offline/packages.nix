@@ -60,6 +60,7 @@ let
     chromedriver = apt "chromium-driver" [ "chromedriver" ];
     chromium = apt "chromium" [ "chromium" ];
     fakeroot = apt "fakeroot" [ "fakeroot" ];
+    gzip = apt "gzip" [ "gzip" ];
     postgresql = apt "postgresql" [ "psql" ];
     python3 = apt "python3" [ "python3" ];
     shellcheck = apt "shellcheck" [ "shellcheck" ];
