@@ -17,31 +17,67 @@
       forDevelopers = forSystems (linuxSystems ++ [ "aarch64-darwin" ]);
 
       packagesFor = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system};
+      scriptsFor =
+        pkgs:
+        pkgs.callPackage ./nix/apps.nix {
+          inherit (packagesFor pkgs)
+            digest
+            image
+            image-oci
+            sbom-referrer
+            ;
+        };
     in
     {
       overlays.default = final: _prev: {
         stockroom = final.callPackage ./nix/package.nix { };
       };
 
+      nixosModules.default =
+        { pkgs, ... }:
+        {
+          imports = [ ./nix/module.nix ];
+          services.stockroom.package = lib.mkDefault (packagesFor pkgs).stockroom;
+        };
+
       packages = forLinux (
         pkgs:
         let
           stockroom = pkgs.callPackage ./nix/package.nix { };
+          image = pkgs.callPackage ./nix/image.nix { inherit stockroom; };
+          sbom = pkgs.callPackage ./nix/sbom.nix { inherit stockroom; };
+          oci = pkgs.callPackage ./nix/oci.nix { inherit image sbom; };
         in
         {
           default = stockroom;
-          inherit stockroom;
-          image = pkgs.callPackage ./nix/image.nix { inherit stockroom; };
+          inherit stockroom image sbom;
+          image-oci = oci.layout;
+          inherit (oci) digest;
+          sbom-referrer = oci.referrer;
+          # Needs a builder of each architecture.
+          image-index = oci.index {
+            layouts = map (system: self.packages.${system}.image-oci) linuxSystems;
+            created = self.lastModifiedDate;
+            revision = self.rev or "dirty";
+          };
         }
       );
 
-      apps = forLinux (pkgs: {
-        default = {
-          type = "app";
-          program = lib.getExe (packagesFor pkgs).stockroom;
-          meta.description = "Serve the inventory on 127.0.0.1:8080, from ./stockroom.db";
-        };
-      });
+      apps = forLinux (
+        pkgs:
+        let
+          app = package: description: {
+            type = "app";
+            program = lib.getExe package;
+            meta = { inherit description; };
+          };
+          inherit (packagesFor pkgs) stockroom;
+        in
+        {
+          default = app stockroom "Serve the inventory on 127.0.0.1:8080, from ./stockroom.db";
+        }
+        // lib.mapAttrs (_name: script: app script script.meta.description) (scriptsFor pkgs)
+      );
 
       devShells = forDevelopers (pkgs: {
         default = pkgs.callPackage ./nix/shell.nix {
@@ -55,7 +91,9 @@
         pkgs:
         import ./nix/checks.nix {
           inherit pkgs;
-          inherit (packagesFor pkgs) stockroom image;
+          packages = packagesFor pkgs;
+          scripts = scriptsFor pkgs;
+          module = self.nixosModules.default;
         }
       );
     };

@@ -1,11 +1,28 @@
 {
   pkgs,
-  stockroom,
-  image,
+  packages,
+  scripts,
+  module,
 }:
 
 let
   inherit (pkgs) lib;
+  inherit (packages) stockroom;
+
+  check =
+    name: nativeBuildInputs: script:
+    pkgs.runCommand "stockroom-${name}-check" { inherit nativeBuildInputs; } ''
+      ${script}
+      touch $out
+    '';
+
+  nixFiles = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../flake.nix
+      ./.
+    ];
+  };
 in
 {
   # One derivation, so that clippy, rustdoc and the tests share what they compile.
@@ -17,6 +34,7 @@ in
       root = ../.;
       fileset = lib.fileset.unions [
         (lib.fileset.fromSource stockroom.src)
+        ../.cargo
         ../benches
         ../clippy.toml
         ../examples
@@ -54,7 +72,7 @@ in
   };
 
   # allowedReferences promises this already; a binary that asked the host for a loader would pass it, though.
-  closure = pkgs.runCommand "stockroom-closure-check" { } ''
+  closure = check "closure" [ ] ''
     if ! diff <(echo ${stockroom}) ${pkgs.writeClosure [ stockroom ]}; then
       echo "the closure holds more than the package" >&2
       exit 1
@@ -63,35 +81,43 @@ in
       echo "the binary is dynamic" >&2
       exit 1
     fi
-    touch $out
   '';
 
-  image =
-    pkgs.runCommand "stockroom-image-check"
-      {
-        nativeBuildInputs = [ pkgs.python3 ];
-      }
-      ''
-        python3 ${./image-check.py} ${image} ${stockroom} ${stockroom.version}
-        touch $out
-      '';
+  image = check "image" [ pkgs.python3 ] ''
+    python3 ${./image-check.py} ${packages.image} ${stockroom} ${stockroom.version}
+  '';
+
+  oci = check "oci" [ pkgs.python3 ] ''
+    python3 ${./oci-check.py} ${packages.image} ${packages.image-oci} ${packages.digest} \
+      ${packages.sbom-referrer} ${packages.sbom}
+  '';
+
+  sbom = check "sbom" [ pkgs.python3 ] ''
+    python3 ${./sbom-check.py} ${packages.sbom} ${lib.getExe stockroom} ${stockroom.version}
+  '';
+
+  # nixpkgs tries what writeShellApplication makes in its own tests, if at all.
+  scripts = check "scripts" [ pkgs.shellcheck ] ''
+    shellcheck ${toString (map lib.getExe (lib.attrValues scripts))}
+  '';
 }
-# Debian has no nixfmt, so that nix/offline offers it only where somebody installed it.
+# Debian has none of these, so that nix/offline offers each only where somebody installed it.
 // lib.optionalAttrs (pkgs ? nixfmt) {
-  nixfmt =
-    pkgs.runCommand "stockroom-nixfmt-check"
-      {
-        nativeBuildInputs = [ pkgs.nixfmt ];
-        src = lib.fileset.toSource {
-          root = ../.;
-          fileset = lib.fileset.unions [
-            ../flake.nix
-            ./.
-          ];
-        };
-      }
-      ''
-        find $src -name '*.nix' -exec nixfmt --check {} +
-        touch $out
-      '';
+  nixfmt = check "nixfmt" [ pkgs.nixfmt ] ''
+    find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +
+  '';
+}
+// lib.optionalAttrs (pkgs ? statix) {
+  statix = check "statix" [ pkgs.statix ] ''
+    statix check ${nixFiles}
+  '';
+}
+// lib.optionalAttrs (pkgs ? deadnix) {
+  deadnix = check "deadnix" [ pkgs.deadnix ] ''
+    deadnix --fail ${nixFiles}
+  '';
+}
+# A virtual machine; nix/offline has none.
+// lib.optionalAttrs (pkgs ? testers) {
+  module = pkgs.testers.runNixOSTest (import ./test.nix { inherit module; });
 }

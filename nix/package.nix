@@ -19,6 +19,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../Cargo.toml
       ../build.rs
+      ../crates
       ../migrations
       ../src
     ];
@@ -30,12 +31,24 @@ rustPlatform.buildRustPackage {
   strictDeps = true;
   nativeBuildInputs = [ nukeReferences ];
 
-  # buildRustPackage always names a target, so these flags reach the service only: build scripts and
-  # procedural macros stay dynamic. glibc.static as a build input would come before their shared libc.
-  env.RUSTFLAGS = "-C target-feature=+crt-static -L native=${glibc.static}/lib";
+  env = {
+    # buildRustPackage always names a target, so these flags reach the service only: build scripts and
+    # procedural macros stay dynamic. glibc.static as a build input would come before their shared libc.
+    #
+    # The program is loaded wherever it fits, and relocates itself: packed, the list of what to relocate takes
+    # 5 KB in place of 390. A linker that cannot pack it says so and goes on.
+    RUSTFLAGS = lib.concatStringsSep " " [
+      "-C target-feature=+crt-static"
+      "-L native=${glibc.static}/lib"
+      "-C link-arg=-Wl,-z,pack-relative-relocs"
+    ];
 
-  # What .cargo/config.toml, which is the developer's, says too: parts of SQLite that Stockroom never uses.
-  env.LIBSQLITE3_FLAGS = (lib.importTOML ../.cargo/config.toml).env.LIBSQLITE3_FLAGS;
+    # No panic unwinds through the C code, which is SQLite's, so that it needs no tables for that.
+    CFLAGS = "-fno-asynchronous-unwind-tables";
+
+    # What .cargo/config.toml, which is the developer's, says too: parts of SQLite that Stockroom never uses.
+    inherit ((lib.importTOML ../.cargo/config.toml).env) LIBSQLITE3_FLAGS;
+  };
 
   # The source check runs the tests, once and unoptimised.
   doCheck = false;

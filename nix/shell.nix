@@ -2,15 +2,22 @@
   lib,
   stdenv,
   mkShell,
-  stockroom,
+  rustPlatform,
   cargo-nextest,
   chromedriver,
   chromium,
   clippy,
+  deadnix,
   nixfmt-tree,
+  postgresql,
+  python3,
   rust-analyzer,
   rustfmt,
+  shellcheck,
   skopeo,
+  statix,
+  strace,
+  stockroom,
 }:
 
 mkShell {
@@ -18,14 +25,23 @@ mkShell {
   packages = [
     cargo-nextest
     clippy
+    deadnix
     nixfmt-tree
+    postgresql
+    python3
     rust-analyzer
     rustfmt
+    shellcheck
     skopeo
+    statix
   ]
-  # nixpkgs builds Chromium for Linux only; on macOS the browser test uses an installed one or skips itself.
+  # nixpkgs builds these for Linux only; on macOS the tests that use them take installed ones or skip themselves.
   ++ lib.optionals stdenv.hostPlatform.isLinux [
     chromedriver
     chromium
+    strace
   ];
+
+  # rust-analyzer reads the standard library from here.
+  env.RUST_SRC_PATH = rustPlatform.rustLibSrc;
 }

@@ -5,7 +5,7 @@
   description = "What Stockroom's flake asks of nixpkgs, over a Debian machine's own tools";
 
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib.nix;
     in

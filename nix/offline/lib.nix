@@ -22,6 +22,17 @@ in
       }) names
     );
 
+  inherit (builtins) attrValues concatStringsSep mapAttrs;
+
+  getAttrs =
+    names: set:
+    builtins.intersectAttrs (builtins.listToAttrs (
+      map (name: {
+        inherit name;
+        value = null;
+      }) names
+    )) set;
+
   optionals = condition: list: if condition then list else [ ];
   optionalAttrs = condition: attrs: if condition then attrs else { };
 

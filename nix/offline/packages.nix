@@ -6,8 +6,12 @@ let
 
   apt = package: hostTool "apt-get install ${package}";
   rustup = hostTool "install Rust with its default profile from https://rustup.rs";
-  # No Debian has it; this one formats as nixpkgs' does.
-  nixfmt = hostTool "cargo install nixfmt_rs" [ "nixfmt" ];
+  # Debian has none of these; this nixfmt formats as nixpkgs' does.
+  nixTools = {
+    deadnix = hostTool "cargo install deadnix" [ "deadnix" ];
+    nixfmt = hostTool "cargo install nixfmt_rs" [ "nixfmt" ];
+    statix = hostTool "build statix, which no package registry has" [ "statix" ];
+  };
 
   cargo = rustup [ "cargo" ];
   rustc = rustup [ "rustc" ];
@@ -17,7 +21,7 @@ let
     let
       function = import file;
       wanted = builtins.functionArgs function;
-      found = builtins.intersectAttrs wanted packages // overrides;
+      found = builtins.intersectAttrs wanted (nixTools // packages) // overrides;
       absent = builtins.filter (name: !wanted.${name} && !found ? ${name}) (builtins.attrNames wanted);
     in
     if absent == [ ] then
@@ -32,23 +36,20 @@ let
       cargo
       rustc
       ;
-    inherit (stdenv) mkShell runCommand;
+    inherit (stdenv) mkShell runCommand writeShellApplication;
 
     stdenv = {
       inherit (stdenv) mkDerivation;
       hostPlatform = {
         inherit system;
         isLinux = builtins.match ".*-linux" system != null;
+        rust.rustcTarget = "${builtins.head (builtins.split "-" system)}-unknown-linux-gnu";
       };
     };
 
     rustPlatform = import ./rust-platform.nix {
-      inherit
-        stdenv
-        system
-        cargo
-        rustc
-        ;
+      inherit stdenv cargo rustc;
+      target = packages.stdenv.hostPlatform.rust.rustcTarget;
     };
 
     dockerTools = import ./docker-tools.nix {
@@ -59,8 +60,13 @@ let
     chromedriver = apt "chromium-driver" [ "chromedriver" ];
     chromium = apt "chromium" [ "chromium" ];
     fakeroot = apt "fakeroot" [ "fakeroot" ];
+    gzip = apt "gzip" [ "gzip" ];
+    postgresql = apt "postgresql" [ "psql" ];
     python3 = apt "python3" [ "python3" ];
+    shellcheck = apt "shellcheck" [ "shellcheck" ];
     skopeo = apt "skopeo" [ "skopeo" ];
+    strace = apt "strace" [ "strace" ];
+    zopfli = apt "zopfli" [ "zopfli" ];
 
     cargo-nextest = hostTool "cargo install cargo-nextest" [ "cargo-nextest" ];
     clippy = rustup [ "cargo-clippy" ];
@@ -68,7 +74,10 @@ let
     rustfmt = rustup [ "cargo-fmt" ];
 
     # libc.a lies where the linker looks in any case.
-    glibc.static = "/usr";
+    glibc = {
+      static = "/usr";
+      version = builtins.head (builtins.match ".*\nldd [^\n]* ([0-9.]+)\n.*" stdenv.host.versions);
+    };
 
     nukeReferences = run {
       name = "nuke-references";
@@ -104,7 +113,7 @@ let
           cat > $out/bin/treefmt <<'END'
           #!/bin/bash
           missing() { echo "$1" >&2; exit 1; }
-          ${stdenv.lookFor "missing" nixfmt}
+          ${stdenv.lookFor "missing" nixTools.nixfmt}
           git ls-files -z '*.nix' | xargs -0 nixfmt
           END
           chmod +x $out/bin/treefmt
@@ -123,6 +132,6 @@ let
       '';
     };
   }
-  // lib.optionalAttrs stdenv.host.nixfmt { inherit nixfmt; };
+  // lib.getAttrs stdenv.host.nixTools nixTools;
 in
 packages

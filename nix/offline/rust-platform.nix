@@ -1,13 +1,11 @@
 {
   stdenv,
-  system,
+  target,
   cargo,
   rustc,
 }:
 
 let
-  target = "${builtins.head (builtins.split "-" system)}-unknown-linux-gnu";
-
   cc = stdenv.hostTool "apt-get install gcc binutils libc6-dev" [
     "cc"
     "ld"
@@ -31,6 +29,9 @@ let
 in
 {
   inherit cargoSetupHook;
+
+  # Where a shell finds it; builds do not read it.
+  rustLibSrc = "${stdenv.host.sysroot}/lib/rustlib/src/rust/library";
 
   # cargo-auditable is not among Debian's packages: here the binary is without its audit section.
   buildRustPackage =

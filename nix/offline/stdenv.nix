@@ -53,10 +53,10 @@ let
             ${script}
           ''
         ];
-        # nix/offline/nix binds the toolchain and nixfmt to these folders of the sandbox, because those that
+        # nix/offline/nix binds the toolchain and the tools for Nix to these folders of the sandbox, because those that
         # they have on the host differ from user to user and must not change the result.
         PATH = builtins.concatStringsSep ":" (
-          map (input: "${input}/bin") (built nativeBuildInputs) ++ [ "/rust/bin:/nixfmt:/usr/bin:/bin" ]
+          map (input: "${input}/bin") (built nativeBuildInputs) ++ [ "/rust/bin:/nix-tools:/usr/bin:/bin" ]
         );
         # nixpkgs' own values; tar, sort and the compiler read them.
         SOURCE_DATE_EPOCH = "315532800";
@@ -119,16 +119,45 @@ in
     name:
     {
       nativeBuildInputs ? [ ],
-      src ? null,
     }:
-    script:
+    script: run { inherit name nativeBuildInputs script; };
+
+  # What Nix built is found by its path, what the host has by the caller's.
+  writeShellApplication =
+    {
+      name,
+      runtimeInputs,
+      text,
+      meta,
+    }:
     run {
-      inherit name nativeBuildInputs script;
-      attributes = lib.optionalAttrs (src != null) { inherit src; };
+      inherit name;
+      attributes.text = ''
+        #!/bin/bash
+        set -euo pipefail
+        missing() { echo "$1" >&2; exit 1; }
+        ${lines (map (lookFor "missing") (tools runtimeInputs))}
+        ${lines (map (input: "PATH=${input}/bin:$PATH") (built runtimeInputs))}
+        ${text}
+      '';
+      script = ''
+        mkdir -p $out/bin
+        printf %s "$text" > $out/bin/${name}
+        chmod +x $out/bin/${name}
+      '';
+    }
+    // {
+      meta = meta // {
+        mainProgram = name;
+      };
     };
 
   mkShell =
-    { packages, inputsFrom }:
+    {
+      packages,
+      inputsFrom,
+      env,
+    }:
     let
       inputs = packages ++ builtins.concatMap (package: package.nativeBuildInputs) inputsFrom;
     in
@@ -136,7 +165,9 @@ in
       name = "nix-shell";
       nativeBuildInputs = built inputs;
       # A shell without the browser is of use, too: what is missing is told and stops nobody.
-      attributes.shellHook = lines (map (lookFor "echo") (tools inputs));
+      attributes = env // {
+        shellHook = lines (map (lookFor "echo") (tools inputs));
+      };
       script = "touch $out";
     };
 }
