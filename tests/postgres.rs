@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::postgres::{Postgres, connect, execute, query};
+use futures_util::FutureExt;
 use stockroom::config::PostgresUrl;
 use stockroom::domain::{
-    Command, Delta, Details, ItemId, Movement, Name, Position, Precondition, Quantity, Reason, StockChange,
+    Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
+    ReservationId, StockChange,
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
@@ -281,6 +283,40 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
     let third = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
     assert_eq!(third, Written { replayed: true, ..again });
     wait_until_ready(&store).await;
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_beside_a_change_of_the_same_item_lets_a_reservation_expire_once() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.write(create("a", 10)).await.unwrap();
+    let reserve = Command::Reserve {
+        id: id("a"),
+        reservation_id: ReservationId::generate(),
+        quantity: Portion::new(4).unwrap(),
+        lifetime: Lifetime::new(60).unwrap(),
+        reference: None,
+    };
+    store.write(write(reserve)).await.unwrap();
+    execute(&database, "UPDATE reservation SET expires_at = created_at");
+    let other = connect(&database).await;
+    other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
+    let first = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.write(create("first", 1)).await }
+    });
+    while other.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Handed over while the first one waits, so that they share the next transaction.
+    assert!(store.write(by("a", -9)).now_or_never().is_none());
+    assert!(store.write(Write { task: Task::Expire, ..by("a", -9) }).now_or_never().is_none());
+    other.batch_execute("ROLLBACK").await.unwrap();
+    first.await.unwrap().unwrap();
+    store.write(create("last", 1)).await.unwrap();
+    assert_eq!(quantity(&store, "a").await, Some(1));
     assert_adds_up(&database).await;
 }
 

@@ -21,7 +21,7 @@ fn contended_changes_through_two_servers_each_count_exactly_once() {
     if !postgres::is_there() {
         return;
     }
-    let changes = std::env::var("STOCKROOM_CHANGES").map_or(30_000, |count| count.parse().unwrap());
+    let changes = std::env::var("STOCKROOM_CHANGES").map_or(100_000, |count| count.parse().unwrap());
     let place = Place::at(postgres::any_database().unwrap());
     let beside = place.beside();
     let servers = [Server::start_in(place, &QUIET), Server::start_in(beside, &QUIET)];

@@ -142,7 +142,9 @@ pub async fn begin(
     let (position, epoch) = rows::head(&end?, 0)?;
     let mut batch = Batch::new(timestamp(&time?, 0)?, position);
     found?.fill(&mut batch)?;
-    let held = batch.due_first.iter().map(|id| batch.found.reservations[id].item_id.as_str().to_owned());
+    let held = batch.due_first.iter().map(|id| &batch.found.reservations[id].item_id);
+    // Of an item that was asked for, all that is due is known already, and must not be told twice.
+    let held = held.filter(|id| !batch.found.items.contains_key(id)).map(|id| id.as_str().to_owned());
     let held = Wanted { items: held.collect(), ..Wanted::default() };
     learn(connection, &held, &mut batch).await?;
     Ok((Found { position, epoch }, batch))
