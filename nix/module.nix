@@ -84,26 +84,17 @@ in
     auth = lib.mkOption {
       type = lib.types.enum [
         "auto"
-        "tokens"
         "none"
       ];
-      default = if cfg.tokensFile == null then "auto" else "tokens";
-      defaultText = lib.literalExpression ''if tokensFile == null then "auto" else "tokens"'';
+      default = "auto";
       description = "Who may use the API: with `auto` this machine only, with `none` whoever reaches it.";
-    };
-
-    tokensFile = lib.mkOption {
-      type = lib.types.nullOr lib.types.externalPath;
-      default = null;
-      example = "/run/secrets/stockroom-tokens";
-      description = "The file of tokens. Only root needs to be able to read it.";
     };
 
     database = {
       url = lib.mkOption {
         type = lib.types.str;
         default =
-          if cfg.database.createLocally then "postgres:///stockroom?host=/run/postgresql" else sqlite;
+          if cfg.database.createLocally then "postgres://stockroom@/stockroom?host=/run/postgresql" else sqlite;
         defaultText = lib.literalMD "`${sqlite}`, or the local PostgreSQL";
         description = "Where the inventory is kept. Everyone on the machine can read it: see `urlFile`.";
       };
@@ -163,7 +154,7 @@ in
       }
       {
         assertion = cfg.openFirewall -> cfg.auth != "auto";
-        message = "services.stockroom.openFirewall: say who may use the API, by tokensFile or by auth = \"none\"";
+        message = "services.stockroom.openFirewall lets others reach the API: say auth = \"none\" if that is meant";
       }
     ];
 
@@ -183,8 +174,7 @@ in
           STOCKROOM_LISTEN = "${cfg.address}:${toString cfg.port}";
           STOCKROOM_AUTH = cfg.auth;
         }
-        // lib.optionalAttrs (cfg.database.urlFile == null) { STOCKROOM_DATABASE = cfg.database.url; }
-        // lib.optionalAttrs (cfg.tokensFile != null) { STOCKROOM_TOKENS_FILE = "%d/tokens"; };
+        // lib.optionalAttrs (cfg.database.urlFile == null) { STOCKROOM_DATABASE = cfg.database.url; };
 
       # Nothing but the environment keeps a URL with a password from the list of processes.
       script = ''
@@ -196,9 +186,7 @@ in
       '';
 
       serviceConfig = confined // {
-        LoadCredential =
-          lib.optional (cfg.tokensFile != null) "tokens:${cfg.tokensFile}"
-          ++ lib.optional (cfg.database.urlFile != null) "database:${cfg.database.urlFile}";
+        LoadCredential = lib.optional (cfg.database.urlFile != null) "database:${cfg.database.urlFile}";
         Restart = "on-failure";
         # More than the 8 s that requests may go on after SIGTERM.
         TimeoutStopSec = 15;

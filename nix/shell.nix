@@ -8,7 +8,9 @@
   chromium,
   clippy,
   deadnix,
+  haproxy,
   nixfmt-tree,
+  openssl,
   postgresql,
   python3,
   rust-analyzer,
@@ -27,6 +29,7 @@ mkShell {
     clippy
     deadnix
     nixfmt-tree
+    openssl
     postgresql
     python3
     rust-analyzer
@@ -39,6 +42,7 @@ mkShell {
   ++ lib.optionals stdenv.hostPlatform.isLinux [
     chromedriver
     chromium
+    haproxy
     strace
   ];
 

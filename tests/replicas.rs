@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::feed::{Follower, position};
+use common::feed::{self, Block, Follower};
 use common::load::{self, Random, StopWhenDropped, Told};
 use common::postgres::{self, Postgres};
 use common::{Place, Server, poll, tell};
@@ -52,40 +52,22 @@ impl Replicas {
 
 /// Follows the ledger through both servers, wherever one is, until `end` is reached.
 fn follow(replicas: &Replicas, number: u64, end: &AtomicU64) -> (Vec<Value>, usize) {
-    let (mut random, mut last_id, mut entries, mut cuts) = (Random::new(number), None::<String>, Vec::new(), 0);
-    loop {
+    let mut random = Random::new(number);
+    let connect = |last_id: Option<&str>| {
         let bytes = 1 + random.below(50_000) as usize;
-        let mut follower = poll("a server that can be followed", || {
+        poll("a server that can be followed", || {
             let server = &replicas.now()[random.below(2) as usize];
-            Follower::until(server, "/ledger?after=0", last_id.as_deref(), bytes).ok()
-        });
-        loop {
-            let block = match follower.block() {
-                Ok(Some(block)) => block,
-                // Cut off by itself, by a kill, or because the server lost its database.
-                Ok(None) => break,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
-                    ) =>
-                {
-                    break;
-                }
-                Err(error) => panic!("{error}"),
-            };
-            if let Some(entry) = block.entry {
-                assert_eq!(entry["position"], position(&block.id));
-                entries.push(entry);
-            }
-            let whole = position(&block.id) as u64 >= end.load(Ordering::Acquire);
-            last_id = Some(block.id);
-            if whole {
-                return (entries, cuts);
-            }
+            Follower::until(server, "/ledger?after=0", last_id, bytes).ok()
+        })
+    };
+    // By itself, by a kill, or in order because the server lost its database.
+    let is_cut = |block: &io::Result<Option<Block>>| match block {
+        Ok(block) => block.is_none(),
+        Err(error) => {
+            matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
         }
-        cuts += 1;
-    }
+    };
+    feed::follow(connect, is_cut, end)
 }
 
 fn head(replicas: &Replicas) -> Option<u64> {

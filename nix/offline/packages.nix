@@ -61,6 +61,8 @@ let
     chromium = apt "chromium" [ "chromium" ];
     fakeroot = apt "fakeroot" [ "fakeroot" ];
     gzip = apt "gzip" [ "gzip" ];
+    haproxy = apt "haproxy" [ "haproxy" ];
+    openssl = apt "openssl" [ "openssl" ];
     postgresql = apt "postgresql" [ "psql" ];
     python3 = apt "python3" [ "python3" ];
     shellcheck = apt "shellcheck" [ "shellcheck" ];

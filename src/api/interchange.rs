@@ -11,7 +11,7 @@ use super::lines::Lines;
 use super::payload::{JsonFlaw, read_json};
 use super::problem::{FieldError, Place};
 use super::schema::Read;
-use crate::domain::{Description, Details, Invalid, Item, Label};
+use crate::domain::{Description, Invalid, Item, Label};
 use crate::store::ImportRow;
 
 /// In which form items stand in a file.
@@ -179,25 +179,10 @@ impl<R: BufRead> Rows<R> {
                 None => return Ok(None),
             },
         };
-        let row = item.map(
-            |ItemReplacement {
-                 id,
-                 name,
-                 description,
-                 category,
-                 location,
-                 unit,
-                 quantity,
-                 reorder_level,
-                 unit_price,
-                 attributes,
-             }| {
-                let attributes = attributes.unwrap_or_default();
-                let details =
-                    Details { name, description, category, location, unit, reorder_level, unit_price, attributes };
-                ImportRow { line, id, details, quantity }
-            },
-        );
+        let row = item.map(|item| {
+            let (id, details, quantity) = item.into_parts();
+            ImportRow { line, id, details, quantity }
+        });
         Ok(Some(
             row.map_err(|errors| errors.into_iter().map(|error| FieldError { line: Some(line), ..error }).collect()),
         ))

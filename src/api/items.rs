@@ -172,6 +172,17 @@ object! {
     }
 }
 
+impl ItemReplacement {
+    /// Its id, what is said of it, and its stock.
+    pub fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
+        let Self { id, name, description, category, location, unit, quantity, reorder_level, unit_price, attributes } =
+            self;
+        let attributes = attributes.unwrap_or_default();
+        let details = Details { name, description, category, location, unit, reorder_level, unit_price, attributes };
+        (id, details, quantity)
+    }
+}
+
 object! {
     /// Which fields of an item are to change, as a JSON Merge Patch (RFC 7396): what is absent stays, `null` takes away.
     reads ItemChanges {
@@ -524,24 +535,14 @@ impl Items {
         _checked: Checked,
         body: JsonBody<ItemReplacement>,
     ) -> Result<Replaced, Problem> {
-        let (Path(id), new) = (id, body.value);
-        if new.id.is_some_and(|repeated| repeated != id) {
+        let (Path(id), (repeated, details, quantity)) = (id, body.value.into_parts());
+        if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
             return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
         }
         let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
-        let details = Details {
-            name: new.name,
-            description: new.description,
-            category: new.category,
-            location: new.location,
-            unit: new.unit,
-            reorder_level: new.reorder_level,
-            unit_price: new.unit_price,
-            attributes: new.attributes.unwrap_or_default(),
-        };
-        match self.write(Command::Replace { id, details, quantity: new.quantity }, precondition).await? {
+        match self.write(Command::Replace { id, details, quantity }, precondition).await? {
             Outcome::Updated(item) => {
                 let etag = conditional::etag(item.version);
                 Ok(Replaced::Ok(Json(item.into()), etag))

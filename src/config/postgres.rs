@@ -154,7 +154,7 @@ impl Parts {
             host => PostgresHost::Tcp(host),
         };
         if self.user.is_empty() {
-            return Err("names no user".to_owned());
+            return Err("must name a user, as in postgres://USER@HOST/DATABASE".to_owned());
         }
         let port = match self.port.as_str() {
             "" => 5432,

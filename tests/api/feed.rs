@@ -1,7 +1,7 @@
 //! What the feed promises: whoever follows the ledger gets all of it, in its order, nothing twice, wherever it was cut.
 
 use std::future::poll_fn;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::feed::{Block, Follower, ask, position};
+use crate::common::feed::{self, Block, Follower, ask, position};
 use crate::common::load::{self, Random};
 use crate::common::{Server, pairs, poll, tell};
 
@@ -82,30 +82,17 @@ fn ten_followers_cut_at_random_end_with_exactly_the_ledger() {
     let server = &server(&[]);
     load::prepare(server);
     let end = AtomicU64::new(u64::MAX);
-    let follow = |number: u64| {
-        let (mut random, mut last_id, mut entries, mut cuts) = (Random::new(number), None::<String>, Vec::new(), 0);
-        loop {
-            // At times within an event, at times within the first one.
-            let bytes = 1 + random.below(20_000) as usize;
-            let mut follower = Follower::until(server, "/ledger?after=0", last_id.as_deref(), bytes).unwrap();
-            loop {
-                let block = match follower.block() {
-                    Ok(block) => block.expect("the server goes on"),
-                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => break,
-                    Err(error) => panic!("cut off by the server: {error}"),
-                };
-                if let Some(entry) = block.entry {
-                    assert_eq!(entry["position"], position(&block.id));
-                    entries.push(entry);
-                }
-                let whole = position(&block.id) as u64 >= end.load(Ordering::Acquire);
-                last_id = Some(block.id);
-                if whole {
-                    return (entries, cuts);
-                }
-            }
-            cuts += 1;
-        }
+    let end = &end;
+    let follow = move |number: u64| {
+        let mut random = Random::new(number);
+        // At times within an event, at times within the first one.
+        let connect = |last_id: Option<&str>| {
+            Follower::until(server, "/ledger?after=0", last_id, 1 + random.below(20_000) as usize).unwrap()
+        };
+        let is_cut = |block: &io::Result<Option<Block>>| {
+            block.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionAborted)
+        };
+        feed::follow(connect, is_cut, end)
     };
     std::thread::scope(|scope| {
         let followers: Vec<_> = (0..10).map(|number| scope.spawn(move || follow(number))).collect();

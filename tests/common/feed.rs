@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -74,6 +75,36 @@ impl Follower {
                 return (block.id, entry);
             }
         }
+    }
+}
+
+/// Follows the ledger until the position `end`, connecting again by `connect`, with the last id, whenever it is cut off in
+/// a way that `is_cut` knows; all entries that came, and how often it was cut off.
+pub fn follow(
+    mut connect: impl FnMut(Option<&str>) -> Follower,
+    is_cut: fn(&io::Result<Option<Block>>) -> bool,
+    end: &AtomicU64,
+) -> (Vec<Value>, usize) {
+    let (mut last_id, mut entries, mut cuts) = (None::<String>, Vec::new(), 0);
+    loop {
+        let mut follower = connect(last_id.as_deref());
+        loop {
+            let block = follower.block();
+            if is_cut(&block) {
+                break;
+            }
+            let Block { id, entry } = block.expect("nobody else cuts it off").expect("the feed goes on");
+            if let Some(entry) = entry {
+                assert_eq!(entry["position"], position(&id));
+                entries.push(entry);
+            }
+            let whole = position(&id) as u64 >= end.load(Ordering::Acquire);
+            last_id = Some(id);
+            if whole {
+                return (entries, cuts);
+            }
+        }
+        cuts += 1;
     }
 }
 
