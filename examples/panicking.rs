@@ -10,7 +10,6 @@ use stockroom::api;
 use stockroom::config::{Database, Settings};
 use stockroom::server::{self, Listener};
 use stockroom::store::sqlite::SqliteStore;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Parser)]
 struct Arguments {
@@ -26,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = Arc::new(SqliteStore::open(path)?);
     let listener = Listener::bind(&settings.listen).await?;
     let panicking = make_sync(|_| -> Response { panic!("provoked") });
-    let app = api::app_with(store, &settings, CancellationToken::new(), |routes| routes.at("/panic", panicking));
+    let app = api::app_with(store, &settings, api::Shutdown::default(), |routes| routes.at("/panic", panicking));
     server::serve(listener, app, &settings, server::stop_signal()).await;
     Ok(())
 }

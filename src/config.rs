@@ -102,7 +102,11 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1073741824", value_name = "BYTES")]
     pub max_import: u64,
 
-    /// How long requests may go on after SIGTERM or SIGINT
+    /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
+    #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
+    pub shutdown_delay: Option<Time>,
+
+    /// How long requests may go on after that
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
     pub shutdown_grace: Time,
 }

@@ -6,10 +6,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use common::{Answer, PATIENCE, Server, run, stockroom};
+use common::{Answer, PATIENCE, Server, poll, run, stockroom};
 use poem::endpoint::make;
 use poem::{IntoResponse, Route};
 use rustix::process::Signal;
@@ -20,7 +20,6 @@ use stockroom::server::{self, Listener};
 use stockroom::store::Store;
 use stockroom::store::sqlite::SqliteStore;
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::CancellationToken;
 
 /// A connection to the server, on which a test fails rather than waits for ever.
 fn connect(server: &Server) -> TcpStream {
@@ -281,7 +280,7 @@ impl InProcess {
         let settings = Cli::parse_from([&["test"], arguments].concat()).settings;
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
-        let app = api::app_with(store, &settings, CancellationToken::new(), add);
+        let app = api::app_with(store, &settings, api::Shutdown::default(), add);
         let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let url = listener.url(&settings.base_path, "");
         let (stop, stopped) = oneshot::channel();
@@ -345,6 +344,24 @@ async fn requests_under_way_are_finished_before_the_end() {
     release.notify_one();
     assert_eq!(answer.await.unwrap().text(), "finished");
     server.served.await.unwrap();
+}
+
+#[test]
+fn a_server_that_is_about_to_stop_says_so_and_serves_on_until_its_delay_is_over() {
+    let server = Server::start_with(&["--shutdown-delay", "2s"]);
+    server.get("/readyz").expect(200);
+    assert_eq!(server.get("/livez").header("connection"), None);
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    let refused = poll("the readiness to end", || Some(server.get("/readyz")).filter(|answer| answer.status != 200));
+    refused.problem(503, "shutting-down");
+    let created = server.post("/inventory", &json!({ "id": "a", "name": "A" }));
+    created.expect(201);
+    // Whoever keeps connections takes a new one, of another server if there is one.
+    assert_eq!(created.header("connection"), Some("close"));
+    let (status, _) = server.wait();
+    assert!(status.success(), "{status}");
+    assert!((2..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

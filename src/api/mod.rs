@@ -40,12 +40,12 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, Tags};
-use tokio_util::sync::CancellationToken;
 
 pub use self::boundary::{REQUEST_ID, RequestId};
 pub use self::interchange::Format;
 pub use self::problem::Problem;
 pub use self::spec::{json, yaml};
+pub use self::system::Shutdown;
 pub use self::trace::TraceContext;
 pub use self::upload::{Plan, import_file};
 use crate::config::Settings;
@@ -74,20 +74,20 @@ type Api = (
     system::System,
 );
 
-/// All of the API, over this store. Answers that would go on for ever end when `stopping` is cancelled.
+/// All of the API, over this store, until `shutdown` says otherwise.
 pub fn app(
     store: Arc<dyn Store>,
     settings: &Settings,
-    stopping: CancellationToken,
+    shutdown: Shutdown,
 ) -> impl Endpoint<Output = Response> + 'static {
-    app_with(store, settings, stopping, |routes| routes)
+    app_with(store, settings, shutdown, |routes| routes)
 }
 
 /// As [`app`], with further routes: so that a test can see how the app treats a handler that panics or hangs.
 pub fn app_with(
     store: Arc<dyn Store>,
     settings: &Settings,
-    stopping: CancellationToken,
+    shutdown: Shutdown,
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
@@ -108,11 +108,12 @@ pub fn app_with(
     let summaries = summary::Summaries { store: Arc::clone(&store) };
     let ledger = ledger::Ledger {
         store: Arc::clone(&store),
-        feed: feed::Feed::new(Arc::clone(&store), settings, stopping),
+        feed: feed::Feed::new(Arc::clone(&store), settings, shutdown.stopping),
         base_path: base_path.clone(),
     };
     let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
-    let api: Api = (items, movements, reservations, summaries, ledger, transfer, system::System { store });
+    let system = system::System { store, leaving: shutdown.leaving };
+    let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };

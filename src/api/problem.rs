@@ -157,6 +157,8 @@ kinds! {
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";
+    /// The service is about to stop. It still answers, but send further requests to another replica, or later.
+    ShuttingDown = SERVICE_UNAVAILABLE, "shutting-down", "The service is shutting down";
     /// The disk is full. Nothing was changed. Somebody must make room first.
     StorageFull = INSUFFICIENT_STORAGE, "storage-full", "The storage is full";
 }

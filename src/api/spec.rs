@@ -231,6 +231,9 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if path != "/livez" {
         kinds.push(Kind::Unavailable);
     }
+    if path == "/readyz" {
+        kinds.push(Kind::ShuttingDown);
+    }
     if parameter("query", "cursor") {
         kinds.push(Kind::InvalidCursor);
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use poem_openapi::{ApiResponse, OpenApi};
+use tokio_util::sync::CancellationToken;
 
 use super::Tag;
 use super::payload::Json;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::schema::object;
 use crate::store::Store;
 
@@ -27,10 +28,21 @@ pub enum Healthy {
     Ok(Json<Health>),
 }
 
+/// How far the service is on its way to its end.
+#[derive(Clone, Default)]
+pub struct Shutdown {
+    /// Cancelled when it is to get no more requests; it still answers those that come.
+    pub leaving: CancellationToken,
+    /// Cancelled when answers that would go on for ever are to end.
+    pub stopping: CancellationToken,
+}
+
 /// The calls of operators.
 pub struct System {
     /// Whose readiness is asked.
     pub store: Arc<dyn Store>,
+    /// What ends the readiness.
+    pub leaving: CancellationToken,
 }
 
 #[OpenApi(tag = "Tag::Operations")]
@@ -45,10 +57,13 @@ impl System {
 
     /// Whether the service is ready
     ///
-    /// Answers 200 if the storage can be read and its last change went well, else 503. While it does not, send no
-    /// requests; it becomes ready by itself once the storage works again.
+    /// Answers 200 if the storage can be read, its last change went well and the service is not about to stop, else 503.
+    /// While it does not, send no requests; it becomes ready by itself once the storage works again.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn readyz(&self) -> Result<Healthy, Problem> {
+        if self.leaving.is_cancelled() {
+            return Err(Problem::new(Kind::ShuttingDown, "The service is about to stop; requests are still answered."));
+        }
         self.store.ready().await?;
         Ok(Healthy::Ok(Json(Health { status: "ok".to_owned() })))
     }

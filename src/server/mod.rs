@@ -1,5 +1,6 @@
 //! From a socket to the API: the accept loop, its limits, the log, and an orderly end.
 
+mod closing;
 mod connection;
 mod listener;
 mod log;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::{Endpoint, Response};
-use tokio_util::sync::CancellationToken;
 
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
@@ -49,8 +49,9 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
         Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
     };
-    let stopping = CancellationToken::new();
-    let app = api::app(Arc::clone(&store), settings, stopping.clone());
+    let shutdown = api::Shutdown::default();
+    let app = api::app(Arc::clone(&store), settings, shutdown.clone());
+    let app = closing::Closing { app, leaving: shutdown.leaving.clone() };
     tracing::info!(
         listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
         version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
@@ -58,7 +59,12 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     let sweeper = tokio::spawn(sweeper::run(Arc::clone(&store)));
     let stop = async {
         stop.await;
-        stopping.cancel();
+        if let Some(delay) = settings.shutdown_delay {
+            shutdown.leaving.cancel();
+            tracing::info!(delay_ms = delay.get().as_millis() as u64, "leaving: not ready any more, and still serving");
+            tokio::time::sleep(delay.get()).await;
+        }
+        shutdown.stopping.cancel();
     };
     serve(listener, app, settings, stop).await;
     sweeper.abort();

@@ -1,0 +1,26 @@
+use poem::http::{HeaderValue, Version, header};
+use poem::{Endpoint, Request, Response};
+use tokio_util::sync::CancellationToken;
+
+/// Has clients give their connections up once the server is about to stop, each with an answer. A connection that the
+/// server closes by itself can take with it a request that is on its way.
+pub struct Closing<E> {
+    /// What answers.
+    pub app: E,
+    /// Cancelled when the server is about to stop.
+    pub leaving: CancellationToken,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Closing<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        // HTTP/2 has no such header (RFC 9113, section 8.2.2).
+        let has_header = request.version() <= Version::HTTP_11;
+        let mut response = self.app.get_response(request).await;
+        if has_header && self.leaving.is_cancelled() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
