@@ -51,6 +51,8 @@ pub struct Told {
     pub seen: Vec<(String, i64, i64, i64)>,
     /// Changes of which it is not known whether they were made, because the connection broke or the storage was away.
     pub unknown: Vec<Change>,
+    /// Requests whose connection broke, and how.
+    pub broken: Vec<String>,
     /// How many changes were answered.
     pub answered: usize,
 }
@@ -62,6 +64,7 @@ impl Told {
         self.refused.extend(other.refused);
         self.seen.extend(other.seen);
         self.unknown.extend(other.unknown);
+        self.broken.extend(other.broken);
         self.answered += other.answered;
         self
     }
@@ -138,10 +141,16 @@ pub fn prepare(server: &Server) {
 /// Lets `clients` of them make changes until `stop` says so, or each has made `count`, or their server is gone. `name`
 /// makes what they send different from what others do. They share the servers among them.
 pub fn run(servers: &[&Server], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
+    let urls: Vec<_> = servers.iter().map(|server| server.url("")).collect();
+    run_at(&urls, name, clients, count, stop)
+}
+
+/// As [`run`], where servers are reached at these URLs.
+pub fn run_at(urls: &[String], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
     std::thread::scope(|scope| {
         let client = |number: u64| {
-            let server = servers[number as usize % servers.len()];
-            scope.spawn(move || Client::new(server, name, number).run(count, stop))
+            let url = &urls[number as usize % urls.len()];
+            scope.spawn(move || Client::new(url, name, number).run(count, stop))
         };
         let clients: Vec<_> = (0..clients).map(client).collect();
         clients.into_iter().map(|client| client.join().unwrap()).fold(Told::default(), Told::and)
@@ -174,7 +183,8 @@ fn headers(change: &Change) -> Vec<(&str, &str)> {
 }
 
 struct Client<'a> {
-    server: &'a Server,
+    /// Where its server is.
+    url: &'a str,
     name: String,
     random: Random,
     /// How many changes it has asked for.
@@ -184,23 +194,18 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(server: &'a Server, name: &str, number: u64) -> Self {
+    fn new(url: &'a str, name: &str, number: u64) -> Self {
         let seed = name.bytes().fold(number, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let name = format!("{name}-{number}");
-        Self { server, name, random: Random::new(seed), count: 0, reservations: Vec::new() }
+        Self { url, name, random: Random::new(seed), count: 0, reservations: Vec::new() }
     }
 
     fn run(mut self, count: usize, stop: &AtomicBool) -> Told {
         let (agent, mut told) = (agent(), Told::default());
         while self.count < count && !stop.load(Ordering::Relaxed) {
             let change = self.next();
-            match try_send(
-                &agent,
-                &self.server.url(&change.path),
-                change.method,
-                &headers(&change),
-                change.body.as_str(),
-            ) {
+            let url = format!("{}{}", self.url, change.path);
+            match try_send(&agent, &url, change.method, &headers(&change), change.body.as_str()) {
                 Ok(answer) if answer.status == 503 => {
                     told.unknown.push(change);
                     self.wait_until_ready(&agent, stop);
@@ -211,7 +216,8 @@ impl<'a> Client<'a> {
                     }
                     told.note(change, &answer);
                 }
-                Err(_) => {
+                Err(error) => {
+                    told.broken.push(format!("{change:?}: {error}"));
                     told.unknown.push(change);
                     break;
                 }
@@ -223,7 +229,7 @@ impl<'a> Client<'a> {
     /// Waits until the server can write again, or is gone.
     fn wait_until_ready(&self, agent: &ureq::Agent, stop: &AtomicBool) {
         poll("the server to be ready again", || {
-            let ready = try_send(agent, &self.server.url("/readyz"), "GET", &[], "");
+            let ready = try_send(agent, &format!("{}/readyz", self.url), "GET", &[], "");
             (stop.load(Ordering::Relaxed) || ready.map_or(true, |answer| answer.status == 200)).then_some(())
         });
     }

@@ -191,7 +191,10 @@ impl Server {
     }
 
     fn start_by(mut command: Command, place: Place, arguments: &[&str]) -> Self {
-        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(["--log-format", "json"]);
         let mut process = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, log) = channel();
         let errors = BufReader::new(process.stderr.take().unwrap());
