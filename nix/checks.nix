@@ -37,6 +37,7 @@ in
         ../.cargo
         ../benches
         ../clippy.toml
+        ../deploy
         ../examples
         ../rustfmt.toml
         ../tests
