@@ -58,7 +58,7 @@ in
       CARGO_INCREMENTAL = "0";
       CARGO_PROFILE_DEV_DEBUG = "none";
       # Chromium wants a sandbox of its own, which it cannot have inside of Nix's.
-      STOCKROOM_WITHOUT = "browser,contract,haproxy,image,postgres";
+      STOCKROOM_WITHOUT = "browser,compose,contract,haproxy,image,postgres";
     };
 
     buildPhase = ''
