@@ -283,7 +283,7 @@ mod tests {
             ("mysql://me@h/x", "postgres://"),
             ("postgres://", "no host"),
             ("postgres:///x?user=me", "no host"),
-            ("postgres://h/x", "no user"),
+            ("postgres://h/x", "must name a user"),
             ("postgres://me@a,b/x", "several hosts"),
             ("postgres://me@h:0/x", "1 to 65535"),
             ("postgres://me@h:65536/x", "1 to 65535"),
