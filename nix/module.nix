@@ -94,7 +94,10 @@ in
       url = lib.mkOption {
         type = lib.types.str;
         default =
-          if cfg.database.createLocally then "postgres://stockroom@/stockroom?host=/run/postgresql" else sqlite;
+          if cfg.database.createLocally then
+            "postgres://stockroom@/stockroom?host=/run/postgresql"
+          else
+            sqlite;
         defaultText = lib.literalMD "`${sqlite}`, or the local PostgreSQL";
         description = "Where the inventory is kept. Everyone on the machine can read it: see `urlFile`.";
       };
