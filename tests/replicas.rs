@@ -11,7 +11,7 @@ use common::load::{self, Random, StopWhenDropped, Told};
 use common::postgres::{self, Postgres};
 use common::{Place, Server, poll, tell};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const QUIET: [&str; 2] = ["--log", "info,stockroom::request=warn,stockroom::store=error"];
 
@@ -152,4 +152,32 @@ fn whatever_crashes_nothing_acknowledged_is_lost_or_doubled_and_every_follower_h
          requests cut off or put off",
         fallen[0], fallen[1]
     ));
+}
+
+#[test]
+fn a_database_that_is_away_is_told_as_such_and_found_again_without_a_restart() {
+    let Some(database) = Postgres::start(&[]) else { return };
+    let server = Server::start_in(Place::at(database.database()), &QUIET);
+    let item = json!({ "id": "a", "name": "A", "quantity": 5 });
+    server.post("/inventory", &item).expect(201);
+    for signal in ["INT", "QUIT"] {
+        database.stop(signal);
+        for answer in [
+            server.get("/inventory/a"),
+            server.get("/ledger"),
+            server.get("/export"),
+            server.put("/inventory/a", &json!({ "name": "B" })),
+            server.get("/readyz"),
+        ] {
+            answer.problem(503, "unavailable");
+            assert!(answer.header("retry-after").is_some());
+        }
+        server.get("/livez").expect(200);
+        server.get("/docs").expect_page();
+        database.start_again();
+        poll("the server to be ready again", || (server.get("/readyz").status == 200).then_some(()));
+        assert_eq!(server.get("/inventory/a").expect(200)["name"], "A");
+        server.post("/inventory/a/movements", &json!({ "delta": 1, "reason": "found" })).expect(201);
+    }
+    server.assert_consistent();
 }
