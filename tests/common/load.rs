@@ -138,7 +138,7 @@ pub fn prepare(server: &Server) {
     }
 }
 
-/// Lets `clients` of them make changes until `stop` says so, or each has made `count`, or their server is gone. `name`
+/// Lets `clients` of them make changes until `stop` says so, or each was answered `count`, or their server is gone. `name`
 /// makes what they send different from what others do. They share the servers among them.
 pub fn run(servers: &[&Server], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
     let urls: Vec<_> = servers.iter().map(|server| server.url("")).collect();
@@ -202,7 +202,7 @@ impl<'a> Client<'a> {
 
     fn run(mut self, count: usize, stop: &AtomicBool) -> Told {
         let (agent, mut told) = (agent(), Told::default());
-        while self.count < count && !stop.load(Ordering::Relaxed) {
+        while told.answered < count && !stop.load(Ordering::Relaxed) {
             let change = self.next();
             let url = format!("{}{}", self.url, change.path);
             match try_send(&agent, &url, change.method, &headers(&change), change.body.as_str()) {
