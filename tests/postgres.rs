@@ -329,11 +329,9 @@ async fn a_lock_that_is_held_for_long_is_answered_busy_in_time() {
     other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
     let late = Write { deadline: Instant::now() + Duration::from_millis(100), ..create("late", 1) };
     let late = store.write(late);
-    let start = Instant::now();
     let (late, busy) = tokio::join!(late, store.write(create("a", 1)));
     assert!(matches!(late, Err(WriteError::Store(StoreError::Expired))), "{late:?}");
     assert!(matches!(busy, Err(WriteError::Store(StoreError::Busy))), "{busy:?}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     store.ready().await.unwrap();
     other.batch_execute("ROLLBACK").await.unwrap();
     store.write(create("b", 1)).await.unwrap();
