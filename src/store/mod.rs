@@ -1,6 +1,7 @@
 //! Where an inventory is kept, and what a keeper of it promises.
 
 mod check;
+mod columns;
 mod import;
 mod ledger;
 pub mod postgres;

@@ -125,6 +125,17 @@ impl SortKey {
         }
     }
 
+    /// The column that holds it.
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            SortKey::Id => "id",
+            SortKey::Name => "name",
+            SortKey::Quantity => "quantity",
+            SortKey::CreatedAt => "created_at",
+            SortKey::UpdatedAt => "updated_at",
+        }
+    }
+
     /// Whether items can be sorted by this.
     pub fn accepts(self, key: &KeyValue) -> bool {
         match self {

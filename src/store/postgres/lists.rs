@@ -5,8 +5,9 @@ use tokio_postgres::{Client, IsolationLevel};
 
 use super::error::Failure;
 use super::query::Query;
-use super::rows::{item_columns, item_from_row, page, value};
+use super::rows::{item_from_row, page, value};
 use crate::domain::{Currency, Item, ItemId, Summary, Total};
+use crate::store::columns::item_columns;
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, SearchText, Sort, SortKey};
 
 /// How many items of an export are in memory at once.
@@ -104,7 +105,7 @@ fn select(query: &ItemQuery, asked: &mut Query) -> String {
     conditions(&query.filter, asked);
     let Sort { key, descending } = query.sort;
     let (column, direction, comparison) =
-        (column(key), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
+        (key.column(), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
     if let Some(After { key: value, id }) = &query.after {
         let after = if key == SortKey::Id {
             format!("id {comparison} {}", asked.text(id.as_str()))
@@ -128,16 +129,6 @@ fn select(query: &ItemQuery, asked: &mut Query) -> String {
         order = order,
         limit = limit,
     )
-}
-
-fn column(key: SortKey) -> &'static str {
-    match key {
-        SortKey::Id => "id",
-        SortKey::Name => "name",
-        SortKey::Quantity => "quantity",
-        SortKey::CreatedAt => "created_at",
-        SortKey::UpdatedAt => "updated_at",
-    }
 }
 
 fn conditions(filter: &ItemFilter, asked: &mut Query) {

@@ -8,10 +8,9 @@ use tokio_postgres::{Row, Statement};
 
 use super::batch::{Batch, Key, Layer, Remembered};
 use super::error::Failure;
-use super::rows::{
-    self, item_columns, item_from_row, now, required, reservation_columns, reservation_from_row, timestamp, value,
-};
+use super::rows::{self, item_from_row, now, required, reservation_from_row, timestamp, value};
 use crate::domain::{Command, Epoch, ItemId, Position, Precondition, Subject, Version};
+use crate::store::columns::{item_columns, reservation_columns};
 use crate::store::{EXPIRED_AT_ONCE, IdempotencyKey, Outcome, Task, Write};
 
 /// What writes are about.

@@ -4,8 +4,9 @@ use deadpool_postgres::Object;
 
 use super::error::Failure;
 use super::query::Query;
-use super::rows::{page, reservation_columns, reservation_from_row};
+use super::rows::{page, reservation_from_row};
 use crate::domain::{ItemId, Reference, Reservation, ReservationId, ReservationState};
+use crate::store::columns::reservation_columns;
 use crate::store::{ReservationFilter, ReservationList, ReservationQuery};
 
 /// The reservation with this id.

@@ -14,15 +14,6 @@ use crate::domain::{
 };
 use crate::store::Record;
 
-/// The columns that [`item_from_row`] reads, in its order.
-macro_rules! item_columns {
-    () => {
-        "id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, \
-         price_currency, attributes, version, created_at, updated_at"
-    };
-}
-pub(super) use item_columns;
-
 /// The columns that [`record_from_row`] reads, in its order.
 macro_rules! entry_columns {
     () => {
@@ -31,14 +22,6 @@ macro_rules! entry_columns {
     };
 }
 pub(super) use entry_columns;
-
-/// The columns that [`reservation_from_row`] reads, in its order.
-macro_rules! reservation_columns {
-    () => {
-        "id, item_id, quantity, state, reference, created_at, expires_at, closed_at"
-    };
-}
-pub(super) use reservation_columns;
 
 /// What time it is: the database's clock, but never before the last entry of the ledger.
 macro_rules! now {

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::rows::{corrupt, item_columns, item_from_row, page, quantity};
+use super::rows::{corrupt, item_from_row, page, quantity};
 use crate::domain::{Item, Summary};
+use crate::store::columns::item_columns;
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 
 /// A part of the list of items, and how many there are if that is asked, both of one moment.
@@ -63,7 +64,7 @@ fn select(query: &ItemQuery) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = conditions(&query.filter);
     let Sort { key, descending } = query.sort;
     let (column, direction, comparison) =
-        (column(key), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
+        (key.column(), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
     if let Some(After { key: value, id }) = &query.after {
         if key == SortKey::Id {
             conditions.push(format!("id {comparison} ?"));
@@ -86,16 +87,6 @@ fn select(query: &ItemQuery) -> (String, Vec<Value>) {
         order = order,
     );
     (sql, values)
-}
-
-fn column(key: SortKey) -> &'static str {
-    match key {
-        SortKey::Id => "id",
-        SortKey::Name => "name",
-        SortKey::Quantity => "quantity",
-        SortKey::CreatedAt => "created_at",
-        SortKey::UpdatedAt => "updated_at",
-    }
 }
 
 fn conditions(filter: &ItemFilter) -> (Vec<String>, Vec<Value>) {

@@ -5,19 +5,13 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params, params_
 
 use super::rows::{corrupt, optional, page, required, timestamp};
 use crate::domain::{ItemId, Portion, Reference, Reservation, ReservationId, ReservationState, Timestamp};
+use crate::store::columns::reservation_columns;
 use crate::store::{ReservationFilter, ReservationList, ReservationQuery};
-
-/// The columns that [`from_row`] reads, in its order.
-macro_rules! columns {
-    () => {
-        "id, item_id, quantity, state, reference, created_at, expires_at, closed_at"
-    };
-}
 
 /// The reservation with this id.
 pub fn reservation(connection: &Connection, id: &ReservationId) -> rusqlite::Result<Option<Reservation>> {
     connection
-        .prepare_cached(concat!("SELECT ", columns!(), " FROM reservation WHERE id = ?1"))?
+        .prepare_cached(concat!("SELECT ", reservation_columns!(), " FROM reservation WHERE id = ?1"))?
         .query_row([id.as_str()], from_row)
         .optional()
 }
@@ -27,7 +21,7 @@ pub fn due_of(connection: &Connection, id: &ItemId, now: Timestamp) -> rusqlite:
     connection
         .prepare_cached(concat!(
             "SELECT ",
-            columns!(),
+            reservation_columns!(),
             " FROM reservation WHERE state = 'open' AND item_id = ?1 AND expires_at <= ?2 ORDER BY expires_at, id"
         ))?
         .query_map(params![id.as_str(), now.unix_milliseconds()], from_row)?
@@ -39,7 +33,7 @@ pub fn due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
     connection
         .prepare_cached(concat!(
             "SELECT ",
-            columns!(),
+            reservation_columns!(),
             " FROM reservation WHERE state = 'open' AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
         ))?
         .query_map(params![now.unix_milliseconds(), limit as i64], from_row)?
@@ -92,7 +86,7 @@ fn select(query: &ReservationQuery) -> (String, Vec<Value>) {
     let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     // One more tells whether there is more.
     values.push(Value::Integer(*limit as i64 + 1));
-    (format!(concat!("SELECT ", columns!(), " FROM reservation{} ORDER BY id LIMIT ?"), filter), values)
+    (format!(concat!("SELECT ", reservation_columns!(), " FROM reservation{} ORDER BY id LIMIT ?"), filter), values)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Reservation> {

@@ -7,16 +7,8 @@ use crate::domain::{
     Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name, Note,
     Position, Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, Version,
 };
+use crate::store::columns::item_columns;
 use crate::store::{IdempotencyKey, Outcome, Record, lower_case};
-
-/// The columns that [`item_from_row`] reads, in its order.
-macro_rules! item_columns {
-    () => {
-        "id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, \
-         price_currency, attributes, version, created_at, updated_at"
-    };
-}
-pub(super) use item_columns;
 
 /// The columns that [`record_from_row`] reads, in its order.
 macro_rules! entry_columns {
