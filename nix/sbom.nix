@@ -25,7 +25,7 @@ stdenv.mkDerivation {
 
   # cargo knows which crates are linked; those that only run at build time are left out.
   buildPhase = ''
-    cargo tree --frozen --target ${stdenv.hostPlatform.rust.rustcTarget} --edges normal,no-proc-macro \
+    cargo tree --frozen --package stockroom --target ${stdenv.hostPlatform.rust.rustcTarget} --edges normal,no-proc-macro \
       --prefix depth --format '|{p}|{l}|{r}' > linked
   '';
   installPhase = ''
