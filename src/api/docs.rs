@@ -15,10 +15,10 @@ use poem::endpoint::make;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Request, Response, Route};
 
+use super::document;
 use super::negotiation::accepts_gzip;
 use super::problem::{Kind, Problem};
 use super::router::Resource;
-use super::spec;
 use crate::config::BasePath;
 
 /// A file of Swagger UI.
@@ -55,8 +55,8 @@ pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
         routes = routes.at(path, Resource::page(&[asset.media_type], answer));
     }
     let documents = [
-        ("/openapi.json", "application/json", spec::json as fn(&BasePath) -> String),
-        ("/openapi.yaml", "application/yaml", spec::yaml),
+        ("/openapi.json", "application/json", document::json as fn(&BasePath) -> String),
+        ("/openapi.yaml", "application/yaml", document::yaml),
     ];
     for (path, media_type, write) in documents {
         let base_path = base_path.clone();

@@ -32,7 +32,7 @@ struct State {
 
 impl Inputs {
     /// Reads a query of the form `name=value&…`, in which only the names in `known` may stand, each once.
-    pub fn read(query: &str, known: &[String]) -> Self {
+    pub fn read(query: &str, known: &[&str]) -> Self {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut errors = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -43,7 +43,7 @@ impl Inputs {
                 errors.push(FieldError::new(Place::Parameter(shown), invalid));
                 continue;
             };
-            if !known.contains(&name) {
+            if !known.contains(&&*name) {
                 let detail = match known {
                     [] => "is unknown; this call takes no parameters".to_owned(),
                     known => format!("is unknown; this call takes {}", known.join(", ")),
@@ -61,9 +61,9 @@ impl Inputs {
 
     /// Refuses the preconditions of a change that it does not look at: left aside in silence, they would let through
     /// what they were sent to prevent.
-    pub fn refuse_other_preconditions(&self, headers: &HeaderMap, known: &[String]) {
+    pub fn refuse_other_preconditions(&self, headers: &HeaderMap, known: &[&str]) {
         for name in ["If-Match", "If-None-Match"] {
-            if headers.contains_key(name) && !known.iter().any(|known| known == name) {
+            if headers.contains_key(name) && !known.contains(&name) {
                 self.refuse(Place::Header(name), Invalid::new("unsupported", "is no precondition of this call"));
             }
         }
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn unknown_repeated_and_undecodable_parameters_are_all_named() {
-        let inputs = Inputs::read("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &["limit".to_owned(), "q".to_owned()]);
+        let inputs = Inputs::read("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &["limit", "q"]);
         let codes: Vec<_> = inputs.errors().iter().map(|error| error.code).collect();
         assert_eq!(codes, ["unknown-parameter", "duplicate-parameter", "encoding"]);
         assert_eq!(inputs.0.query, [("limit".to_owned(), "1".to_owned()), ("q".to_owned(), "a b!".to_owned())]);

@@ -1,51 +1,62 @@
 //! From a path and a method to an operation.
 //!
-//! poem-openapi would build the routes itself. They are built here instead, so that what the document says of an
-//! operation is also what is enforced: its query parameters and no others, its media types and no others; every path
-//! answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
+//! poem-openapi would build the routes itself. They are built here instead, from the document, so that what it says of
+//! an operation is also what is enforced: its query parameters and no others, its media types and no others; every
+//! path answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
 
 use hyper::body::Body as _;
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, FromRequest, IntoResponse, Request, RequestBody, Response, Route};
 use poem_openapi::OpenApi;
-use poem_openapi::registry::MetaParamIn;
 
 use super::negotiation::{acceptable, preferred};
 use super::params::{Inputs, joined};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
 
+/// What the document says of an operation.
+struct Described {
+    path: &'static str,
+    method: &'static str,
+    query: &'static [&'static str],
+    headers: &'static [&'static str],
+    /// The media types of its requests.
+    reads: &'static [&'static str],
+    /// The media types of its successes, the usual one first.
+    writes: &'static [&'static str],
+}
+
+// OPERATIONS, those of one path together: build.rs takes them out of the document.
+include!(concat!(env!("OUT_DIR"), "/operations.rs"));
+
 /// Routes for all operations of an API.
+///
+/// # Panics
+///
+/// If the API has an operation that the document has not, or the other way round.
 pub fn routes<A: OpenApi>(api: A) -> Route {
     let mut table = std::collections::HashMap::new();
     api.add_routes(&mut table);
-    let paths = A::meta().into_iter().flat_map(|api| api.paths);
-    let route = paths.fold(Route::new(), |route, path| {
-        let pattern = pattern(&path.path);
-        let mut endpoints = table.remove(&pattern).unwrap_or_else(|| panic!("{pattern} stands in two API structs"));
-        let operations = path.operations.into_iter().map(|operation| {
-            let named = |place| {
-                let parameters = operation.params.iter().filter(move |parameter| parameter.in_type == place);
-                parameters.map(|parameter| parameter.name.clone()).collect::<Vec<_>>()
-            };
-            let (query, headers) = (named(MetaParamIn::Query), named(MetaParamIn::Header));
-            let content = operation.responses.responses.into_iter().flat_map(|response| response.content);
-            let reads = operation.request.into_iter().flat_map(|request| request.content);
-            Operation {
-                endpoint: endpoints.remove(&operation.method).expect("each operation has an endpoint"),
-                method: operation.method,
-                query,
-                headers,
-                reads: reads.map(|content| content.content_type).collect(),
-                writes: content.map(|content| content.content_type).collect(),
-            }
+    let paths = OPERATIONS.chunk_by(|one, next| one.path == next.path);
+    let route = paths.fold(Route::new(), |route, described| {
+        let pattern = pattern(described[0].path);
+        let mut endpoints = table.remove(&pattern).unwrap_or_default();
+        let operations = described.iter().map(|Described { path, method, query, headers, reads, writes }| {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method is a plain word");
+            let endpoint = endpoints.remove(&method);
+            let endpoint = endpoint.unwrap_or_else(|| panic!("there is no {method} {path} any more: {OUT_OF_DATE}"));
+            Operation { method, endpoint, query, headers, reads, writes: writes.to_vec() }
         });
-        route.at(&pattern, Resource::new(operations.collect()))
+        let operations = operations.collect();
+        assert!(endpoints.is_empty(), "{pattern} has methods that the document does not know: {OUT_OF_DATE}");
+        route.at(&pattern, Resource::new(operations))
     });
-    assert!(table.is_empty(), "every route stands in the document");
+    assert!(table.is_empty(), "there are paths that the document does not know: {OUT_OF_DATE}");
     route
 }
+
+const OUT_OF_DATE: &str = "run `UPDATE_OPENAPI=1 cargo test --test openapi`, and build again";
 
 /// How poem writes the path that the document writes as `/a/{b}`: `/a/:param0`.
 fn pattern(path: &str) -> String {
@@ -71,11 +82,9 @@ pub struct Resource {
 struct Operation {
     method: Method,
     endpoint: BoxEndpoint<'static>,
-    query: Vec<String>,
-    headers: Vec<String>,
-    /// The media types of its requests.
-    reads: Vec<&'static str>,
-    /// The media types of its successes.
+    query: &'static [&'static str],
+    headers: &'static [&'static str],
+    reads: &'static [&'static str],
     writes: Vec<&'static str>,
 }
 
@@ -85,9 +94,9 @@ impl Resource {
         Self::new(vec![Operation {
             method: Method::GET,
             endpoint: endpoint.boxed(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            reads: Vec::new(),
+            query: &[],
+            headers: &[],
+            reads: &[],
             writes: writes.to_vec(),
         }])
     }
@@ -143,9 +152,9 @@ impl Endpoint for Resource {
         if negotiated && let Some(media_type) = preferred(&accept, &operation.writes) {
             request.set_data(MediaType(media_type));
         }
-        let inputs = Inputs::read(request.uri().query().unwrap_or_default(), &operation.query);
+        let inputs = Inputs::read(request.uri().query().unwrap_or_default(), operation.query);
         if !operation.method.is_safe() {
-            inputs.refuse_other_preconditions(request.headers(), &operation.headers);
+            inputs.refuse_other_preconditions(request.headers(), operation.headers);
         }
         if operation.query.is_empty() {
             inputs.check()?;

@@ -1,7 +1,7 @@
 //! The OpenAPI document: what poem-openapi generates, made valid and complete in one pass.
 //!
 //! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
-//! without a word on errors. [`document`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
+//! without a word on errors. [`generate`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -11,17 +11,6 @@ use serde_json::{Map, Value, json};
 
 use super::problem::{self, Kind};
 use super::{Api, Described, payload};
-use crate::config::BasePath;
-
-/// The document as JSON.
-pub fn json(base_path: &BasePath) -> String {
-    serde_json::to_string_pretty(&document(base_path)).expect("the document is JSON")
-}
-
-/// The document as YAML.
-pub fn yaml(base_path: &BasePath) -> String {
-    serde_yaml::to_string(&document(base_path)).expect("JSON can be written as YAML")
-}
 
 const DESCRIPTION: &str = "\
 An inventory with exact stock: nothing that was acknowledged is ever lost, and stock never goes wrong under concurrency.
@@ -30,11 +19,15 @@ Every refusal is a problem document (RFC 9457) that says what was wrong, where, 
 page about it. An item's entity tag changes with each change of the item: send it back as `If-Match`, and a change that \
 somebody else made meanwhile is never overwritten.";
 
-/// The document, for a service that answers behind `base_path`.
-fn document(base_path: &BasePath) -> Value {
-    let generated = OpenApiService::new(Described::<Api>(PhantomData), "Stockroom", env!("CARGO_PKG_VERSION"))
-        .description(DESCRIPTION)
-        .spec();
+/// What the types of the API say, for `src/api/docs/openapi.json`. Its version is for `document` to
+/// fill in.
+pub fn generate() -> String {
+    serde_json::to_string_pretty(&generated()).expect("the document is JSON")
+}
+
+fn generated() -> Value {
+    let generated =
+        OpenApiService::new(Described::<Api>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
     // The strict reader refuses a name that comes twice: an operation that another one hides.
     let mut document = payload::parse(generated.as_bytes()).expect("the generated document is strict JSON");
     mend(&mut document);
@@ -42,7 +35,7 @@ fn document(base_path: &BasePath) -> Value {
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     // None is needed; that must be said.
     document["security"] = json!([]);
-    document["servers"] = json!([{ "url": if base_path.as_str().is_empty() { "/" } else { base_path.as_str() } }]);
+    document["servers"] = json!([{ "url": "/" }]);
     for schema in sent_schemas(&document) {
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
         document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
@@ -72,8 +65,7 @@ fn document(base_path: &BasePath) -> Value {
         }
     }
     let shown = Kind::ALL.iter().filter(|kind| shown.contains(kind));
-    document["components"]["examples"] =
-        shown.map(|kind| (kind.name().to_owned(), problem_example(*kind, base_path))).collect();
+    document["components"]["examples"] = shown.map(|kind| (kind.name().to_owned(), problem_example(*kind))).collect();
     document
 }
 
@@ -194,14 +186,14 @@ fn problem_schema() -> Value {
 }
 
 /// A problem of this kind, as a client gets it.
-fn problem_example(kind: Kind, base_path: &BasePath) -> Value {
+fn problem_example(kind: Kind) -> Value {
     let what = kind.about().split_inclusive(". ").next().unwrap_or_default().trim_end();
     let mut problem = json!({
-        "type": format!("{base_path}/problems/{}", kind.name()),
+        "type": format!("/problems/{}", kind.name()),
         "title": kind.title(),
         "status": kind.status().as_u16(),
         "detail": what,
-        "instance": format!("{base_path}/inventory"),
+        "instance": "/inventory",
         "request_id": "019a7d3e-7c1b-7d52-9a55-0242ac120002"
     });
     let error = match kind {
