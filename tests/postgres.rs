@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::postgres::{Postgres, connect, execute, query};
+use common::{Place, Server};
 use futures_util::FutureExt;
 use stockroom::config::PostgresUrl;
 use stockroom::domain::{
@@ -639,37 +640,46 @@ fn no_refusal_shows_a_password() {
     }
 }
 
-/// Makes an authority and a certificate for `localhost` that it signed, in the folder of the server.
+/// Makes an authority, another one of the same name, and a certificate for `localhost` that the first one signed, with
+/// keys of one kind, in the folder of the server.
 const CERTIFY: &str = r#"
     set -e
     cd "$0"
-    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
-    openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr
+    openssl req -x509 -newkey $1 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
+    openssl req -x509 -newkey $1 -nodes -days 2 -subj /CN=authority -keyout other.key -out other.pem
+    openssl req -newkey $1 -nodes -subj /CN=localhost -keyout server.key -out server.csr
     printf 'subjectAltName=DNS:localhost' > names
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
     chmod a+r,u=rw,go= server.key
-    chmod a+r ca.pem
+    chmod a+r ca.pem other.pem
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted() {
-    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
-    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
-    let database = server.database();
-    let folder = server.folder().to_str().unwrap();
-    let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(folder).unwrap());
+/// Lets a server of this test take encrypted connections, under a new certificate.
+fn encrypt(server: &Postgres, keys: &str) {
+    let folder = server.folder().to_str().unwrap().to_owned();
+    let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&folder).unwrap());
     let mut certify = std::process::Command::new("sh");
-    certify.args(["-c", CERTIFY, folder]).stderr(std::process::Stdio::null());
+    certify.args(["-c", CERTIFY, &folder, keys]).stderr(std::process::Stdio::null());
     if rustix::process::geteuid().is_root() {
         std::os::unix::process::CommandExt::uid(&mut certify, user);
     }
-    assert!(certify.status().unwrap().success());
+    assert!(certify.status().unwrap().success(), "{keys}");
+    let database = server.database();
     for (setting, value) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
         execute(&database, &format!("ALTER SYSTEM SET {setting} = '{folder}/{value}'"));
     }
     execute(&database, "ALTER SYSTEM SET ssl = on");
     server.stop("INT");
     server.start_again();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted() {
+    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
+    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
+    let database = server.database();
+    encrypt(&server, "rsa:2048");
+    let folder = server.folder().to_str().unwrap();
     let named = |host: &str, options: &str| format!("{}{options}", database.replace("127.0.0.1", host));
     let trusted = format!("?sslrootcert={folder}/ca.pem");
     let store = open(&named("localhost", &trusted)).await;
@@ -688,4 +698,27 @@ async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted(
     }
     assert!(start.elapsed() < Duration::from_secs(30), "no certificate becomes right by waiting");
     open(&named("127.0.0.1", "?sslmode=disable")).await;
+}
+
+#[test]
+fn a_certificate_proves_a_name_whatever_kind_its_keys_are_of() {
+    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
+    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
+    let database = server.database();
+    let check = |options: &str| {
+        let database = format!("{}{options}", database.replace("127.0.0.1", "localhost"));
+        let output = common::run(&["check", "--database", &database]);
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    drop(Server::start_in(Place::at(&*database), &[]));
+    for keys in ["rsa:3072", "ec -pkeyopt ec_paramgen_curve:P-256", "ec -pkeyopt ec_paramgen_curve:P-384", "ed25519"] {
+        encrypt(&server, keys);
+        let trusting = |file: &str| check(&format!("?sslrootcert={}/{file}", server.folder().to_str().unwrap()));
+        let (accepted, said) = trusting("ca.pem");
+        assert!(accepted, "{keys}: {said}");
+        let (accepted, said) = trusting("other.pem");
+        assert!(!accepted && said.contains("BadSignature"), "{keys}: {said}");
+        let (accepted, said) = check("?sslmode=require");
+        assert!(!accepted && said.contains("UnknownIssuer"), "{keys}: {said}");
+    }
 }

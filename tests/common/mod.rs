@@ -67,9 +67,11 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     panic!("waited in vain for {what}");
 }
 
-/// The program with no settings but those given, in a folder.
+/// The program with no settings but those given, in a folder: the one that `STOCKROOM_TEST_PROGRAM` names, or else the
+/// one that was built with the tests.
 pub fn stockroom(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stockroom"));
+    let program = std::env::var_os("STOCKROOM_TEST_PROGRAM");
+    let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_stockroom").as_ref()));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKROOM_")) {
         command.env_remove(name);
     }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::{Severity, SqlState};
 
-use super::connect::TlsError;
+use super::tls::TlsError;
 use crate::domain::Invalid;
 use crate::store::StoreError;
 

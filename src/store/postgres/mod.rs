@@ -21,6 +21,7 @@ mod readers;
 mod reservations;
 mod rows;
 mod save;
+mod tls;
 mod writer;
 
 use std::fs::File;
