@@ -8,10 +8,9 @@ use std::sync::mpsc::sync_channel;
 use http_body_util::BodyExt;
 use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
-use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
-use super::progress;
+use super::progress::Progress;
 use super::remote::{self, Remote};
 use crate::api::Format;
 use crate::config::{Database, Settings};
@@ -95,7 +94,7 @@ fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), 
 struct Output {
     name: String,
     to: To,
-    progress: ProgressBar,
+    progress: Progress,
 }
 
 enum To {
@@ -105,7 +104,7 @@ enum To {
 
 impl Output {
     fn create(path: &Path) -> Result<Self, String> {
-        let progress = progress::endless("exporting");
+        let progress = Progress::new("exporting", None);
         if path == Path::new("-") {
             let to = To::Standard(BufWriter::new(io::stdout()));
             return Ok(Self { name: "standard output".to_owned(), to, progress });
@@ -128,13 +127,13 @@ impl Output {
             To::File { temporary, .. } => temporary.write_all(bytes),
             To::Standard(output) => output.write_all(bytes),
         };
-        self.progress.inc(bytes.len() as u64);
+        self.progress.add(bytes.len() as u64);
         written.map_err(|error| cannot_write(&self.name, &error))
     }
 
     fn finish(self) -> Result<(), String> {
         let Self { name, to, progress } = self;
-        progress.finish_and_clear();
+        progress.clear();
         let finished = match to {
             To::Standard(mut output) => output.flush(),
             To::File { path, temporary } => keep(temporary, &path),
