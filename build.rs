@@ -96,8 +96,14 @@ fn unzip(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str) -> Vec<u8> {
     contents
 }
 
-/// Compressed without a time or a name in it: the same bytes at every build.
+/// Compressed without a time or a name in it: the same bytes at every build. A release takes some seconds for it.
 fn gzip(contents: &[u8]) -> Vec<u8> {
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        let mut compressed = Vec::new();
+        zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, contents, &mut compressed)
+            .expect("memory can be written");
+        return compressed;
+    }
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(contents).and_then(|()| encoder.finish()).expect("memory can be written")
 }
