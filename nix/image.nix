@@ -13,9 +13,6 @@ dockerTools.buildLayeredImage {
   name = "stockroom";
   tag = stockroom.version;
 
-  # The entry point is the store path; /bin gives `docker exec` a name that outlives the version.
-  contents = [ stockroom ];
-
   # A date of the build would give every build another digest.
   created = "1970-01-01T00:00:01Z";
 
@@ -30,7 +27,8 @@ dockerTools.buildLayeredImage {
     User = user;
     WorkingDir = "/data";
     Env = [
-      "PATH=/bin"
+      # `docker exec` finds the program by it. A link to it would be in a layer of its own, and change with it.
+      "PATH=${stockroom}/bin"
       "STOCKROOM_LISTEN=0.0.0.0:8080"
       "STOCKROOM_DATABASE=sqlite:/data/stockroom.db"
     ];
@@ -40,7 +38,7 @@ dockerTools.buildLayeredImage {
     Healthcheck = {
       Test = [
         "CMD"
-        "/bin/stockroom"
+        (lib.getExe stockroom)
         "healthcheck"
       ];
       Interval = seconds 10;

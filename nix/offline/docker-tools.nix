@@ -8,12 +8,11 @@
 
 {
   # As nixpkgs' function of this name: a gzipped docker-archive of one layer for each store path of the
-  # closure, and above them one with links to the contents and with what fakeRootCommands made.
+  # closure, and above them one with what fakeRootCommands made.
   buildLayeredImage =
     {
       name,
       tag,
-      contents,
       created,
       fakeRootCommands,
       config,
@@ -22,7 +21,7 @@
       image = run {
         name = "${name}-image.json";
         attributes.image = builtins.toJSON {
-          inherit config contents created;
+          inherit config created;
           architecture =
             {
               x86_64-linux = "amd64";
@@ -45,9 +44,6 @@
       attributes = { inherit fakeRootCommands; };
       script = ''
         mkdir root
-        for content in ${toString contents}; do
-          cp -rs --no-preserve=mode -t root $content/*
-        done
         # In the sandbox's user namespace the kernel refuses to chown otherwise than Debian's fakeroot expects.
         export FAKEROOTDONTTRYCHOWN=1
         fakeroot bash -euc '

@@ -81,6 +81,15 @@ let
       version = builtins.head (builtins.match ".*\nldd [^\n]* ([0-9.]+)\n.*" stdenv.host.versions);
     };
 
+    # Rust's own; Debian's is too old.
+    lld = run {
+      name = "lld";
+      script = ''
+        mkdir -p $out/bin
+        ln -s /rust/lib/rustlib/${packages.stdenv.hostPlatform.rust.rustcTarget}/bin/gcc-ld/ld.lld $out/bin
+      '';
+    };
+
     nukeReferences = run {
       name = "nuke-references";
       script = ''
