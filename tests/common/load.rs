@@ -219,7 +219,9 @@ impl<'a> Client<'a> {
                 Err(error) => {
                     told.broken.push(format!("{change:?}: {error}"));
                     told.unknown.push(change);
-                    break;
+                    if try_send(&agent, &format!("{}/livez", self.url), "GET", &[], "").is_err() {
+                        break;
+                    }
                 }
             }
         }
