@@ -14,14 +14,12 @@ fn a_hundred_thousand_contended_changes_each_count_exactly_once() {
     let server = Server::start_with(&["--log", "info,stockroom::request=warn"]);
     load::prepare(&server);
     let told = load::run(&[&server], "c", CLIENTS, CHANGES.div_ceil(CLIENTS as usize), &AtomicBool::new(false));
-    assert!(told.answered >= CHANGES, "{} of them were answered, and broken were {:#?}", told.answered, told.broken);
-    // What a machine that stalls put off or cut off is made up for, and still counts once.
+    assert!(told.broken.is_empty(), "{:#?}", told.broken);
+    assert!(told.answered >= CHANGES, "{} of them were answered", told.answered);
+    // What a disk that stalls put off is made up for, and still counts once.
     let again = load::send_again(&server, &told.unknown);
     let told = told.and(again);
     told.assert_true(&server);
     server.assert_consistent();
     tell(&format!("{} changes, {} entries done, {} refused", told.answered, told.done.len(), told.refused.len()));
-    if !told.broken.is_empty() {
-        tell(&format!("connections that broke, whose changes were sent again: {:#?}", told.broken));
-    }
 }

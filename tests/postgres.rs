@@ -654,6 +654,12 @@ const CERTIFY: &str = r#"
     chmod a+r ca.pem other.pem
 "#;
 
+/// A server that can be made to take encrypted connections.
+fn start_with_openssl() -> Option<Postgres> {
+    common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()))?;
+    Postgres::start(&[])
+}
+
 /// Lets a server of this test take encrypted connections, under a new certificate.
 fn encrypt(server: &Postgres, keys: &str) {
     let folder = server.folder().to_str().unwrap().to_owned();
@@ -675,8 +681,7 @@ fn encrypt(server: &Postgres, keys: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted() {
-    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
-    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
+    let Some(server) = start_with_openssl() else { return };
     let database = server.database();
     encrypt(&server, "rsa:2048");
     let folder = server.folder().to_str().unwrap();
@@ -702,8 +707,7 @@ async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted(
 
 #[test]
 fn a_certificate_proves_a_name_whatever_kind_its_keys_are_of() {
-    let tool = common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()));
-    let (Some(_), Some(server)) = (tool, Postgres::start(&[])) else { return };
+    let Some(server) = start_with_openssl() else { return };
     let database = server.database();
     let check = |options: &str| {
         let database = format!("{}{options}", database.replace("127.0.0.1", "localhost"));

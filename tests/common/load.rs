@@ -219,9 +219,7 @@ impl<'a> Client<'a> {
                 Err(error) => {
                     told.broken.push(format!("{change:?}: {error}"));
                     told.unknown.push(change);
-                    if try_send(&agent, &format!("{}/livez", self.url), "GET", &[], "").is_err() {
-                        break;
-                    }
+                    break;
                 }
             }
         }
@@ -250,14 +248,15 @@ impl<'a> Client<'a> {
         self.count += 1;
         let reference = format!("{}-{}", self.name, self.count);
         let id = self.item();
+        // A call that takes no body does not read one, and a connection with a body left in it may be closed.
+        let text = |body: Value| if body.is_null() { String::new() } else { body.to_string() };
         let post = |path: String, body: Value, references: Vec<String>| {
             let key = Some(reference.clone());
-            Change { method: "POST", path, body: body.to_string(), key, references }
+            Change { method: "POST", path, body: text(body), key, references }
         };
         let other = |method, body: Value| {
-            let (path, body) =
-                (format!("/inventory/{id}"), if body.is_null() { String::new() } else { body.to_string() });
-            Change { method, path, body, key: None, references: Vec::new() }
+            let path = format!("/inventory/{id}");
+            Change { method, path, body: text(body), key: None, references: Vec::new() }
         };
         match self.random.below(100) {
             0..45 => {
