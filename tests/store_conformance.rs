@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Command, Delta, Description, Details, Event, Item, ItemId, Label, Lifetime, Movement, Name, Note, Portion,
-    Position, Precondition, Quantity, Reason, Reference, Refusal, Reservation, ReservationId, ReservationState,
-    StockChange, Timestamp, Version,
+    Create, Delete, Delta, Description, Details, Event, Fulfil, Item, ItemId, Label, Lifetime, Move, Movement, Name,
+    Note, Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Release, Replace, Reservation,
+    ReservationId, ReservationState, Reserve, StockChange, Timestamp, Version,
 };
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryQuery, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Imported, ItemFilter, ItemQuery,
-    KeyValue, Outcome, Record, RefusedRows, ReservationFilter, ReservationQuery, SearchText, Sort, SortKey, Store,
-    StoreError, Task, Write, WriteError, Written,
+    After, EntryQuery, Expire, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Imported, ItemFilter,
+    ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows, ReservationFilter, ReservationQuery,
+    SearchText, Sort, SortKey, Store, StoreError, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -32,24 +32,26 @@ fn details(name: &str) -> Details {
     Details::named(Name::parse(name).unwrap())
 }
 
-fn create(text: &str, quantity: i64) -> Command {
-    Command::Create { id: id(text), details: details(text), quantity: Quantity::new(quantity).unwrap() }
+fn create(text: &str, quantity: i64) -> Create {
+    let (details, quantity) = (details(text), Quantity::new(quantity).unwrap());
+    Create { id: id(text), details, quantity, precondition: Precondition::None }
 }
 
-fn replace(text: &str, quantity: i64) -> Command {
-    Command::Replace { id: id(text), details: details(text), quantity: Some(Quantity::new(quantity).unwrap()) }
+fn replace(text: &str, quantity: i64) -> Replace {
+    let (details, quantity) = (details(text), Some(Quantity::new(quantity).unwrap()));
+    Replace { id: id(text), details, quantity, precondition: Precondition::None }
 }
 
-fn task(task: Task) -> Write {
-    Write { task, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+fn delete(text: &str) -> Delete {
+    Delete { id: id(text), precondition: Precondition::None }
 }
 
-fn write(command: Command) -> Write {
-    task(Task::Command(command, Precondition::None))
+fn write<O: Operation>(operation: O) -> Write<O> {
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
 }
 
-async fn carry_out(store: &Arc<dyn Store>, write: Write) -> Result<Outcome, WriteError> {
-    store.write(write).await.map(|written| written.outcome)
+async fn carry_out<O: Operation>(store: &Arc<dyn Store>, write: Write<O>) -> Result<O::Outcome, WriteError> {
+    store.queue().write(write).await.map(|written| written.outcome)
 }
 
 fn list(sort: SortKey, descending: bool) -> ItemQuery {
@@ -62,20 +64,18 @@ async fn all(store: &Arc<dyn Store>) -> Vec<Item> {
     store.items(list(SortKey::Id, false)).await.unwrap().items
 }
 
-fn keyed(key: &str, fingerprint: u8, write: Write) -> Write {
+fn keyed<O>(key: &str, fingerprint: u8, write: Write<O>) -> Write<O> {
     let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [fingerprint; 32] };
     Write { idempotency: Some(key), ..write }
 }
 
 async fn a_write_is_seen_by_every_later_read(store: Arc<dyn Store>) {
-    let Ok(Outcome::Created(created)) = carry_out(&store, write(create("a", 5))).await else { panic!("it is created") };
-    assert_eq!(store.item(&id("a")).await.unwrap(), Some(created.clone()));
-    assert_eq!(all(&store).await, [created]);
-    let Ok(Outcome::Updated(updated)) = carry_out(&store, write(replace("a", 6))).await else {
-        panic!("it is updated")
-    };
-    assert_eq!(store.item(&id("a")).await.unwrap(), Some(updated));
-    assert!(matches!(carry_out(&store, write(Command::Delete { id: id("a") })).await, Ok(Outcome::Deleted)));
+    let created = carry_out(&store, write(create("a", 5))).await.unwrap();
+    assert_eq!(store.item(&id("a")).await.unwrap().as_ref(), Some(&*created));
+    assert_eq!(all(&store).await, [(*created).clone()]);
+    let updated = carry_out(&store, write(replace("a", 6))).await.unwrap();
+    assert_eq!(store.item(&id("a")).await.unwrap().as_ref(), Some(&*updated));
+    carry_out(&store, write(delete("a"))).await.unwrap();
     assert_eq!(store.item(&id("a")).await.unwrap(), None);
     assert_eq!(all(&store).await, []);
 }
@@ -90,8 +90,8 @@ async fn a_refusal_changes_nothing_and_harms_no_other_write(store: Arc<dyn Store
     let (mut created, mut refused) = (0, 0);
     for write in writes.collect::<Vec<_>>() {
         match write.await.unwrap() {
-            Ok(Outcome::Created(item)) => {
-                assert_eq!(store.item(&item.id).await.unwrap(), Some(item));
+            Ok(item) => {
+                assert_eq!(store.item(&item.id).await.unwrap().as_ref(), Some(&*item));
                 created += 1;
             }
             Err(WriteError::Refused(Refusal::ItemExists)) => refused += 1,
@@ -108,13 +108,13 @@ async fn of_two_writers_on_one_version_exactly_one_succeeds(store: Arc<dyn Store
         let race = (1..=8).map(|count| {
             let store = Arc::clone(&store);
             let precondition = Precondition::VersionIn(vec![Version::new(version)]);
-            let write = task(Task::Command(replace("a", version * 10 + count), precondition));
+            let write = write(Replace { precondition, ..replace("a", version * 10 + count) });
             tokio::spawn(async move { carry_out(&store, write).await })
         });
         let mut won = 0;
         for write in race.collect::<Vec<_>>() {
             match write.await.unwrap() {
-                Ok(Outcome::Updated(item)) => {
+                Ok(item) => {
                     assert_eq!(item.version, Version::new(version + 1));
                     won += 1;
                 }
@@ -143,31 +143,31 @@ async fn a_write_is_finished_although_nobody_waits_for_it(store: Arc<dyn Store>)
 }
 
 async fn a_write_sent_again_under_its_key_is_answered_from_memory(store: Arc<dyn Store>) {
-    let first = store.write(keyed("k", 1, write(create("a", 5)))).await.unwrap();
+    let first = store.queue().write(keyed("k", 1, write(create("a", 5)))).await.unwrap();
     assert!(!first.replayed);
-    store.write(write(replace("a", 6))).await.unwrap();
+    store.queue().write(write(replace("a", 6))).await.unwrap();
     // The outcome is the one of then, although the item has changed and its id is taken.
-    let again = store.write(keyed("k", 1, write(create("a", 5)))).await.unwrap();
+    let again = store.queue().write(keyed("k", 1, write(create("a", 5)))).await.unwrap();
     assert_eq!(again, Written { replayed: true, ..first });
-    let other = store.write(keyed("k", 2, write(create("b", 5)))).await;
+    let other = store.queue().write(keyed("k", 2, write(create("b", 5)))).await;
     assert!(matches!(other, Err(WriteError::KeyReused)));
     assert_eq!(store.item(&id("b")).await.unwrap(), None);
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().version, Version::new(2));
 }
 
 async fn a_refusal_is_not_remembered(store: Arc<dyn Store>) {
-    store.write(write(create("a", 0))).await.unwrap();
-    let refused = store.write(keyed("k", 1, write(create("a", 0)))).await;
+    store.queue().write(write(create("a", 0))).await.unwrap();
+    let refused = store.queue().write(keyed("k", 1, write(create("a", 0)))).await;
     assert!(matches!(refused, Err(WriteError::Refused(Refusal::ItemExists))));
-    store.write(write(Command::Delete { id: id("a") })).await.unwrap();
-    assert!(!store.write(keyed("k", 1, write(create("a", 0)))).await.unwrap().replayed);
+    store.queue().write(write(delete("a"))).await.unwrap();
+    assert!(!store.queue().write(keyed("k", 1, write(create("a", 0)))).await.unwrap().replayed);
 }
 
 async fn keys_of_different_clients_never_meet(store: Arc<dyn Store>) {
-    store.write(keyed("k", 1, write(create("a", 0)))).await.unwrap();
+    store.queue().write(keyed("k", 1, write(create("a", 0)))).await.unwrap();
     let mut of_another = keyed("k", 2, write(create("b", 0)));
     of_another.idempotency.as_mut().unwrap().scope = "another".to_owned();
-    assert!(!store.write(of_another).await.unwrap().replayed);
+    assert!(!store.queue().write(of_another).await.unwrap().replayed);
 }
 
 async fn of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer(store: Arc<dyn Store>) {
@@ -176,7 +176,7 @@ async fn of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answe
             let store = Arc::clone(&store);
             // Different ids, as when the server makes them: only the key says that it is one request.
             let write = keyed(&format!("k{round}"), 1, write(create(&format!("r{round}-{count}"), 0)));
-            tokio::spawn(async move { store.write(write).await.unwrap() })
+            tokio::spawn(async move { store.queue().write(write).await.unwrap() })
         });
         let mut answers = Vec::new();
         for answer in race.collect::<Vec<_>>() {
@@ -192,10 +192,9 @@ async fn every_order_is_total_in_both_directions_and_pages_lose_nothing(store: A
     let ids = ["b", "B", "a", "a.", "a-", "a_", "a~", "aa", "9", "10"];
     for (count, text) in ids.iter().enumerate() {
         // Few different names and quantities, so that ids must decide.
-        let Command::Create { id, mut details, .. } = create(text, 0) else { unreachable!() };
-        details.name = Name::parse(["Ä", "a", "Z", "z"][count % 4]).unwrap();
-        let quantity = Quantity::new([7, 0, 1_000_000_000_000][count % 3]).unwrap();
-        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
+        let details = details(["Ä", "a", "Z", "z"][count % 4]);
+        let command = Create { details, ..create(text, [7, 0, 1_000_000_000_000][count % 3]) };
+        carry_out(&store, write(command)).await.unwrap();
     }
     let sorted = |key: SortKey, items: &mut Vec<Item>| {
         items.sort_by(|a, b| match key {
@@ -250,11 +249,9 @@ async fn filters_let_through_what_meets_all_of_them(store: Arc<dyn Store>) {
         ("c", label("tools"), label("1"), 0, None),
         ("d", None, label("1"), 0, Some(0)),
     ] {
-        let Command::Create { id, details, .. } = create(text, 0) else { unreachable!() };
         let reorder_level = reorder_level.map(|level| Quantity::new(level).unwrap());
-        let details = Details { category, location, reorder_level, ..details };
-        let quantity = Quantity::new(quantity).unwrap();
-        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
+        let details = Details { category, location, reorder_level, ..details(text) };
+        carry_out(&store, write(Create { details, ..create(text, quantity) })).await.unwrap();
     }
     let listed = async |filter: ItemFilter| {
         let query = ItemQuery { filter, count: true, ..list(SortKey::Id, false) };
@@ -278,9 +275,8 @@ async fn filters_let_through_what_meets_all_of_them(store: Arc<dyn Store>) {
 
 async fn a_search_finds_substrings_in_any_case_and_follows_every_change(store: Arc<dyn Store>) {
     let named = |text: &str, name: &str, description: Option<&str>| {
-        let Command::Create { id, details, quantity } = create(text, 0) else { unreachable!() };
         let description = description.map(|text| Description::parse(text).unwrap());
-        Command::Create { id, details: Details { name: Name::parse(name).unwrap(), description, ..details }, quantity }
+        Create { details: Details { description, ..details(name) }, ..create(text, 0) }
     };
     for command in [
         named("bolt-m8", "Sechskantschraube", Some("GRÖẞE M8, \"verzinkt\" 100%")),
@@ -314,21 +310,22 @@ async fn a_search_finds_substrings_in_any_case_and_follows_every_change(store: A
     }
     carry_out(&store, write(replace("mother", 1))).await.unwrap();
     assert_eq!((found("mutter").await, found("mother").await), (String::new(), "mother".to_owned()));
-    carry_out(&store, write(Command::Delete { id: id("mother") })).await.unwrap();
+    carry_out(&store, write(delete("mother"))).await.unwrap();
     assert_eq!(found("ther").await, "other");
 }
 
-fn by(text: &str, delta: i64) -> Command {
+fn by(text: &str, delta: i64) -> Move {
     let change = StockChange::By(Delta::new(delta).unwrap());
     let reference = Some(Reference::parse(format!("order-{}", delta.abs())).unwrap());
     let note = Some(Note::parse("two\nlines").unwrap());
-    Command::Move { id: id(text), movement: Box::new(Movement { change, reason: Reason::Sold, note, reference }) }
+    let movement = Movement { change, reason: Reason::Sold, note, reference };
+    Move { id: id(text), movement, precondition: Precondition::None }
 }
 
-fn counted(text: &str, quantity: i64) -> Command {
+fn counted(text: &str, quantity: i64) -> Move {
     let change = StockChange::To(Quantity::new(quantity).unwrap());
     let movement = Movement { change, reason: Reason::Counted, note: None, reference: None };
-    Command::Move { id: id(text), movement: Box::new(movement) }
+    Move { id: id(text), movement, precondition: Precondition::None }
 }
 
 fn entry_query(after: i64, limit: usize) -> EntryQuery {
@@ -346,7 +343,7 @@ async fn movements_at_once_all_count_and_take_no_more_than_there_is(store: Arc<d
     let mut left = Vec::new();
     for mover in movers.collect::<Vec<_>>() {
         match mover.await.unwrap() {
-            Ok(Outcome::Moved(record, item)) => {
+            Ok(Moved { record, item }) => {
                 assert_eq!((record.entry.delta, record.entry.quantity), (-1, item.quantity));
                 left.push(item.quantity.get());
             }
@@ -364,9 +361,9 @@ async fn movements_at_once_all_count_and_take_no_more_than_there_is(store: Arc<d
 async fn the_ledger_tells_all_that_happened_and_where_to_go_on(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 5))).await.unwrap();
     carry_out(&store, write(create("b", 5))).await.unwrap();
-    let Outcome::Moved(moved, _) = carry_out(&store, write(by("a", -2))).await.unwrap() else { panic!("it is moved") };
+    let moved = carry_out(&store, write(by("a", -2))).await.unwrap().record;
     carry_out(&store, write(by("b", 9))).await.unwrap();
-    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    carry_out(&store, write(delete("a"))).await.unwrap();
     let _ = carry_out(&store, write(by("b", -100))).await.unwrap_err();
 
     let all = store.entries(entry_query(0, 100)).await.unwrap();
@@ -405,9 +402,11 @@ async fn the_history_of_an_id_outlives_its_item(store: Arc<dyn Store>) {
         max_bytes: usize::MAX,
     };
     assert_eq!(store.history(query(None, 9)).await.unwrap(), None);
-    for command in [create("a", 5), by("a", -1), Command::Delete { id: id("a") }, create("b", 1), create("a", 2)] {
-        carry_out(&store, write(command)).await.unwrap();
-    }
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    carry_out(&store, write(by("a", -1))).await.unwrap();
+    carry_out(&store, write(delete("a"))).await.unwrap();
+    carry_out(&store, write(create("b", 1))).await.unwrap();
+    carry_out(&store, write(create("a", 2))).await.unwrap();
     let history = |before: Option<i64>, limit: usize| {
         let store = Arc::clone(&store);
         async move {
@@ -424,35 +423,30 @@ async fn the_history_of_an_id_outlives_its_item(store: Arc<dyn Store>) {
 
 async fn a_movement_sent_again_under_its_key_moves_once(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 5))).await.unwrap();
-    let first = store.write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
-    let again = store.write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
+    let first = store.queue().write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
+    let again = store.queue().write(keyed("k", 1, write(by("a", -2)))).await.unwrap();
     assert!(!first.replayed && again.replayed);
     assert_eq!(again.outcome, first.outcome);
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 3);
 }
 
-fn movement(text: &str, delta: i64) -> (ItemId, Movement) {
-    let Command::Move { id, movement } = by(text, delta) else { unreachable!() };
-    (id, *movement)
-}
-
 async fn a_batch_of_movements_is_carried_out_whole_or_not_at_all(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 5))).await.unwrap();
     carry_out(&store, write(create("b", 5))).await.unwrap();
-    let batch = |movements: &[(ItemId, Movement)], dry_run| {
+    let batch = |movements: &[Move], dry_run| {
         let movements = movements.to_vec();
-        carry_out(&store, task(Task::Movements { movements, dry_run }))
+        carry_out(&store, write(MoveAll { movements, dry_run }))
     };
-    let good = [movement("a", -5), movement("b", 1), movement("a", 2), movement("a", -2)];
-    let Ok(Outcome::MovedAll(tried)) = batch(&good, true).await else { panic!("it would be moved") };
+    let good = [by("a", -5), by("b", 1), by("a", 2), by("a", -2)];
+    let tried = batch(&good, true).await.unwrap();
     assert_eq!(store.entries(entry_query(2, 9)).await.unwrap().entries, [], "it was only tried");
-    let bad = [movement("a", -5), movement("c", 1), movement("a", -1), movement("b", 1)];
+    let bad = [by("a", -5), by("c", 1), by("a", -1), by("b", 1)];
     let Err(WriteError::BatchRefused(refused)) = batch(&bad, false).await else { panic!("it is refused") };
     let insufficient = Refusal::InsufficientStock { quantity: 0, reserved: 0, wanted: -1 };
     assert_eq!(refused, [(1, Refusal::NotFound), (2, insufficient)]);
     assert_eq!(store.entries(entry_query(2, 9)).await.unwrap().entries, [], "none of it was done");
 
-    let Ok(Outcome::MovedAll(moved)) = batch(&good, false).await else { panic!("it is moved") };
+    let moved = batch(&good, false).await.unwrap();
     let told = |records: &[Record]| {
         let of = |record: &Record| (record.position.get(), record.entry.delta, record.entry.quantity.get());
         records.iter().map(of).collect::<Vec<_>>()
@@ -464,29 +458,27 @@ async fn a_batch_of_movements_is_carried_out_whole_or_not_at_all(store: Arc<dyn 
 
 async fn a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 5))).await.unwrap();
-    let batch = |dry_run| task(Task::Movements { movements: vec![movement("a", -2)], dry_run });
-    assert!(!store.write(keyed("k", 1, batch(true))).await.unwrap().replayed);
-    let first = store.write(keyed("k", 2, batch(false))).await.unwrap();
-    let again = store.write(keyed("k", 2, batch(false))).await.unwrap();
+    let batch = |dry_run| write(MoveAll { movements: vec![by("a", -2)], dry_run });
+    assert!(!store.queue().write(keyed("k", 1, batch(true))).await.unwrap().replayed);
+    let first = store.queue().write(keyed("k", 2, batch(false))).await.unwrap();
+    let again = store.queue().write(keyed("k", 2, batch(false))).await.unwrap();
     assert_eq!((first.replayed, again.replayed, &again.outcome), (false, true, &first.outcome));
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 3);
 }
 
-fn reserve(text: &str, quantity: i64, seconds: i64) -> Command {
-    Command::Reserve {
-        id: id(text),
-        reservation_id: ReservationId::generate(),
+fn reserve(text: &str, quantity: i64, seconds: i64) -> Reserve {
+    Reserve {
+        item_id: id(text),
+        id: ReservationId::generate(),
         quantity: Portion::new(quantity).unwrap(),
         lifetime: Lifetime::new(seconds).unwrap(),
         reference: Some(Reference::parse(format!("order-{quantity}")).unwrap()),
+        precondition: Precondition::None,
     }
 }
 
-async fn reserved(store: &Arc<dyn Store>, command: Command) -> Reservation {
-    match carry_out(store, write(command)).await.unwrap() {
-        Outcome::Reserved(reservation) => reservation,
-        outcome => panic!("{outcome:?}"),
-    }
+async fn reserved<O: Operation<Outcome = Reservation>>(store: &Arc<dyn Store>, operation: O) -> Reservation {
+    carry_out(store, write(operation)).await.unwrap()
 }
 
 async fn what_is_reserved_is_held_until_it_is_fulfilled_or_released(store: Arc<dyn Store>) {
@@ -498,26 +490,29 @@ async fn what_is_reserved_is_held_until_it_is_fulfilled_or_released(store: Arc<d
         (item.quantity.get(), item.reserved.get())
     };
     assert_eq!(stock().await, (10, 10));
-    for command in [by("a", -1), reserve("a", 1, 60), replace("a", 9)] {
-        let refused = carry_out(&store, write(command)).await;
-        assert!(matches!(refused, Err(WriteError::Refused(Refusal::InsufficientStock { reserved: 10, .. }))));
+    for refused in [
+        carry_out(&store, write(by("a", -1))).await.unwrap_err(),
+        carry_out(&store, write(reserve("a", 1, 60))).await.unwrap_err(),
+        carry_out(&store, write(replace("a", 9))).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, WriteError::Refused(Refusal::InsufficientStock { reserved: 10, .. })));
     }
-    let refused = carry_out(&store, write(Command::Delete { id: id("a") })).await;
+    let refused = carry_out(&store, write(delete("a"))).await;
     assert!(matches!(refused, Err(WriteError::Refused(Refusal::HasReservations { reserved: 10 }))));
 
-    let fulfil = || Command::Fulfil { id: first.id.clone() };
+    let fulfil = || Fulfil { id: first.id.clone() };
     let fulfilled = reserved(&store, fulfil()).await;
     assert_eq!((fulfilled.state, stock().await), (ReservationState::Fulfilled, (6, 6)));
     assert_eq!(reserved(&store, fulfil()).await, fulfilled, "to say so again changes nothing");
-    let released = reserved(&store, Command::Release { id: second.id.clone() }).await;
+    let released = reserved(&store, Release { id: second.id.clone() }).await;
     assert_eq!((released.state, stock().await), (ReservationState::Released, (6, 0)));
-    let refused = carry_out(&store, write(Command::Fulfil { id: second.id.clone() })).await;
+    let refused = carry_out(&store, write(Fulfil { id: second.id.clone() })).await;
     let closed = Refusal::ReservationClosed { state: ReservationState::Released };
     assert!(matches!(refused, Err(WriteError::Refused(refusal)) if refusal == closed));
-    let unknown = carry_out(&store, write(Command::Release { id: ReservationId::generate() })).await;
+    let unknown = carry_out(&store, write(Release { id: ReservationId::generate() })).await;
     assert!(matches!(unknown, Err(WriteError::Refused(Refusal::NoReservation))));
 
-    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    carry_out(&store, write(delete("a"))).await.unwrap();
     assert_eq!(store.reservation(&first.id).await.unwrap(), Some(fulfilled), "it outlives its item");
     let told = store.entries(entry_query(0, 9)).await.unwrap().entries;
     let told: Vec<_> = told.iter().map(|record| (record.entry.event, record.entry.delta)).collect();
@@ -535,7 +530,7 @@ async fn what_is_reserved_is_held_until_it_is_fulfilled_or_released(store: Arc<d
 /// Has due reservations expire until this one has.
 async fn wait_for_expiry(store: &Arc<dyn Store>, reservation: &Reservation) -> Reservation {
     loop {
-        carry_out(store, task(Task::Expire)).await.unwrap();
+        carry_out(store, write(Expire)).await.unwrap();
         let found = store.reservation(&reservation.id).await.unwrap().unwrap();
         if found.state != ReservationState::Open {
             return found;
@@ -555,9 +550,11 @@ async fn a_reservation_expires_also_if_nobody_touches_its_item(store: Arc<dyn St
     assert_eq!((item.quantity.get(), item.reserved.get(), item.version.get()), (10, 6, 4));
     let last = store.entry(Position::new(4)).await.unwrap().unwrap().entry;
     assert_eq!((last.event, last.reservation_id), (Event::Expired, Some(short.id.clone())));
-    for command in [Command::Fulfil { id: short.id.clone() }, Command::Release { id: short.id }] {
-        let refused = carry_out(&store, write(command)).await;
-        assert!(matches!(refused, Err(WriteError::Refused(Refusal::ReservationExpired))));
+    for refused in [
+        carry_out(&store, write(Fulfil { id: short.id.clone() })).await.unwrap_err(),
+        carry_out(&store, write(Release { id: short.id })).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, WriteError::Refused(Refusal::ReservationExpired)));
     }
 }
 
@@ -566,7 +563,7 @@ async fn stock_is_available_from_the_moment_at_which_its_reservation_ends(store:
     let held = reserved(&store, reserve("a", 10, 1)).await;
     let (moved, item) = loop {
         match carry_out(&store, write(by("a", -10))).await {
-            Ok(Outcome::Moved(moved, item)) => break (moved, item),
+            Ok(Moved { record, item }) => break (record, item),
             Err(WriteError::Refused(Refusal::InsufficientStock { .. })) => tokio::task::yield_now().await,
             other => panic!("{other:?}"),
         }
@@ -586,7 +583,7 @@ async fn reservations_are_listed_by_item_state_and_reference(store: Arc<dyn Stor
     for (text, quantity) in [("a", 1), ("b", 1), ("a", 2), ("a", 3)] {
         all.push(reserved(&store, reserve(text, quantity, 60)).await);
     }
-    all[2] = reserved(&store, Command::Release { id: all[2].id.clone() }).await;
+    all[2] = reserved(&store, Release { id: all[2].id.clone() }).await;
     all.sort_by(|a, b| a.id.cmp(&b.id));
     let any = ReservationFilter::default;
     let listed = async |filter: ReservationFilter| {
@@ -617,11 +614,7 @@ async fn the_head_is_told_once_it_can_be_read_and_before_the_answer(store: Arc<d
             let head = store.head();
             carry_out(&store, write(create(&format!("item-{count}"), 0))).await.unwrap();
             let told = *head.borrow();
-            let Outcome::Moved(record, _) =
-                carry_out(&store, write(counted(&format!("item-{count}"), 1))).await.unwrap()
-            else {
-                panic!("it is counted")
-            };
+            let record = carry_out(&store, write(counted(&format!("item-{count}"), 1))).await.unwrap().record;
             assert!(told < record.position && record.position <= *head.borrow(), "{told:?} {record:?}");
         })
     });
@@ -646,7 +639,7 @@ async fn the_head_is_told_once_it_can_be_read_and_before_the_answer(store: Arc<d
 }
 
 /// Items that hold what a text, a number or a document can hold at its limits.
-fn extremes() -> Vec<Command> {
+fn extremes() -> Vec<Create> {
     let texts =
         ["%", "_", "\\", "a%b_c\\d", "İstanbul", "Straße", "ΟΔΟΣ", "ǅ", "ﬁ", "𐐀", "e\u{301}", "é", "\u{10ffff}", "~"];
     let attributes = |json: &str| stockroom::domain::Attributes::from_json(json).unwrap();
@@ -662,7 +655,7 @@ fn extremes() -> Vec<Command> {
                 ),
                 ..details(text)
             };
-            Command::Create { id: id(&format!("t{number}")), details, quantity: Quantity::ZERO }
+            Create { details, ..create(&format!("t{number}"), 0) }
         })
         .collect();
     let price = |amount: &str| {
@@ -672,7 +665,7 @@ fn extremes() -> Vec<Command> {
     for (text, amount) in [("most", "999999999.999999"), ("least", "0.50"), ("whole", "0")] {
         let most = Quantity::new(Quantity::MAX).unwrap();
         let details = Details { unit_price: price(amount), reorder_level: Some(most), ..details(&"n".repeat(200)) };
-        commands.push(Command::Create { id: id(text), details, quantity: most });
+        commands.push(Create { details, ..create(text, Quantity::MAX) });
     }
     let wide = |count: usize| "\u{10ffff}".repeat(count);
     let widest = Details {
@@ -682,16 +675,16 @@ fn extremes() -> Vec<Command> {
         attributes: attributes(&format!("{{\"x\":\"{}\"}}", "y".repeat(16_000))),
         ..details(&wide(200))
     };
-    commands.push(Command::Create { id: id(&"w".repeat(64)), details: widest, quantity: Quantity::ZERO });
+    commands.push(Create { details: widest, ..create(&"w".repeat(64), 0) });
     commands
 }
 
 async fn what_is_stored_comes_back_as_it_was_sent(store: Arc<dyn Store>) {
     for command in extremes() {
-        let Command::Create { id, details, quantity } = command.clone() else { unreachable!() };
-        let Ok(Outcome::Created(created)) = carry_out(&store, write(command)).await else { panic!("{id:?}") };
+        let Create { id, details, quantity, .. } = command.clone();
+        let created = carry_out(&store, write(command)).await.unwrap();
         let found = store.item(&id).await.unwrap().unwrap();
-        assert_eq!(found, created);
+        assert_eq!(found, *created);
         assert_eq!((&found.details, found.quantity), (&details, quantity));
         assert_eq!(found.details.attributes.to_json(), details.attributes.to_json());
     }
@@ -753,10 +746,9 @@ async fn a_search_takes_every_character_as_itself(store: Arc<dyn Store>) {
         ("o", "ΟΔΟΣ ΟΔΟΣ"),
         ("z", "a\u{301}bc ǅ𐐀𐐀"),
     ] {
-        let Command::Create { id, quantity, .. } = create(text, 0) else { unreachable!() };
         let description = Some(Description::parse("the end").unwrap());
         let details = Details { description, ..details(name) };
-        carry_out(&store, write(Command::Create { id, details, quantity })).await.unwrap();
+        carry_out(&store, write(Create { details, ..create(text, 0) })).await.unwrap();
     }
     let found = async |text: &str| {
         let filter = ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
@@ -802,8 +794,8 @@ async fn a_search_takes_every_character_as_itself(store: Arc<dyn Store>) {
 async fn a_key_may_hold_any_character(store: Arc<dyn Store>) {
     for key in ["", "\0", "a\0b", "a", "A", "é", "\u{10ffff}"] {
         let name = format!("k{}", key.len() * 7 + key.chars().count() + key.bytes().map(usize::from).sum::<usize>());
-        assert!(!store.write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
-        assert!(store.write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
+        assert!(!store.queue().write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
+        assert!(store.queue().write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
     }
 }
 
@@ -819,7 +811,7 @@ fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
     Import { rows, count, mode, dry_run: false, deadline, idempotency: None }
 }
 
-fn refused(answer: Result<Written, WriteError>) -> RefusedRows {
+fn refused(answer: Result<Written<Imported>, WriteError>) -> RefusedRows {
     match answer {
         Err(WriteError::ImportRefused(refused)) => refused,
         other => panic!("{other:?}"),
@@ -832,9 +824,9 @@ async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(store: 
     let mut head = store.head();
     let written = store.import(import(rows(), ImportMode::Create)).await.unwrap();
     let imported = Imported { created: ROWS, updated: 0, unchanged: 0 };
-    assert_eq!(written, Written { outcome: Outcome::Imported(imported), replayed: false });
+    assert_eq!(written, Written { outcome: imported, replayed: false });
     assert_eq!(*head.borrow_and_update(), Position::new(ROWS as i64), "it is told before it is answered");
-    carry_out(&store, write(Command::Delete { id: id("i0") })).await.unwrap();
+    carry_out(&store, write(delete("i0"))).await.unwrap();
     let held = reserved(&store, reserve("i1100", 100, 60)).await;
 
     let mut again = rows();
@@ -844,14 +836,14 @@ async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(store: 
     let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Upsert) };
     let tried = store.import(dry).await.unwrap();
     let imported = Imported { created: 2, updated: 2, unchanged: ROWS - 3 };
-    assert_eq!(tried.outcome, Outcome::Imported(imported));
+    assert_eq!(tried.outcome, imported);
     assert_eq!(
         store.entries(entry_query(0, 1)).await.unwrap().head,
         Position::new(ROWS as i64 + 2),
         "it was only tried"
     );
     let written = store.import(import(again, ImportMode::Upsert)).await.unwrap();
-    assert_eq!(written.outcome, Outcome::Imported(imported));
+    assert_eq!(written.outcome, imported);
 
     let entries = store.entries(entry_query(ROWS as i64 + 2, 9)).await.unwrap().entries;
     let told: Vec<_> = entries.iter().map(|record| (record.entry.event, record.entry.version.get())).collect();
@@ -905,7 +897,7 @@ async fn an_import_sent_again_under_its_key_is_answered_from_memory(store: Arc<d
         Import { idempotency, ..import(vec![row(1, "a", "A", Some(1))], ImportMode::Create) }
     };
     let first = store.import(keyed(1)).await.unwrap();
-    carry_out(&store, write(Command::Delete { id: id("a") })).await.unwrap();
+    carry_out(&store, write(delete("a"))).await.unwrap();
     assert_eq!(store.import(keyed(1)).await.unwrap(), Written { replayed: true, ..first });
     assert!(matches!(store.import(keyed(2)).await, Err(WriteError::KeyReused)));
     assert_eq!(store.item(&id("a")).await.unwrap(), None);
@@ -1060,7 +1052,7 @@ async fn a_full_queue_refuses_what_it_cannot_take_and_does_all_that_it_took() {
     let mut refused = 0;
     let mut waiting = Vec::new();
     for count in 0..WRITES {
-        let mut write = store.write(write(create(&format!("item-{count}"), 0)));
+        let mut write = Box::pin(store.queue().write(write(create(&format!("item-{count}"), 0))));
         match (&mut write).now_or_never() {
             None => waiting.push(write),
             Some(Err(WriteError::Store(StoreError::Busy))) => refused += 1,

@@ -6,7 +6,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
 use super::Tag;
-use super::changes::{Changes, unexpected};
+use super::changes::Changes;
 use super::conditional::{self, EntityTags};
 use super::idempotency::{Key, Target};
 use super::items::ItemView;
@@ -16,8 +16,10 @@ use super::payload::{Json, JsonBody};
 use super::problem::{FieldError, Kind, Place, Problem};
 use super::schema::{Read, Schema, member_pointer, object, refuse};
 use crate::config::BasePath;
-use crate::domain::{Command, Delta, Invalid, ItemId, Movement, Note, Quantity, Reason, Reference, StockChange};
-use crate::store::{Outcome, Record, Task, Written};
+use crate::domain::{
+    Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
+};
+use crate::store::{self, MoveAll, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -203,19 +205,15 @@ impl Movements {
         let change = stock_change(new.delta, new.counted, "")
             .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-        let command = Command::Move { id: id.0, movement: Box::new(movement) };
-        let task = Task::Command(command, conditional::precondition(if_match.0, None, false));
+        let precondition = conditional::precondition(if_match.0, None, false);
+        let operation = Move { id: id.0, movement, precondition };
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
-        match outcome {
-            Outcome::Moved(Record { position, entry }, item) => {
-                let location = format!("{}/ledger/{}", self.base_path, position.get());
-                let etag = conditional::etag(item.version);
-                let moved = MovedItem { entry: Record { position, entry }.into(), item: item.into() };
-                Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+        let Written { outcome, replayed } = self.changes.make(operation, idempotency).await?;
+        let store::Moved { record, item } = outcome;
+        let location = format!("{}/ledger/{}", self.base_path, record.position.get());
+        let etag = conditional::etag(item.version);
+        let moved = MovedItem { entry: record.into(), item: item.into() };
+        Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
     }
 
     /// Move stock of many items
@@ -241,7 +239,7 @@ impl Movements {
             match stock_change(new.delta, new.counted, &format!("/movements/{index}")) {
                 Ok(change) => {
                     let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-                    movements.push((new.item_id, movement));
+                    movements.push(Move { id: new.item_id, movement, precondition: Precondition::None });
                 }
                 Err(error) => errors.push(error),
             }
@@ -251,9 +249,8 @@ impl Movements {
         }
         let dry_run = dry_run.0.unwrap_or_default();
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } =
-            self.changes.make(Task::Movements { movements, dry_run }, idempotency).await?;
-        let Outcome::MovedAll(records) = outcome else { return Err(unexpected(&outcome)) };
+        let Written { outcome: records, replayed } =
+            self.changes.make(MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
         Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
     }

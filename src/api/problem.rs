@@ -426,6 +426,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::NotDone, "The server stops, or the time is up: the import was taken back, whole.")
             }
             StoreError::Full => Self::new(Kind::StorageFull, "The disk is full; nothing was changed."),
+            StoreError::Panicked => Self::internal(),
             StoreError::Unavailable(cause) => {
                 tracing::error!(cause, "the storage is unavailable");
                 Self::new(Kind::Unavailable, "The storage does not answer; whether a change was made is not known.")

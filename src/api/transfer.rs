@@ -20,7 +20,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Tag;
-use super::changes::unexpected;
 use super::idempotency::{Key, Target, keyed};
 use super::interchange::Format;
 use super::params::{Checked, Header, Parameter, Query};
@@ -31,7 +30,7 @@ use super::schema::{Schema, inline, object};
 use super::upload::{Plan, import_file, unusable};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};
-use crate::store::{ImportMode, Imported, Outcome, Store, Written};
+use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
 const EXPORTS: usize = 4;
@@ -178,9 +177,7 @@ impl Transfer {
             on_read: None,
         };
         let Written { outcome, replayed } = import_file(Arc::clone(&self.store), file, plan).await?;
-        let Outcome::Imported(Imported { created, updated, unchanged }) = outcome else {
-            return Err(unexpected(&outcome));
-        };
+        let Imported { created, updated, unchanged } = outcome;
         let imported = Json(ImportedItems { created, updated, unchanged });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
     }

@@ -12,7 +12,7 @@ use super::problem::{FieldError, Kind, Problem};
 use super::repeats::Ids;
 use crate::domain::Invalid;
 use crate::store::{
-    IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, RefusedRows, Store, StoreError, Written,
+    IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows, Store, StoreError, Written,
 };
 
 /// About how many bytes of a file are handed to the store at once, and how many such parts may wait for it: a part for
@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 /// Imports a file, all of it or nothing.
-pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written, Problem> {
+pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written<Imported>, Problem> {
     let Plan { format, mode, dry_run, queue_timeout, idempotency, on_read } = plan;
     let wanted = Arc::new(());
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };

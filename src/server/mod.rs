@@ -6,7 +6,6 @@ mod listener;
 mod log;
 mod refusal;
 mod signal;
-mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +55,6 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
         version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
     );
-    let sweeper = tokio::spawn(sweeper::run(Arc::clone(&store)));
     let stop = async {
         stop.await;
         if let Some(delay) = settings.shutdown_delay {
@@ -67,7 +65,6 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         shutdown.stopping.cancel();
     };
     serve(listener, app, settings, stop).await;
-    sweeper.abort();
     store.close().await;
     tracing::info!("stockroom has stopped");
     Ok(())
