@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{interval, sleep, timeout_at};
 
 use super::disk::{Disk, DiskError, Fault, Transaction};
 use super::import::{self, Import, Imported};
@@ -237,12 +237,15 @@ impl<D: Disk> Writer<D> {
         let mut waiting = Vec::with_capacity(self.group);
         let mut writes = Vec::with_capacity(self.group);
         let mut pulse = interval(PULSE);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // The pulse comes first, so that a queue which is never empty does not stop it.
                 biased;
-                _ = pulse.tick() => self.pulse().await,
+                _ = pulse.tick() => {
+                    self.pulse().await;
+                    // A pulse that waited for another transaction is not due again before the writes had a turn.
+                    pulse.reset();
+                }
                 count = jobs.recv_many(&mut waiting, self.group) => {
                     if count == 0 {
                         break;
