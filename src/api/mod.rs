@@ -12,6 +12,7 @@ mod csv;
 mod docs;
 mod document;
 mod feed;
+mod host;
 mod idempotency;
 mod interchange;
 mod items;

@@ -167,6 +167,12 @@ pub fn check_coding(request: &Request) -> Result<(), Problem> {
         .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
+/// The problem of a body that ends before it is complete, or whose chunks break the grammar.
+pub fn cut_short() -> Problem {
+    Problem::new(Kind::MalformedRequest, "The body was cut short on its way, or its chunks are framed wrongly.")
+        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
 async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits) -> Result<Bytes, Problem> {
     let BodyLimits { max_bytes, timeout } = limits;
     let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {max_bytes} bytes."));
@@ -180,7 +186,7 @@ async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits
         let mut bytes = BytesMut::new();
         let mut total = 0usize;
         while let Some(data) = incoming.next().await {
-            let data = data.map_err(|_| Problem::new(Kind::InvalidJson, "The body was cut short on its way."))?;
+            let data = data.map_err(|_| cut_short())?;
             total = total.saturating_add(data.len());
             if total > max_bytes.saturating_mul(DRAIN) {
                 return Err(too_large().with_header(header::CONNECTION, HeaderValue::from_static("close")));

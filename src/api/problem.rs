@@ -65,9 +65,9 @@ kinds! {
     /// The body is not JSON: it is empty or cut short, breaks the grammar, is not UTF-8, names a member twice or is
     /// nested too deeply. Nothing was changed. The detail says where reading stopped.
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
-    /// What arrived is no HTTP request: the head breaks the grammar of HTTP/1.1 (RFC 9112). The connection ends; nothing
-    /// was changed.
-    MalformedRequest = BAD_REQUEST, "malformed-request", "The request is not HTTP";
+    /// The request breaks a rule of HTTP/1.1 (RFC 9112): its header `Host` is missing, repeated or malformed, or its body
+    /// was cut short or is framed wrongly. Nothing was changed. The connection ends.
+    MalformedRequest = BAD_REQUEST, "malformed-request", "The request breaks the rules of HTTP";
     /// A parameter of the query or a header has a value that it cannot have, is unknown or is given more than once.
     /// Nothing was changed. `errors` names each one.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
@@ -123,9 +123,6 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// The request's path and query together are longer than this server reads: 16 KiB. Nothing was changed.
     UriTooLong = URI_TOO_LONG, "uri-too-long", "The request's target is too long";
-    /// The request has more than 100 header fields, or more than 64 KiB of them with its target. The connection ends;
-    /// nothing was changed.
-    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request's head is too large";
     /// The body is of a media type that this call does not read: the header `Accept` (of `PATCH`, `Accept-Patch`) lists
     /// those it does. Or it is compressed, which no call reads.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
@@ -140,6 +137,8 @@ kinds! {
     /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
     /// was made is not known: read before you send it again.
     Internal = INTERNAL_SERVER_ERROR, "internal-error", "The server failed";
+    /// The body has a transfer coding besides `chunked`. Nothing was changed. Send the body as it is.
+    UnsupportedTransferCoding = NOT_IMPLEMENTED, "unsupported-transfer-coding", "The transfer coding is not supported";
     /// The answer took too long. Whether a change was made is not known: read before you send it again.
     ResponseTimeout = SERVICE_UNAVAILABLE, "response-timeout", "The answer took too long";
     /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
@@ -151,8 +150,8 @@ kinds! {
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
-    /// As many exports are under way as may be at once, or another import. Nothing was begun. Send the request again after
-    /// the seconds in `Retry-After`.
+    /// As many exports are under way as may be at once, another import, or uploads that hold all the disk space that they
+    /// may. Nothing was begun. Send the request again after the seconds in `Retry-After`.
     TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports or imports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.

@@ -219,7 +219,8 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name))
     };
-    let mut kinds = vec![Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
+    let mut kinds =
+        vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
     if path != "/livez" {
         kinds.push(Kind::Unavailable);
     }
@@ -239,7 +240,12 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         kinds.push(Kind::NotAcceptable);
     }
     if operation.get("requestBody").is_some() {
-        kinds.extend([Kind::RequestTimeout, Kind::BodyTooLarge, Kind::UnsupportedMediaType]);
+        kinds.extend([
+            Kind::RequestTimeout,
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::UnsupportedTransferCoding,
+        ]);
         kinds.extend(if path == "/import" {
             [Kind::InvalidImport, Kind::ImportRefused]
         } else {
