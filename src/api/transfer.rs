@@ -153,7 +153,7 @@ impl Transfer {
     /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
     /// text is taken away again.
     ///
-    /// A refusal names everything that is wrong, each with its line; the first 1,000, and how many there are.
+    /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,

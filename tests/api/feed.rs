@@ -230,13 +230,6 @@ fn the_end_of_the_server_ends_every_feed_in_order() {
     assert_eq!(server.wait().0.code(), Some(0));
 }
 
-/// What a process has in memory, in bytes: `VmRSS` now, `VmHWM` at the most so far.
-fn memory(server: &Server, name: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_more_happens() {
     const STALLED: usize = 20;
@@ -255,7 +248,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
             });
         }
     });
-    let before = memory(&server, "VmHWM:");
+    let before = server.peak_memory();
     let mut stalled: Vec<_> = (0..STALLED).map(|_| ask(&server, "/ledger?after=0", None).unwrap()).collect();
     for _ in 0..STALLED {
         server.logged(|line| line["path"] == "/ledger" && line["status"] == 200);
@@ -271,7 +264,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
             Follower::connect(&server, "/ledger", None)
         })
         .collect();
-    let grown = memory(&server, "VmHWM:") - before;
+    let grown = server.peak_memory() - before;
     tell(&format!("{STALLED} followers that took nothing cost {} KiB at the most", grown / 1024));
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     for stream in &mut stalled {

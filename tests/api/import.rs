@@ -205,17 +205,17 @@ fn a_header_that_cannot_be_right_is_refused_with_its_columns() {
 }
 
 #[test]
-fn of_very_many_errors_the_first_thousand_are_told_and_all_are_counted() {
+fn of_very_many_errors_the_first_hundred_are_told_and_all_are_counted() {
     let server = Server::start();
     let bad: String = (0..2_500).map(|number| format!("id-{number},,x\n")).collect();
     let refused = import(&server, "", CSV, &format!("id,name,quantity\n{bad}"));
     assert_eq!(refused.problem(422, "invalid-import")["error_count"], 5_000);
     let lines: Vec<_> = told(&refused).into_iter().map(|(line, ..)| line).collect();
-    assert_eq!((lines.len(), lines[0], lines[999]), (1_000, 2, 501));
+    assert_eq!((lines.len(), lines[0], lines[99]), (100, 2, 51));
     import(&server, "", CSV, &large(2_500)).expect(200);
     let refused = import(&server, "", CSV, &large(2_500));
     assert_eq!(refused.problem(409, "import-refused")["error_count"], 2_500);
-    assert_eq!(told(&refused).len(), 1_000);
+    assert_eq!(told(&refused).len(), 100);
 }
 
 #[test]
