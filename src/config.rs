@@ -90,7 +90,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// How long a client may take none of an answer that is being sent, or send nothing of an import
+    /// How long a client may take nothing of an answer, and take to send each 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
@@ -98,7 +98,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
     pub transfer_timeout: Time,
 
-    /// The most bytes that an import may have
+    /// The most bytes that an import may have, and that all uploads under way may hold on disk together
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1073741824", value_name = "BYTES")]
     pub max_import: u64,
 

@@ -9,6 +9,7 @@ use poem::{Endpoint, Request, Response};
 use tracing::Instrument;
 
 use super::cors::{Cors, Reply};
+use super::host::Host;
 use super::problem::{Kind, Problem};
 use super::trace::{self, TraceContext};
 use crate::config::{Auth, Settings};
@@ -82,6 +83,8 @@ impl<E: Endpoint<Output = Response>> Boundary<E> {
     }
 
     async fn answer(&self, request: Request, cors: &Reply) -> Result<Response, Problem> {
+        Host::of(&request)?;
+        check_framing(&request)?;
         if self.refuse_cross_site && is_cross_site(&request) && !cors.is_allowed() {
             let detail = "A browser sent this request for another site; without tokens only its own origin may, \
                 and those that --cors-origins names.";
@@ -159,8 +162,18 @@ fn is_cross_site(request: &Request) -> bool {
     cross_site && !followed_link
 }
 
+/// Refuses a body in another transfer coding than `chunked`; hyper has refused those that do not end in it.
+fn check_framing(request: &Request) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Ok(());
+    }
+    // RFC 9112, section 6.1.
+    Err(Problem::new(Kind::UnsupportedTransferCoding, "This server reads only the transfer coding chunked.")
+        .with_header(header::CONNECTION, HeaderValue::from_static("close")))
+}
+
 fn has_body(request: &Request) -> bool {
     request.headers().contains_key(header::TRANSFER_ENCODING)
         || request.header(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
-        || request.version() == poem::http::Version::HTTP_2
 }

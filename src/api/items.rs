@@ -9,11 +9,12 @@ use poem_openapi::{ApiResponse, OpenApi};
 use super::Tag;
 use super::changes::Changes;
 use super::conditional::{self, EntityTags, NoneThere};
+use super::errors::{FieldError, Place};
 use super::idempotency::{Key, Target};
 use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::payload::{Json, JsonBody, MergePatch};
-use super::problem::{FieldError, Kind, Place, Problem};
+use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline, object};
 use crate::config::BasePath;
 use crate::domain::{
@@ -540,7 +541,7 @@ impl Items {
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
-            return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
+            return Err(Problem::with_errors(Kind::InvalidBody, error));
         }
         let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
         if precondition == Precondition::Absent {

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::Tag;
 use super::changes::Changes;
 use super::conditional::{self, EntityTags};
+use super::errors::{Errors, FieldError, Pointer};
 use super::idempotency::{Key, Target};
 use super::items::ItemView;
 use super::ledger::EntryView;
 use super::params::{Checked, Header, Query};
 use super::payload::{Json, JsonBody};
-use super::problem::{FieldError, Kind, Place, Problem};
-use super::schema::{Read, Schema, member_pointer, object, refuse};
+use super::problem::{Kind, Problem};
+use super::schema::{Read, Schema, object, read_array};
 use crate::config::BasePath;
 use crate::domain::{
     Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
@@ -98,11 +99,8 @@ impl Schema for Batch {
 }
 
 impl Read for Batch {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        match Vec::read(value, pointer, errors)? {
-            movements if (1..=Self::MAX).contains(&movements.len()) => Some(Self(movements)),
-            _ => refuse(pointer, Invalid::new("length", format!("must have 1 to {} movements", Self::MAX)), errors),
-        }
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        read_array(value, pointer, (1, Self::MAX), "movements", errors).map(Self)
     }
 }
 
@@ -202,8 +200,8 @@ impl Movements {
         body: JsonBody<NewMovement>,
     ) -> Result<Moved, Problem> {
         let JsonBody { value: new, bytes, .. } = body;
-        let change = stock_change(new.delta, new.counted, "")
-            .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
+        let change = stock_change(new.delta, new.counted, Pointer::Root)
+            .map_err(|error| Problem::with_errors(Kind::InvalidBody, error))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
         let precondition = conditional::precondition(if_match.0, None, false);
         let operation = Move { id: id.0, movement, precondition };
@@ -234,14 +232,15 @@ impl Movements {
         body: JsonBody<NewMovements>,
     ) -> Result<MovedAll, Problem> {
         let JsonBody { value: NewMovements { movements: Batch(new) }, bytes, .. } = body;
-        let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Vec::new());
+        let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
+        let list = Pointer::Root.member("movements");
         for (index, new) in new.into_iter().enumerate() {
-            match stock_change(new.delta, new.counted, &format!("/movements/{index}")) {
+            match stock_change(new.delta, new.counted, list.element(index)) {
                 Ok(change) => {
                     let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
                     movements.push(Move { id: new.item_id, movement, precondition: Precondition::None });
                 }
-                Err(error) => errors.push(error),
+                Err(error) => errors.add(|| error),
             }
         }
         if !errors.is_empty() {
@@ -257,10 +256,13 @@ impl Movements {
 }
 
 /// One of the two ways to say what became of the stock, in the object at `pointer`.
-fn stock_change(delta: Option<Delta>, counted: Option<Quantity>, pointer: &str) -> Result<StockChange, FieldError> {
-    let wrong = |member: &str, code, detail| {
-        Err(FieldError::new(Place::Pointer(member_pointer(pointer, member)), Invalid::new(code, detail)))
-    };
+fn stock_change(
+    delta: Option<Delta>,
+    counted: Option<Quantity>,
+    pointer: Pointer<'_>,
+) -> Result<StockChange, FieldError> {
+    let wrong =
+        |member: &str, code, detail| Err(FieldError::new(pointer.member(member).place(), Invalid::new(code, detail)));
     match (delta, counted) {
         (Some(delta), None) => Ok(StockChange::By(delta)),
         (None, Some(counted)) => Ok(StockChange::To(counted)),

@@ -4,7 +4,6 @@ mod closing;
 mod connection;
 mod listener;
 mod log;
-mod refusal;
 mod signal;
 
 use std::sync::Arc;
@@ -92,9 +91,9 @@ async fn accept<E: Endpoint<Output = Response> + 'static>(
     connections: &connection::Connections<E>,
 ) {
     loop {
-        let place = connections.place().await;
+        let permit = connections.permit().await;
         match listener.accept().await {
-            Ok((stream, peer)) => connections.start(stream, peer, place),
+            Ok((stream, peer)) => connections.start(stream, peer, permit),
             // Mostly too many open files, or a client that was gone already. Trying at once again would spin.
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");

@@ -231,7 +231,7 @@ pub struct RefusedRows {
 
 impl RefusedRows {
     /// How many are told of one by one.
-    pub const LISTED: usize = 1_000;
+    pub const LISTED: usize = 100;
 
     /// Adds an item.
     pub fn add(&mut self, line: u64, refusal: Refusal) {
