@@ -243,6 +243,8 @@ def end(number, _frame):
 
 def main():
     options = parse_options()
+    # A shell starts what is to run beside it with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     if not shutil.which("wrk"):
         raise SystemExit("cannot find wrk; install it (Debian: apt-get install wrk)")
@@ -269,7 +271,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    main()
