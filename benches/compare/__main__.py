@@ -222,7 +222,7 @@ def machine(folder):
         (line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
-    disk = subprocess.run(["stat", "--file-system", "--format", "%T", folder], capture_output=True, text=True).stdout.strip()
+    disk = subprocess.run(["df", "--output=fstype", folder], check=True, capture_output=True, text=True).stdout.split()[-1]
     return {
         "date": datetime.date.today().isoformat(),
         "processor": model,
