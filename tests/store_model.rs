@@ -318,7 +318,7 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
         prop_assert_eq!(&answer, &expected, "{:?}", step);
         for item in 0..3 {
             let found = store.item(&id(item)).await.unwrap();
-            prop_assert_eq!(found.as_ref().map(thing), model.things.get(&item).cloned(), "after {:?}", step);
+            prop_assert_eq!(found.as_deref().map(thing), model.things.get(&item).cloned(), "after {:?}", step);
         }
     }
     for (id, (_, _, state)) in made.iter().zip(&model.reservations) {

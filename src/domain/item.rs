@@ -123,6 +123,11 @@ impl Attributes {
         serde_json::from_str(json).map(Self).map_err(|_| Invalid::wrong_type("a JSON object"))
     }
 
+    /// Whether the object has no members.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The object, as compact JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(&self.0).expect("a JSON object can be written as JSON")

@@ -150,6 +150,18 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Returns no changes to a ledger that ends at `head`.
+    pub fn new(now: Now, head: Position) -> Self {
+        Self {
+            now,
+            head,
+            items: HashMap::new(),
+            reservations: HashMap::new(),
+            entries: Vec::new(),
+            remembered: Vec::new(),
+        }
+    }
+
     /// Whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.remembered.is_empty()
@@ -194,7 +206,7 @@ impl Batch {
             due: HashMap::new(),
             overdue: Vec::new(),
             remembered: HashMap::new(),
-            changes: no_changes(now, head),
+            changes: Changes::new(now, head),
         };
         batch.add(known);
         batch
@@ -264,7 +276,7 @@ impl Batch {
     /// Takes everything that is to be saved, and goes on from there.
     pub fn take_changes(&mut self) -> Changes {
         let (now, head) = (self.changes.now, self.changes.head);
-        std::mem::replace(&mut self.changes, no_changes(now, head))
+        std::mem::replace(&mut self.changes, Changes::new(now, head))
     }
 
     /// Forgets all items and reservations, of which none is needed any more. Their changes must be saved first.
@@ -295,17 +307,6 @@ impl Batch {
             self.reservations.insert(id, reservation);
         }
         self.changes.entries.extend(entries);
-    }
-}
-
-fn no_changes(now: Now, head: Position) -> Changes {
-    Changes {
-        now,
-        head,
-        items: HashMap::new(),
-        reservations: HashMap::new(),
-        entries: Vec::new(),
-        remembered: Vec::new(),
     }
 }
 

@@ -16,6 +16,7 @@ mod writer;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -47,7 +48,7 @@ use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, Reserva
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError>;
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError>;
 
     /// A part of the list of items.
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;

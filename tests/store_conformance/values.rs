@@ -48,7 +48,9 @@ pub async fn what_is_stored_comes_back_as_it_was_sent(store: Arc<dyn Store>) {
         let Create { id, details, quantity, .. } = command.clone();
         let created = carry_out(&store, write(command)).await.unwrap();
         let found = store.item(&id).await.unwrap().unwrap();
-        assert_eq!(found, *created);
+        assert_eq!(found, created);
+        let listed = all(&store).await.into_iter().find(|item| item.id == id);
+        assert_eq!(listed.as_ref(), Some(&*created), "a list reads from the database, whatever is cached");
         assert_eq!((&found.details, found.quantity), (&details, quantity));
         assert_eq!(found.details.attributes.to_json(), details.attributes.to_json());
     }

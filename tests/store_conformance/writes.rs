@@ -4,10 +4,10 @@ use super::*;
 
 pub async fn a_write_is_seen_by_every_later_read(store: Arc<dyn Store>) {
     let created = carry_out(&store, write(create("a", 5))).await.unwrap();
-    assert_eq!(store.item(&id("a")).await.unwrap().as_ref(), Some(&*created));
+    assert_eq!(store.item(&id("a")).await.unwrap(), Some(created.clone()));
     assert_eq!(all(&store).await, [(*created).clone()]);
     let updated = carry_out(&store, write(replace("a", 6))).await.unwrap();
-    assert_eq!(store.item(&id("a")).await.unwrap().as_ref(), Some(&*updated));
+    assert_eq!(store.item(&id("a")).await.unwrap(), Some(updated));
     carry_out(&store, write(delete("a"))).await.unwrap();
     assert_eq!(store.item(&id("a")).await.unwrap(), None);
     assert_eq!(all(&store).await, []);
@@ -24,7 +24,7 @@ pub async fn a_refusal_changes_nothing_and_harms_no_other_write(store: Arc<dyn S
     for write in writes.collect::<Vec<_>>() {
         match write.await.unwrap() {
             Ok(item) => {
-                assert_eq!(store.item(&item.id).await.unwrap().as_ref(), Some(&*item));
+                assert_eq!(store.item(&item.id).await.unwrap(), Some(item));
                 created += 1;
             }
             Err(WriteError::Refused(Refusal::ItemExists)) => refused += 1,

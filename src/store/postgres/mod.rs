@@ -204,9 +204,9 @@ pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenErro
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::item(&connection, id))
+        Ok(read!(self.readers, |connection| read::item(&connection, id))?.map(Arc::new))
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {

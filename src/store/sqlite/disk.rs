@@ -1,10 +1,12 @@
 //! The database file, as the writer uses it. Everything here waits for the disk, on the writer's own thread.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use super::cache::ItemCache;
 use super::error::failed;
 use super::lock::Lock;
 use super::{load, rows, save};
@@ -26,18 +28,28 @@ pub struct SqliteDisk {
     published: watch::Sender<Position>,
     now: Now,
     large_cache: bool,
+    cache: Arc<ItemCache>,
     /// Declared last, so that it is released after the connection is closed.
     _lock: Option<Lock>,
 }
 
 impl SqliteDisk {
-    /// Takes a connection; the lock that keeps other processes off is released after it. A connection that only reads
-    /// needs none.
-    pub fn new(connection: Connection, lock: Option<Lock>) -> rusqlite::Result<Self> {
+    /// Takes a connection that writes, and the lock that keeps other processes off while it is open. Items that are
+    /// written go into the cache.
+    pub fn new(connection: Connection, lock: Lock, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
+        Self::open(connection, Some(lock), cache)
+    }
+
+    /// Takes a connection that only reads, for [`Transaction::Snapshot`].
+    pub fn snapshot(connection: Connection) -> rusqlite::Result<Self> {
+        Self::open(connection, None, Arc::new(ItemCache::new()))
+    }
+
+    fn open(connection: Connection, lock: Option<Lock>, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
         let (head, last_at) = rows::head(&connection)?;
         let now = now(last_at);
         let published = watch::Sender::new(head);
-        Ok(Self { connection, head, last_at, published, now, large_cache: false, _lock: lock })
+        Ok(Self { connection, head, last_at, published, now, large_cache: false, cache, _lock: lock })
     }
 
     /// Follows the head of the ledger as it is committed.
@@ -49,16 +61,23 @@ impl SqliteDisk {
         if kind == Transaction::Import {
             self.connection.execute_batch(LARGE_CACHE)?;
             self.large_cache = true;
+            self.cache.begin_everything();
         }
         self.execute(if kind == Transaction::Snapshot { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
         self.now = now(self.last_at);
-        Ok(Found { now: self.now, head: self.head, known: load::known(&self.connection, wanted, self.now)? })
+        Ok(Found {
+            now: self.now,
+            head: self.head,
+            known: load::known(&self.connection, &self.cache, wanted, self.now)?,
+        })
     }
 
     fn commit(&mut self, changes: &Changes) -> rusqlite::Result<()> {
         save::changes(&self.connection, changes)?;
         save::remember(&self.connection, changes)?;
+        self.cache.begin_commit(changes);
         self.execute("COMMIT")?;
+        self.cache.committed(changes);
         self.head = changes.head;
         self.last_at = Some(changes.now.at);
         self.published.send_if_modified(|published| {
@@ -96,7 +115,7 @@ impl Disk for SqliteDisk {
     }
 
     async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
-        load::known(&self.connection, wanted, self.now).map_err(failed)
+        load::known(&self.connection, &self.cache, wanted, self.now).map_err(failed)
     }
 
     async fn save(&mut self, changes: &Changes) -> Result<(), DiskError> {
@@ -113,6 +132,7 @@ impl Disk for SqliteDisk {
         {
             tracing::error!(error = %error, "cannot roll back a transaction");
         }
+        self.cache.rolled_back();
         self.shrink_cache();
     }
 

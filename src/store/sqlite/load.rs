@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::cache::{Cached, ItemCache};
 use super::rows::{item_from_row, reservation_from_row, timestamp};
 use crate::domain::{ItemId, Now, Reservation, Version};
 use crate::store::columns::{item, reservation};
@@ -35,10 +36,10 @@ const LAST_VERSION: &str = "SELECT max(version) FROM ledger WHERE item_id = ?1";
 const REMEMBERED: &str = "SELECT fingerprint, outcome, at FROM idempotency WHERE scope = ?1 AND key = ?2";
 
 /// Loads everything that is wanted, in the transaction that is open.
-pub fn known(connection: &Connection, wanted: &Wanted, now: Now) -> rusqlite::Result<Known> {
+pub fn known(connection: &Connection, cache: &ItemCache, wanted: &Wanted, now: Now) -> rusqlite::Result<Known> {
     let mut known = Known { remembered: remembered(connection, wanted)?, ..Known::default() };
     load_reservations(connection, wanted, now, &mut known)?;
-    load_items(connection, wanted, now, &mut known)?;
+    load_items(connection, cache, wanted, now, &mut known)?;
     Ok(known)
 }
 
@@ -61,21 +62,31 @@ fn load_reservations(connection: &Connection, wanted: &Wanted, now: Now, known: 
     Ok(())
 }
 
-fn load_items(connection: &Connection, wanted: &Wanted, now: Now, known: &mut Known) -> rusqlite::Result<()> {
+fn load_items(
+    connection: &Connection,
+    cache: &ItemCache,
+    wanted: &Wanted,
+    now: Now,
+    known: &mut Known,
+) -> rusqlite::Result<()> {
     let held: Vec<ItemId> = known.reservations.values().map(|held| held.item_id.clone()).collect();
     let mut items = connection.prepare_cached(&ITEM)?;
     for id in wanted.items.iter().chain(&held) {
         if known.items.contains_key(id) {
             continue;
         }
-        match items.query_row([id.as_str()], item_from_row).optional()? {
+        let found = match cache.get(id) {
+            Cached::Hit(item) => Some(item),
+            Cached::Miss(_) => items.query_row([id.as_str()], item_from_row).optional()?.map(Arc::new),
+        };
+        match found {
             Some(item) => {
                 if item.reserved.get() > 0 {
                     let due = due(connection, id, now)?;
                     known.due.insert(id.clone(), due.iter().map(|due| due.id.clone()).collect());
                     known.reservations.extend(due.into_iter().map(|due| (due.id.clone(), due)));
                 }
-                known.items.insert(id.clone(), Arc::new(item));
+                known.items.insert(id.clone(), item);
             }
             None if wanted.new_items.contains(id) => {
                 let last: Option<i64> =

@@ -3,6 +3,7 @@
 //! Readers have connections of their own, which the write-ahead log lets them use beside the writer.
 
 mod backup;
+mod cache;
 mod check;
 mod connect;
 mod disk;
@@ -25,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 pub use self::backup::{BackupError, Copied, backup};
+use self::cache::{Cached, ItemCache};
 pub use self::check::check;
 use self::disk::SqliteDisk;
 use self::error::unavailable;
@@ -44,6 +46,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 pub struct SqliteStore {
     path: PathBuf,
     readers: Arc<Readers>,
+    cache: Arc<ItemCache>,
     queue: Queue,
     head: watch::Receiver<Position>,
     epoch: Epoch,
@@ -140,7 +143,8 @@ impl SqliteStore {
         let mut connection = connect::open_writable(path).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
         let epoch = rows::epoch(&connection).map_err(in_path)?;
-        let disk = SqliteDisk::new(connection, Some(lock)).map_err(in_path)?;
+        let cache = Arc::new(ItemCache::new());
+        let disk = SqliteDisk::new(connection, lock, Arc::clone(&cache)).map_err(in_path)?;
         let head = disk.head();
         let (queue, writer) = Queue::new(disk, group, sweeping);
         let (ended, ends) = oneshot::channel();
@@ -153,7 +157,7 @@ impl SqliteStore {
             })
             .expect("a thread can be started");
         let readers = Arc::new(Readers::new(path));
-        Ok(Self { path: path.to_owned(), readers, queue, head, epoch, writer: Mutex::new(Some(ends)) })
+        Ok(Self { path: path.to_owned(), readers, cache, queue, head, epoch, writer: Mutex::new(Some(ends)) })
     }
 }
 
@@ -175,8 +179,16 @@ pub fn each_item(path: &Path, sink: impl FnMut(Option<Item>) -> ControlFlow<()>)
 
 #[async_trait::async_trait]
 impl Store for SqliteStore {
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
-        self.readers.read_here(|connection| read::item(connection, id)).await
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError> {
+        let ticket = match self.cache.get(id) {
+            Cached::Hit(item) => return Ok(Some(item)),
+            Cached::Miss(ticket) => ticket,
+        };
+        let item = self.readers.read_here(|connection| read::item(connection, id)).await?.map(Arc::new);
+        if let Some(item) = &item {
+            self.cache.fill(ticket, item);
+        }
+        Ok(item)
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
@@ -230,7 +242,7 @@ impl Store for SqliteStore {
         let (path, runtime) = (self.path.clone(), Handle::current());
         let tried = tokio::task::spawn_blocking(move || {
             let connection = connect::open_read_only(&path).map_err(unavailable)?;
-            let mut disk = SqliteDisk::new(connection, None).map_err(unavailable)?;
+            let mut disk = SqliteDisk::snapshot(connection).map_err(unavailable)?;
             runtime.block_on(import::carry_out(&mut disk, import, || false)).map_err(|error| error.into_store_error())
         });
         tried.await.map_err(|error| StoreError::Unavailable(error.to_string()))??
@@ -256,6 +268,8 @@ impl Store for SqliteStore {
         {
             tracing::error!("the writer ended in a panic");
         }
+        // A closed store answers nothing, not even from memory.
+        self.cache.begin_everything();
     }
 }
 
