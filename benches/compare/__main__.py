@@ -189,10 +189,15 @@ class Comparison:
                     able.append((peer, file))
             for connections in load.connections or self.options.connections:
                 for peer, file in able:
+                    # The warm-up; a second may be too short for an answer.
                     self.run(peer, load, connections, 1, file)
                 for number in range(self.options.rounds):
                     for peer, file in rotated(able, number):
                         measured = self.run(peer, load, connections, self.options.seconds, file)
+                        if not measured["requests"]:
+                            self.failures.append(
+                                f"{peer.name}, {name}, {connections} connections: nothing was answered"
+                            )
                         self.measurements.append({"round": number, **measured})
 
     def run(self, peer, load, connections, seconds, file):
@@ -234,8 +239,6 @@ class Comparison:
             self.failures.append(
                 f"{case}: {result['broken']} connections broke, {result['timeouts']} requests timed out"
             )
-        if not result["requests"]:
-            self.failures.append(f"{case}: nothing was answered")
 
     def raw(self):
         return {

@@ -24,10 +24,12 @@ def milliseconds(name):
 
 
 def number(value):
-    """Writes three significant digits."""
+    """Writes three significant digits, or two of a small number."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def spread(values):
@@ -178,8 +180,9 @@ def tables(raw, plots=()):
             rates = [each["items"] / each["seconds"] for each in raw["imports"]]
             cpu = [each["cpu_seconds"] / each["items"] * 1e6 for each in raw["imports"]]
             parts.append(
-                f"An import of {raw['imports'][0]['items']:,} items takes in {spread(rates)} rows/s, at {spread(cpu)} µs "
-                f"of CPU for each; {len(rates)} imports, each into an empty inventory with all indexes."
+                f"An import of {raw['imports'][0]['items']:,} items runs at {spread(rates)} rows/s and takes "
+                f"{spread(cpu)} µs of CPU per row, all indexes included. Imports measured: {len(rates)}, each into an "
+                "empty inventory."
             )
     return "\n\n".join(parts)
 
