@@ -1,15 +1,15 @@
 """Compares Stockroom with other servers under the same load, and writes docs/performance.md and its plots.
 
-    python3 benches/compare [--loads get,movement] [--peers stockroom,hello] [--connections 64] [--rounds 3] [--seconds 4]
+    python3 benches/compare [--loads get,movement] [--peers stockroom,hello] [--connections 64] [--rounds 3]
 
 Needs Rust, Python 3 with venv, and wrk (Debian: python3-venv, wrk). It builds Stockroom as it ships and bare poem, and
 installs the other peers from PyPI into a virtual environment under target/compare. The servers run side by side on
-loopback, each with a fresh inventory of a thousand items on the same disk, and the load goes round: in each round every
-server has its turn, each time another one first. It ends with an error if any answer has another status than the
-expected one, or if a connection broke.
+loopback, each with a fresh inventory of a thousand items on the same disk. In each round every server has its turn
+under the load, each time another one first. It ends with an error if any answer has another status than the expected
+one, or if a connection broke.
 
-With --loads, --peers or any other option that makes a part of the whole, it prints the tables and writes no document
-unless --document says where to.
+With any option that makes it a part of the whole, such as --loads or --rounds, it prints the tables and writes no
+document unless --document says where to.
 """
 
 import argparse
@@ -51,20 +51,37 @@ def parse_options():
     parser = argparse.ArgumentParser(
         prog="benches/compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--loads", type=names(kinds.LOADS), default=list(kinds.LOADS), help="some of: " + ", ".join(kinds.LOADS))
-    parser.add_argument("--peers", type=names(kinds.PEERS), default=list(kinds.PEERS), help="some of: " + ", ".join(kinds.PEERS))
-    parser.add_argument("--connections", type=lambda text: [int(part) for part in text.split(",")], default=[1, 64, 256])
+    parser.add_argument(
+        "--loads", type=names(kinds.LOADS), default=list(kinds.LOADS), help="some of: " + ", ".join(kinds.LOADS)
+    )
+    parser.add_argument(
+        "--peers", type=names(kinds.PEERS), default=list(kinds.PEERS), help="some of: " + ", ".join(kinds.PEERS)
+    )
+    parser.add_argument(
+        "--connections", type=lambda text: [int(part) for part in text.split(",")], default=[1, 64, 256]
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each case (default 5)")
     parser.add_argument("--seconds", type=int, default=4, help="length of each measurement (default 4)")
     parser.add_argument("--starts", type=int, default=5, help="measured starts of each server (default 5)")
     parser.add_argument("--imports", type=int, default=3, help="measured imports of a million items (default 3)")
-    parser.add_argument("--threads", type=int, default=max(1, os.cpu_count() // 4), help="threads of the load generator")
-    parser.add_argument("--program", type=lambda text: pathlib.Path(text).resolve(), help="a Stockroom to measure in place of a build")
-    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target/compare", help="folder for peers and inventories")
+    parser.add_argument(
+        "--threads", type=int, default=max(1, os.cpu_count() // 4), help="threads of the load generator"
+    )
+    parser.add_argument(
+        "--program", type=lambda text: pathlib.Path(text).resolve(), help="a Stockroom to measure in place of a build"
+    )
+    parser.add_argument(
+        "--work", type=pathlib.Path, default=ROOT / "target/compare", help="folder for peers and inventories"
+    )
     parser.add_argument("--json", type=pathlib.Path, help="file for every measurement")
-    parser.add_argument("--document", type=pathlib.Path, help="where to write the document (default: docs/performance.md)")
+    parser.add_argument(
+        "--document", type=pathlib.Path, help="where to write the document (default: docs/performance.md)"
+    )
     options = parser.parse_args()
-    whole = {name: parser.get_default(name) for name in ("loads", "peers", "connections", "rounds", "seconds", "starts", "imports", "program")}
+    whole = {
+        name: parser.get_default(name)
+        for name in ("loads", "peers", "connections", "rounds", "seconds", "starts", "imports", "program")
+    }
     if options.document is None and all(getattr(options, name) == value for name, value in whole.items()):
         options.document = ROOT / "docs/performance.md"
     options.work = options.work.resolve()
@@ -74,15 +91,30 @@ def parse_options():
 def wrk(options, server, load, connections, seconds, requests, run):
     """Puts a load on a server for some seconds; returns what the load generator counted, and its own CPU seconds."""
     command = [
-        "wrk", "--threads", str(min(options.threads, connections)), "--connections", str(connections),
-        "--duration", f"{seconds}s", "--timeout", "30s", "--script", HERE / "load.lua", f"http://127.0.0.1:{server.port}",
-        "--", requests, ",".join(map(str, load.statuses)), str(run),
+        "wrk",
+        "--threads",
+        str(min(options.threads, connections)),
+        "--connections",
+        str(connections),
+        "--duration",
+        f"{seconds}s",
+        "--timeout",
+        "30s",
+        "--script",
+        HERE / "load.lua",
+        f"http://127.0.0.1:{server.port}",
+        "--",
+        requests,
+        ",".join(map(str, load.statuses)),
+        str(run),
     ]
     before = os.times()
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     after = os.times()
     result = json.loads(output.splitlines()[-1])
-    result["generator_cpu"] = after.children_user + after.children_system - before.children_user - before.children_system
+    result["generator_cpu"] = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return result
 
 
@@ -123,7 +155,12 @@ class Comparison:
         time.sleep(2)
         for peer in self.peers:
             resident, proportional = peer.server.memory()
-            self.memory[peer.name] = {"idle": resident, "idle_proportional": proportional, "loaded": 0, "loaded_proportional": 0}
+            self.memory[peer.name] = {
+                "idle": resident,
+                "idle_proportional": proportional,
+                "loaded": 0,
+                "loaded_proportional": 0,
+            }
 
     def measure_imports(self, peer):
         for number in range(self.options.imports):
@@ -132,7 +169,9 @@ class Comparison:
             begin, cpu = time.perf_counter(), sum(server.cpu_seconds())
             peer.import_file(path)
             seconds = time.perf_counter() - begin
-            self.imports.append({"items": peer.items, "seconds": seconds, "cpu_seconds": sum(server.cpu_seconds()) - cpu})
+            self.imports.append(
+                {"items": peer.items, "seconds": seconds, "cpu_seconds": sum(server.cpu_seconds()) - cpu}
+            )
             say(f"{peer.name}: import {number + 1}: {peer.items / seconds:,.0f} items/s")
             server.stop()
             if number + 1 < self.options.imports:
@@ -150,10 +189,15 @@ class Comparison:
                     able.append((peer, file))
             for connections in load.connections or self.options.connections:
                 for peer, file in able:
+                    # The warm-up; a second may be too short for an answer.
                     self.run(peer, load, connections, 1, file)
                 for number in range(self.options.rounds):
                     for peer, file in rotated(able, number):
                         measured = self.run(peer, load, connections, self.options.seconds, file)
+                        if not measured["requests"]:
+                            self.failures.append(
+                                f"{peer.name}, {name}, {connections} connections: nothing was answered"
+                            )
                         self.measurements.append({"round": number, **measured})
 
     def run(self, peer, load, connections, seconds, file):
@@ -165,7 +209,13 @@ class Comparison:
         result = wrk(self.options, server, load, connections, seconds, file, self.runs)
         after_user, after_system = server.cpu_seconds()
         busy = servers.busy_seconds() - busy
-        result.update(peer=peer.name, load=load.name, connections=connections, user=after_user - user, system=after_system - system)
+        result.update(
+            peer=peer.name,
+            load=load.name,
+            connections=connections,
+            user=after_user - user,
+            system=after_system - system,
+        )
         others = busy - result["user"] - result["system"] - result["generator_cpu"]
         result["others"] = max(0.0, others) / (result["seconds"] * os.cpu_count())
         resident, proportional = server.memory()
@@ -182,11 +232,13 @@ class Comparison:
     def check(self, peer, load, connections, result):
         case = f"{peer.name}, {load.name}, {connections} connections"
         if result["wrong"]:
-            self.failures.append(f"{case}: {result['wrong']} answers had another status, such as {result['wrong_status']}")
+            self.failures.append(
+                f"{case}: {result['wrong']} answers had another status, such as {result['wrong_status']}"
+            )
         if result["broken"] or result["timeouts"]:
-            self.failures.append(f"{case}: {result['broken']} connections broke, {result['timeouts']} requests timed out")
-        if not result["requests"]:
-            self.failures.append(f"{case}: nothing was answered")
+            self.failures.append(
+                f"{case}: {result['broken']} connections broke, {result['timeouts']} requests timed out"
+            )
 
     def raw(self):
         return {
@@ -195,8 +247,11 @@ class Comparison:
             "options": {name: str(value) for name, value in vars(self.options).items()},
             "peers": {
                 peer.name: {
-                    "title": peer.title, "version": peer.version, "durability": peer.durability,
-                    "starts": self.starts[peer.name], "memory": self.memory[peer.name],
+                    "title": peer.title,
+                    "version": peer.version,
+                    "durability": peer.durability,
+                    "starts": self.starts[peer.name],
+                    "memory": self.memory[peer.name],
                 }
                 for peer in self.peers
             },
@@ -222,7 +277,9 @@ def machine(folder):
         (line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
-    disk = subprocess.run(["df", "--output=fstype", folder], check=True, capture_output=True, text=True).stdout.split()[-1]
+    disk = subprocess.run(["df", "--output=fstype", folder], check=True, capture_output=True, text=True).stdout.split()[
+        -1
+    ]
     return {
         "date": datetime.date.today().isoformat(),
         "processor": model,

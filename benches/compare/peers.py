@@ -119,7 +119,9 @@ class Peer:
     def seed(self):
         connection = self.server.connect()
         for item in self.read_items():
-            status, _, body = self.server.send("POST", self.create_path, json.dumps(item), {"Content-Type": JSON}, connection)
+            status, _, body = self.server.send(
+                "POST", self.create_path, json.dumps(item), {"Content-Type": JSON}, connection
+            )
             assert status in (200, 201), (self.name, status, body)
         connection.close()
 
@@ -169,7 +171,9 @@ class Stockroom(Peer):
         # A copy for each, because servers of the same file would share its pages, and count only a part of them.
         self.program = self.options.folder / f"{self.name}-program"
         shutil.copy(self.options.program, self.program)
-        self.version = subprocess.run([self.program, "--version"], check=True, capture_output=True, text=True).stdout.split()[-1]
+        self.version = subprocess.run(
+            [self.program, "--version"], check=True, capture_output=True, text=True
+        ).stdout.split()[-1]
 
     def command(self, port):
         return [self.program, "--listen", f"127.0.0.1:{port}", "--log-format", "json", "--log", self.log]
@@ -278,7 +282,9 @@ class PocketBase(Peer):
     def seed(self):
         subprocess.run(
             [self.program, "superuser", "upsert", *self.superuser, "--dir", "data"],
-            cwd=self.folder, check=True, capture_output=True,
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
         )
         login = json.dumps(dict(zip(("identity", "password"), self.superuser)))
         _, _, body = self.server.send(
@@ -293,12 +299,21 @@ class PocketBase(Peer):
         """Returns a collection of an item's fields, under Stockroom's limits, that needs no token."""
         rules = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"), "")
         key = {
-            "name": "id", "type": "text", "system": True, "primaryKey": True, "required": True, "min": 1, "max": 64,
-            "pattern": "^[A-Za-z0-9._~-]+$", "autogeneratePattern": "[a-z0-9]{15}",
+            "name": "id",
+            "type": "text",
+            "system": True,
+            "primaryKey": True,
+            "required": True,
+            "min": 1,
+            "max": 64,
+            "pattern": "^[A-Za-z0-9._~-]+$",
+            "autogeneratePattern": "[a-z0-9]{15}",
         }
         texts = {"name": 200, "description": 4000, "category": 100, "location": 100, "unit": 100}
         fields = [key, *({"name": name, "type": "text", "max": limit} for name, limit in texts.items())]
-        fields += [{"name": name, "type": "number", "onlyInt": True, "min": 0} for name in ("quantity", "reorder_level")]
+        fields += [
+            {"name": name, "type": "number", "onlyInt": True, "min": 0} for name in ("quantity", "reorder_level")
+        ]
         fields += [
             {"name": "price", "type": "number", "min": 0},
             {"name": "created", "type": "autodate", "onCreate": True},
@@ -335,7 +350,13 @@ class Gunicorn(InMemory):
     def command(self, port):
         # One process, because each has an inventory of its own; threads, because without them it keeps no connection.
         return [
-            python_tool(self.options, "gunicorn"), "--chdir", HERE, "--threads", "4", "--bind", f"127.0.0.1:{port}",
+            python_tool(self.options, "gunicorn"),
+            "--chdir",
+            HERE,
+            "--threads",
+            "4",
+            "--bind",
+            f"127.0.0.1:{port}",
             "flask_app:app",
         ]
 
@@ -377,7 +398,9 @@ def python_tool(options, name):
 
 def python_version(options, package):
     code = f"import importlib.metadata; print(importlib.metadata.version({package!r}))"
-    return subprocess.run([python_tool(options, "python"), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [python_tool(options, "python"), "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def write_requests(path, requests):

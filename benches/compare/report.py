@@ -24,10 +24,12 @@ def milliseconds(name):
 
 
 def number(value):
-    """Writes three significant digits."""
+    """Writes three significant digits, or two of a small number."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def spread(values):
@@ -36,7 +38,9 @@ def spread(values):
 
 
 def table(head, rows):
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)])
+    return "\n".join(
+        ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
+    )
 
 
 class Cases:
@@ -90,14 +94,34 @@ def load_table(cases, load):
     for connections in cases.connections(load):
         for peer in cases.peers(load, connections):
             values = lambda measure: cases.values(load, connections, peer, measure)
-            share = lambda name: statistics.median(values(lambda result: result[name] / max(1, result["requests"]) * 1e6))
-            rows.append([
-                str(connections), cases.title(peer), spread(values(rate)),
-                *(number(statistics.median(values(milliseconds(name)))) for name in ("p50_us", "p99_us", "p999_us")),
-                spread(values(cpu_us)), f"{number(share('user'))} + {number(share('system'))}",
-            ])
+            share = lambda name: statistics.median(
+                values(lambda result: result[name] / max(1, result["requests"]) * 1e6)
+            )
+            rows.append(
+                [
+                    str(connections),
+                    cases.title(peer),
+                    spread(values(rate)),
+                    *(
+                        number(statistics.median(values(milliseconds(name))))
+                        for name in ("p50_us", "p99_us", "p999_us")
+                    ),
+                    spread(values(cpu_us)),
+                    f"{number(share('user'))} + {number(share('system'))}",
+                ]
+            )
     return table(
-        ["connections", "server", "requests/s", "p50, ms", "p99, ms", "p99.9, ms", "CPU, µs per request", "user + system"], rows
+        [
+            "connections",
+            "server",
+            "requests/s",
+            "p50, ms",
+            "p99, ms",
+            "p99.9, ms",
+            "CPU, µs per request",
+            "user + system",
+        ],
+        rows,
     )
 
 
@@ -142,8 +166,9 @@ def tables(raw, plots=()):
             parts += [f"## Load: {title}", load_table(cases, load)]
     parts += [
         "## Start and memory",
-        "A start takes from the call of the program to the first answer: 200 for an item, and 404 from a server that keeps "
-        "its items in memory. RSS and PSS are those of all processes of a server; the most is the highest after any run.",
+        "A start takes from the call of the program to the first answer: 200 for an item, and 404 from a server that "
+        "keeps its items in memory. RSS and PSS are those of all processes of a server; the most is the highest after "
+        "any run.",
         footprint_table(raw),
     ]
     million = million_table(cases)
@@ -155,8 +180,9 @@ def tables(raw, plots=()):
             rates = [each["items"] / each["seconds"] for each in raw["imports"]]
             cpu = [each["cpu_seconds"] / each["items"] * 1e6 for each in raw["imports"]]
             parts.append(
-                f"An import of {raw['imports'][0]['items']:,} items takes in {spread(rates)} rows/s, at {spread(cpu)} µs of CPU "
-                f"for each; {len(rates)} imports, each into an empty inventory with all indexes."
+                f"An import of {raw['imports'][0]['items']:,} items runs at {spread(rates)} rows/s and takes "
+                f"{spread(cpu)} µs of CPU per row, all indexes included. Imports measured: {len(rates)}, each into an "
+                "empty inventory."
             )
     return "\n\n".join(parts)
 
@@ -172,18 +198,18 @@ def write(document, raw):
     others = max(result["others"] for result in raw["measurements"])
     text = f"""# Performance
 
-Made by `{COMMAND}` in one run, at {raw["commit"]}, on {machine["date"]}. [benches/compare](../benches/compare) says what it needs; \
-`{COMMAND} --help` shows how to run a part of it.
+Made by `{COMMAND}` in one run, at {raw["commit"]}, on {machine["date"]}. [benches/compare](../benches/compare) says \
+what it needs; `{COMMAND} --help` shows how to run a part of it.
 
-The machine has {machine["processors"]} processors ({machine["processor"]}) and {machine["memory"] / 1e9:.0f} GB, \
-Linux {machine["kernel"]}, inventories on {machine["file_system"]}. The load generator (wrk, closed loop: a connection sends its \
-next request when it has its answer) shares the machine with the servers. In each of {raw["rounds"]} rounds of {raw["seconds"]} s \
-every server had its turn, each time another one first. Figures are medians over the rounds, with minimum and maximum. CPU time \
-is the kernel's account of the server and its children, and is steadier than requests per second. Each answer was checked for \
-its status. Other processes took up to {others:.0%} of the machine in a run.
+The machine has {machine["processors"]} processors ({machine["processor"]}) and {machine["memory"] / 1e9:.0f} GB, Linux \
+{machine["kernel"]}, inventories on {machine["file_system"]}. The load generator is wrk, in a closed loop: a connection \
+sends its next request when it has its answer. It shares the machine with the servers. In each of {raw["rounds"]} rounds \
+of {raw["seconds"]} s every server had its turn, each time another one first. Figures are medians over the rounds, with \
+minimum and maximum. CPU time is the kernel's account of the server and its children, and is steadier than requests per \
+second. The status of each answer was checked. Other processes took up to {others:.0%} of the machine in a run.
 
-Each server has 1,000 items at first, and writes its log to a file, as it does by default. Ratios are those of the same round, \
-at 64 connections where a load has them.
+Each server has 1,000 items at first, and writes its log to a file, as it does by default. Ratios are those of the same \
+round, at 64 connections where a load has them.
 
 {tables(raw, images)}
 """
@@ -206,7 +232,9 @@ def plot(cases, title, measure):
         values = {peer: cases.values(load, connections, peer, measure) for peer in peers}
         scale = width / max(max(each) for each in values.values())
         noun = "connection" if connections == 1 else "connections"
-        parts.append(f'<text x="10" y="{y + 12}" font-weight="bold">{html.escape(load_title)}, {connections} {noun}</text>')
+        parts.append(
+            f'<text x="10" y="{y + 12}" font-weight="bold">{html.escape(load_title)}, {connections} {noun}</text>'
+        )
         y += 20
         for peer in peers:
             low, middle, high = min(values[peer]), statistics.median(values[peer]), max(values[peer])
@@ -219,11 +247,13 @@ def plot(cases, title, measure):
             ]
             y += bar
         y += 14
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {y}" font-family="sans-serif" font-size="12">',
-        f'<rect width="760" height="{y}" fill="#fff"/>',
-        f'<text x="10" y="22" font-size="15">{html.escape(title)}</text>',
-        *parts,
-        "</svg>",
-        "",
-    ])
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {y}" font-family="sans-serif" font-size="12">',
+            f'<rect width="760" height="{y}" fill="#fff"/>',
+            f'<text x="10" y="22" font-size="15">{html.escape(title)}</text>',
+            *parts,
+            "</svg>",
+            "",
+        ]
+    )

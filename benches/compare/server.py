@@ -64,8 +64,13 @@ class Server:
         # A session of its own: Ctrl-C reaches the script alone, which then ends the servers in order.
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command(self.port), cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env=settings,
+                command(self.port),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=settings,
             )
         try:
             while (status := self.status(path)) is None:
