@@ -7,12 +7,13 @@ use futures_util::FutureExt;
 use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 
-use super::cors::{Cors, Reply};
+use super::browser::Door;
+use super::cors::Cors;
 use super::host::Host;
 use super::problem::{Kind, Problem};
 use super::request_id::{REQUEST_ID, RequestId, as_current};
 use super::trace::{self, TraceContext};
-use crate::config::{Auth, Settings};
+use crate::config::Settings;
 
 /// The most bytes that the path and query of a request may have together. RFC 9110, section 4.1, asks for 8,000.
 const MAX_TARGET: usize = 16 * 1024;
@@ -21,7 +22,7 @@ const MAX_TARGET: usize = 16 * 1024;
 pub struct Boundary<E> {
     inner: E,
     base_path: String,
-    refuse_cross_site: bool,
+    door: Door,
     cors: Cors,
     response_timeout: Duration,
     body_timeout: Duration,
@@ -31,13 +32,10 @@ pub struct Boundary<E> {
 impl<E> Boundary<E> {
     /// The boundary around `inner`.
     pub fn new(inner: E, settings: &Settings) -> Self {
-        let refuse_cross_site = match settings.auth {
-            Auth::Auto | Auth::None => true,
-        };
         Self {
             inner,
             base_path: settings.base_path.to_string(),
-            refuse_cross_site,
+            door: Door::new(&settings.hosts),
             cors: Cors::new(&settings.cors_origins),
             response_timeout: settings.response_timeout.get(),
             body_timeout: settings.body_timeout.get(),
@@ -53,14 +51,17 @@ impl<E: Endpoint<Output = Response>> Boundary<E> {
         *request.method() == Method::POST && path == Some("/import")
     }
 
-    async fn answer(&self, request: Request, cors: &Reply) -> Result<Response, Problem> {
-        Host::of(&request)?;
-        check_framing(&request)?;
-        if self.refuse_cross_site && is_cross_site(&request) && !cors.is_allowed() {
-            let detail = "A browser sent this request for another site; without tokens only its own origin may, \
-                and those that --cors-origins names.";
-            return Err(Problem::new(Kind::CrossSite, detail));
+    /// Whether the request asks how the server is, as orchestrators do under whatever name.
+    fn is_probe(&self, request: &Request) -> bool {
+        matches!(request.original_uri().path().strip_prefix(&self.base_path), Some("/livez" | "/readyz"))
+    }
+
+    async fn answer(&self, request: Request) -> Result<Response, Problem> {
+        let host = Host::of(&request)?;
+        if !self.is_probe(&request) {
+            self.door.check(&request, host, &self.cors)?;
         }
+        check_framing(&request)?;
         let target = request.original_uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET {
             let detail = format!("The path and query may have at most {MAX_TARGET} bytes together.");
@@ -96,7 +97,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         let uri: Uri = request.original_uri().clone();
         let trace = TraceContext::of(request.headers());
         let cors = self.cors.reply(&request);
-        let mut response = match as_current(&id, trace.as_ref(), self.answer(request, &cors)).await {
+        let mut response = match as_current(&id, trace.as_ref(), self.answer(request)).await {
             Ok(response) => response,
             Err(problem) => {
                 let kind = problem.kind();
@@ -117,15 +118,6 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         response.set_data(id);
         Ok(response)
     }
-}
-
-/// Whether a browser says that a page of another site made the request (Fetch Metadata). Following a link is no harm:
-/// it changes nothing, and the other site cannot read what comes.
-fn is_cross_site(request: &Request) -> bool {
-    let cross_site = matches!(request.header("sec-fetch-site"), Some("cross-site" | "same-site"));
-    let followed_link =
-        request.header("sec-fetch-mode") == Some("navigate") && matches!(*request.method(), Method::GET | Method::HEAD);
-    cross_site && !followed_link
 }
 
 /// Refuses a body in another transfer coding than `chunked`; hyper has refused those that do not end in it.

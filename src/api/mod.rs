@@ -5,6 +5,7 @@
 //! the outcome.
 
 mod boundary;
+mod browser;
 mod changes;
 mod conditional;
 mod cors;
@@ -122,7 +123,8 @@ pub fn app_with(
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
-    let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };
+    let limits =
+        payload::BodyLimits { max_bytes: settings.max_body.get() as usize, timeout: settings.body_timeout.get() };
     boundary::Boundary::new(routes.data(limits), settings)
 }
 

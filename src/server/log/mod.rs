@@ -37,7 +37,7 @@ pub fn start(settings: &Settings) -> Guard {
     };
     let (writer, guard) = Writer::start(style);
     let log = LOG.get_or_init(|| Log { style, writer });
-    registry().with(settings.log.clone()).with(Events(log)).init();
+    registry().with(settings.log.targets()).with(Events(log)).init();
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
         tracing::error!(panic = panic.payload_as_str(), location, "a panic");
