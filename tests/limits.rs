@@ -338,6 +338,22 @@ fn a_unix_socket_serves_like_a_port_and_is_removed_at_the_end() {
     assert!(!folder.path().join("stockroom.sock").exists());
 }
 
+#[test]
+fn a_unix_socket_is_its_owners_unless_a_setting_widens_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = folder.path().join("stockroom.sock");
+    let listen = format!("unix:{}", socket.display());
+    for (arguments, mode) in [(&[][..], 0o600), (&["--socket-mode", "0660"], 0o660)] {
+        let arguments = [&["--listen", &listen][..], arguments].concat();
+        let mut process = stockroom(folder.path(), &arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+        poll("the socket", || run(&["healthcheck", "--listen", &listen]).status.success().then_some(()));
+        assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, mode);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+}
+
 /// The service in this process, with further routes.
 struct InProcess {
     url: String,
@@ -357,7 +373,8 @@ impl InProcess {
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
         let app = api::app_with(store, &settings, api::Shutdown::default(), add);
-        let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+        let listener =
+            Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), settings.socket_mode).await.unwrap();
         let url = listener.url(&settings.base_path, "");
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! The host that a request is for: its `Host` header, or the authority of its target (RFC 9112, section 3.2).
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use poem::Request;
 use poem::http::{HeaderValue, Version, header};
@@ -36,6 +36,11 @@ impl<'a> Host<'a> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
         let valid = name.starts_with('[') || (!name.is_empty() && name.bytes().all(plain));
         valid.then_some(Self { name, port })
+    }
+
+    /// Whether the host is an IP address.
+    pub fn is_address(self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()
     }
 
     /// Returns the host of a request, which only HTTP/1.0 may leave out.

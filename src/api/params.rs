@@ -277,8 +277,8 @@ macro_rules! path_parameter {
 
         impl ParseFromParameter for $type {
             fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-                let decoded = percent_encoding::percent_decode_str(value).decode_utf8().map_err(ParseError::custom)?;
-                $parse(&decoded).map_err(|invalid: Invalid| ParseError::custom(invalid.detail))
+                // poem has percent-decoded it.
+                $parse(value).map_err(|invalid: Invalid| ParseError::custom(invalid.detail))
             }
         }
     };

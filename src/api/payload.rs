@@ -139,16 +139,12 @@ pub fn check_media_type(request: &Request, expected: &[&'static str]) -> Result<
             .trim()
             .to_ascii_lowercase()
             .strip_prefix("charset=")
-            .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+            .is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8"))
     });
     if let Some(found) = expected.iter().find(|expected| essence.trim().eq_ignore_ascii_case(expected) && utf8) {
         return Ok(found);
     }
-    let detail = format!(
-        "This call reads {} in UTF-8; say so with the header Content-Type: {}.",
-        expected.join(" or "),
-        expected[0]
-    );
+    let detail = format!("This call reads {} in UTF-8; name it in the header Content-Type.", expected.join(" or "));
     // PATCH has a header of its own for this (RFC 5789, section 3.1).
     let name = if *request.method() == Method::PATCH { ACCEPT_PATCH } else { header::ACCEPT };
     let expected = HeaderValue::from_str(&expected.join(", ")).expect("media types are plain");

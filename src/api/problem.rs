@@ -77,8 +77,9 @@ kinds! {
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
     /// The `cursor` was not made by this service for this list. Begin again without a cursor.
     InvalidCursor = BAD_REQUEST, "invalid-cursor", "The cursor is not valid";
-    /// A browser says that another site sent the request (`Sec-Fetch-Site`), and there are no tokens to tell whether
-    /// its user meant it. Use a page of the same origin, or a client that is no browser.
+    /// A page of another origin sent the request, as its `Origin` or `Sec-Fetch-Site` says, and there are no tokens to tell
+    /// whether its user meant it. Use a page of the same origin, or a client that is no browser; or list the page's origin
+    /// in `--cors-origins`.
     CrossSite = FORBIDDEN, "cross-site-request", "Requests from other sites are refused";
     /// There is no such item or reservation, or nothing at all, at this path.
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
@@ -130,6 +131,9 @@ kinds! {
     /// The body is of a media type that this call does not read: the header `Accept` (of `PATCH`, `Accept-Patch`) lists
     /// those it does. Or it is compressed, which no call reads.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
+    /// The request names a host under which this server is not known, so that a page of another site may have sent it. Use
+    /// the server's address, or list the name in `--hosts` (`STOCKROOM_HOSTS`).
+    MisdirectedRequest = MISDIRECTED_REQUEST, "misdirected-request", "The server does not answer for this host";
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
     /// for a new request, and the old one only to send the same request again.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";

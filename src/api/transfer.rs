@@ -65,7 +65,7 @@ impl Transfer {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             stall_timeout: settings.stall_timeout.get(),
             queue_timeout,
-            max_import: settings.max_import,
+            max_import: settings.max_import.get(),
             held: Arc::default(),
             // One takes the writer for itself anyway.
             imports: Semaphore::new(1),

@@ -94,7 +94,8 @@ async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments
         None => (request, body(input, progress::bar("sending", None))),
     };
     let mut connection = server.connect().await?;
-    let failed = |error: &dyn Error| format!("the server broke off, so that it is not known what it did: {error}");
+    let failed =
+        |error: &dyn Error| format!("the server at {server} broke off, so that it is not known what it did: {error}");
     let answer = connection.send(request.body(body).expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| failed(&error))?;
     if answer.status() != StatusCode::OK {

@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     settings.check().map_err(ServeError::Settings)?;
     let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
-    let listener = Listener::bind(&settings.listen).await?;
+    let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
     let store: Arc<dyn Store> = match &settings.database {
         Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
         Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),

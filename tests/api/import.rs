@@ -278,6 +278,8 @@ fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
     let other = post(&[("Content-Type", "application/json")]);
     other.problem(415, "unsupported-media-type");
     assert_eq!(other.header("accept"), Some("application/x-ndjson, text/csv"));
+    let detail = other.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("application/x-ndjson or text/csv"), "{detail}");
     post(&[("Content-Type", CSV), ("Content-Encoding", "gzip")]).problem(415, "unsupported-media-type");
     post(&[("Content-Type", "text/csv; charset=utf-16")]).problem(415, "unsupported-media-type");
     import(&server, "?mode=replace&colour=red", CSV, "name\n").problem(400, "invalid-parameter");
