@@ -1,3 +1,5 @@
+use std::borrow::Borrow;
+
 use serde_json::{Map, Value};
 
 use super::patch::merge;
@@ -40,6 +42,12 @@ impl ItemId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ItemId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -208,6 +216,15 @@ impl Item {
     /// How much of it can be sold or reserved: the quantity less what is reserved.
     pub fn available(&self) -> Quantity {
         Quantity::new(self.quantity.get() - self.reserved.get()).expect("no more is reserved than there is")
+    }
+
+    /// The bytes of its texts, which bound the size of an answer.
+    pub fn text_bytes(&self) -> usize {
+        let Details { name, description, category, location, unit, attributes, .. } = &self.details;
+        let labels = [category, location, unit].into_iter().flatten().map(|label| label.as_str().len()).sum::<usize>();
+        let attributes = if attributes.is_empty() { 0 } else { attributes.to_json().len() };
+        let description = description.as_ref().map_or(0, |description| description.as_str().len());
+        self.id.as_str().len() + name.as_str().len() + labels + description + attributes
     }
 
     /// Whether as much or less is available as its reorder level says; never without a level.

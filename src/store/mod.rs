@@ -11,6 +11,7 @@ pub mod postgres;
 mod query;
 mod reservations;
 pub mod sqlite;
+mod summary;
 mod writer;
 
 use std::fs::File;

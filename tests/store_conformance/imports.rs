@@ -55,7 +55,7 @@ pub async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(sto
     assert_eq!((second.details.name.as_str(), second.quantity.get()), ("Second", 1), "its stock was left alone");
     assert_eq!(store.reservation(&held.id).await.unwrap().unwrap().state, ReservationState::Open);
     let filter = ItemFilter { text: Some(SearchText::parse("secon").unwrap()), ..ItemFilter::default() };
-    assert_eq!(store.items(ItemQuery { filter, ..list(SortKey::Id, false) }).await.unwrap().items, [(*second).clone()]);
+    assert_eq!(store.items(ItemQuery { filter, ..list(SortKey::Id, false) }).await.unwrap().items, [second]);
 }
 
 pub async fn an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused(store: Arc<dyn Store>) {

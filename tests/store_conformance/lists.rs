@@ -29,7 +29,7 @@ pub async fn every_order_is_total_in_both_directions_and_pages_lose_nothing(stor
             let mut seen: Vec<Item> = Vec::new();
             loop {
                 let after = seen.last().map(|last| After { key: key.of(last), id: last.id.clone() });
-                let page = store.items(ItemQuery { after, limit: 3, ..list(key, descending) }).await.unwrap().items;
+                let page = listed(&store, ItemQuery { after, limit: 3, ..list(key, descending) }).await;
                 if page.is_empty() {
                     break;
                 }

@@ -71,7 +71,11 @@ fn list(sort: SortKey, descending: bool) -> ItemQuery {
 
 /// All items by id.
 async fn all(store: &Arc<dyn Store>) -> Vec<Item> {
-    store.items(list(SortKey::Id, false)).await.unwrap().items
+    listed(store, list(SortKey::Id, false)).await
+}
+
+async fn listed(store: &Arc<dyn Store>, query: ItemQuery) -> Vec<Item> {
+    store.items(query).await.unwrap().items.into_iter().map(Arc::unwrap_or_clone).collect()
 }
 
 fn keyed<O>(key: &str, fingerprint: u8, write: Write<O>) -> Write<O> {

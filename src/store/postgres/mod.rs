@@ -37,6 +37,7 @@ use self::disk::PostgresDisk;
 pub use self::error::Failure;
 use self::head::Head;
 use self::readers::{Readers, read};
+use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
@@ -60,6 +61,7 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 /// An inventory in one PostgreSQL database, which several of these may share.
 pub struct PostgresStore {
     readers: Readers,
+    summary: SummaryCache,
     connector: Connector,
     queue: Queue,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -175,7 +177,18 @@ impl PostgresStore {
         let writer = Mutex::new(Some(tokio::spawn(writer)));
         let follower = head::follow(connector.clone(), head, stop.clone());
         let follower = Mutex::new(Some(tokio::spawn(follower)));
-        Ok(Self { readers, connector, queue, writer, epoch, committed, replaced, follower, stop })
+        Ok(Self {
+            readers,
+            summary: SummaryCache::default(),
+            connector,
+            queue,
+            writer,
+            epoch,
+            committed,
+            replaced,
+            follower,
+            stop,
+        })
     }
 
     /// Refuses to answer for a ledger that is not there any more.
@@ -216,7 +229,7 @@ impl Store for PostgresStore {
 
     async fn summary(&self) -> Result<Summary, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::summary(&connection))
+        read!(self.readers, |connection| read::summary(&mut connection, &self.summary))
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {

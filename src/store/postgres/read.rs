@@ -1,7 +1,7 @@
 //! Reads lists, the ledger and sums: each order and each filter by an index.
 
 use std::pin::pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use deadpool_postgres::Object;
 use futures_util::TryStreamExt;
@@ -16,6 +16,7 @@ use crate::domain::{
     Version,
 };
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::summary::SummaryCache;
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Record,
     ReservationFilter, ReservationList, ReservationQuery, SearchText, Sort, SortKey,
@@ -62,10 +63,10 @@ pub async fn items(connection: &mut Object, query: &ItemQuery) -> Result<ItemLis
     Ok(ItemList { items, more, total: counts.first().map(|count: &i64| *count as u64) })
 }
 
-async fn part(connection: &Client, query: &ItemQuery) -> Result<(Vec<Item>, bool), Failure> {
+async fn part(connection: &Client, query: &ItemQuery) -> Result<(Vec<Arc<Item>>, bool), Failure> {
     let mut asked = Query::default();
     let sql = select_items(query, &mut asked);
-    page(asked.ask(connection, &sql).await?, query.limit, query.max_bytes, item_from_row).await
+    page(asked.ask(connection, &sql).await?, query.limit, query.max_bytes, |row| item_from_row(row).map(Arc::new)).await
 }
 
 /// Begins a consistent snapshot for several statements.
@@ -74,8 +75,22 @@ async fn snapshot(connection: &mut Object) -> Result<deadpool_postgres::Transact
     Ok(snapshot.start().await?)
 }
 
+/// Returns the sums over all items: those that are cached if nothing was written since.
+pub async fn summary(connection: &mut Object, cached: &SummaryCache) -> Result<Summary, Failure> {
+    let snapshot = snapshot(connection).await?;
+    let row = snapshot.query_one("SELECT position, epoch FROM head", &[]).await?;
+    let (head, _) = head(&row, 0)?;
+    if let Some(summary) = cached.at(head) {
+        return Ok(summary);
+    }
+    let summary = sum_up(&snapshot).await?;
+    snapshot.commit().await?;
+    cached.put(head, &summary);
+    Ok(summary)
+}
+
 /// Sums up all items, in PostgreSQL, whose numeric type is exact at any size.
-pub async fn summary(connection: &Object) -> Result<Summary, Failure> {
+async fn sum_up(connection: &deadpool_postgres::Transaction<'_>) -> Result<Summary, Failure> {
     const BY_CURRENCY: &str = "
         SELECT price_currency, count(*), sum(quantity)::text, count(*) FILTER (WHERE low_stock),
                trunc(sum(price_amount::numeric * 1000000 * quantity))::text,

@@ -81,7 +81,7 @@ pub async fn page<T>(
     rows: RowStream,
     limit: usize,
     max_bytes: usize,
-    read: fn(&Row) -> Result<T, Failure>,
+    read: impl Fn(&Row) -> Result<T, Failure>,
 ) -> Result<(Vec<T>, bool), Failure> {
     let mut rows = pin!(rows);
     let (mut page, mut bytes) = (Vec::new(), 0);

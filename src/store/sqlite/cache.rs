@@ -74,6 +74,11 @@ impl ItemCache {
         Cached::Miss(Ticket((!committing).then_some(state.commits)))
     }
 
+    /// Returns the cached item with this id, if it has this version. The same version of an id is always the same item.
+    pub fn version(&self, id: &str, version: i64) -> Option<Arc<Item>> {
+        self.state().items.get(id).filter(|item| item.version.get() == version).cloned()
+    }
+
     /// Caches an item that was read after the look-up missed.
     pub fn fill(&self, ticket: Ticket, item: &Arc<Item>) {
         let mut state = self.state();

@@ -32,6 +32,7 @@ use self::disk::SqliteDisk;
 use self::error::unavailable;
 use self::lock::Lock;
 use self::readers::Readers;
+use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
@@ -47,6 +48,7 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Arc<Readers>,
     cache: Arc<ItemCache>,
+    summary: Arc<SummaryCache>,
     queue: Queue,
     head: watch::Receiver<Position>,
     epoch: Epoch,
@@ -157,7 +159,16 @@ impl SqliteStore {
             })
             .expect("a thread can be started");
         let readers = Arc::new(Readers::new(path));
-        Ok(Self { path: path.to_owned(), readers, cache, queue, head, epoch, writer: Mutex::new(Some(ends)) })
+        Ok(Self {
+            path: path.to_owned(),
+            readers,
+            cache,
+            summary: Arc::default(),
+            queue,
+            head,
+            epoch,
+            writer: Mutex::new(Some(ends)),
+        })
     }
 }
 
@@ -192,11 +203,13 @@ impl Store for SqliteStore {
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
-        self.readers.read_aside(move |connection| read::items(connection, &query)).await
+        let cache = Arc::clone(&self.cache);
+        self.readers.read_aside(move |connection| read::items(connection, &cache, &query)).await
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
-        self.readers.read_aside(read::summary).await
+        let summary = Arc::clone(&self.summary);
+        self.readers.read_aside(move |connection| read::summary(connection, &summary)).await
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {

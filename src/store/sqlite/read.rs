@@ -1,16 +1,18 @@
 //! Reads lists, the ledger and sums: each order and each filter by an index.
 
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::cache::ItemCache;
 use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, reservation_from_row};
 use crate::domain::{
     Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::summary::SummaryCache;
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, KeyValue, Record,
     ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
@@ -40,13 +42,18 @@ pub fn reservation(connection: &Connection, id: &ReservationId) -> rusqlite::Res
 }
 
 /// Returns a page of the list of items and, if asked, the number of all of them in the same snapshot.
-pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<ItemList> {
+pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> rusqlite::Result<ItemList> {
     // One statement is a snapshot by itself.
     let snapshot = query.count.then(|| connection.unchecked_transaction()).transpose()?;
     let (sql, values) = select_items(query);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (items, more) = page(&mut rows, query.limit, query.max_bytes, item_from_row)?;
+    let read = |row: &Row<'_>| {
+        // Reading fifteen columns costs more than looking the item up.
+        let cached = cache.version(row.get_ref(item::id)?.as_str()?, row.get(item::version)?);
+        cached.map_or_else(|| item_from_row(row).map(Arc::new), Ok)
+    };
+    let (items, more) = page(&mut rows, query.limit, query.max_bytes, read, |item| item.text_bytes())?;
     let mut total = None;
     if snapshot.is_some() {
         let (conditions, values) = conditions(&query.filter);
@@ -57,8 +64,20 @@ pub fn items(connection: &Connection, query: &ItemQuery) -> rusqlite::Result<Ite
     Ok(ItemList { items, more, total })
 }
 
+/// Returns the sums over all items: those that are cached if nothing was written since.
+pub fn summary(connection: &Connection, cached: &SummaryCache) -> rusqlite::Result<Summary> {
+    let snapshot = connection.unchecked_transaction()?;
+    let (head, _) = head(&snapshot)?;
+    if let Some(summary) = cached.at(head) {
+        return Ok(summary);
+    }
+    let summary = sum_up(&snapshot)?;
+    cached.put(head, &summary);
+    Ok(summary)
+}
+
 /// Sums up all items in one pass. SQLite's own sums overflow at 64 bits.
-pub fn summary(connection: &Connection) -> rusqlite::Result<Summary> {
+fn sum_up(connection: &Connection) -> rusqlite::Result<Summary> {
     let mut statement =
         connection.prepare_cached("SELECT quantity, low_stock, price_amount, price_currency FROM item NOT INDEXED")?;
     let mut rows = statement.query([])?;
@@ -156,7 +175,7 @@ pub fn entries(connection: &Connection, query: &EntryQuery) -> rusqlite::Result<
     let (sql, values) = select_entries(query);
     let mut statement = snapshot.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (entries, more) = page(&mut rows, query.limit, query.max_bytes, record_from_row)?;
+    let (entries, more) = page(&mut rows, query.limit, query.max_bytes, record_from_row, Record::text_bytes)?;
     let (head, _) = head(&snapshot)?;
     Ok(EntryList { entries, more, head })
 }
@@ -189,7 +208,7 @@ pub fn history(connection: &Connection, query: &HistoryQuery) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(&HISTORY)?;
     let before = before.map_or(i64::MAX, Version::get);
     let mut rows = statement.query(params![id.as_str(), before, *limit as i64 + 1])?;
-    let (entries, more) = page(&mut rows, *limit, *max_bytes, record_from_row)?;
+    let (entries, more) = page(&mut rows, *limit, *max_bytes, record_from_row, Record::text_bytes)?;
     if entries.is_empty() {
         let known =
             connection.prepare_cached("SELECT 1 FROM ledger WHERE item_id = ?1 LIMIT 1")?.exists([id.as_str()])?;
@@ -203,7 +222,7 @@ pub fn reservations(connection: &Connection, query: &ReservationQuery) -> rusqli
     let (sql, values) = select_reservations(query);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (reservations, more) = page(&mut rows, query.limit, usize::MAX, reservation_from_row)?;
+    let (reservations, more) = page(&mut rows, query.limit, usize::MAX, reservation_from_row, |_| 0)?;
     Ok(ReservationList { reservations, more })
 }
 

@@ -97,22 +97,19 @@ pub fn page<T>(
     rows: &mut Rows<'_>,
     limit: usize,
     max_bytes: usize,
-    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    text_bytes: impl Fn(&T) -> usize,
 ) -> rusqlite::Result<(Vec<T>, bool)> {
     let (mut page, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         if page.len() == limit || bytes >= max_bytes {
             return Ok((page, true));
         }
-        bytes += text_bytes(row)?;
-        page.push(read(row)?);
+        let value = read(row)?;
+        bytes += text_bytes(&value);
+        page.push(value);
     }
     Ok((page, false))
-}
-
-fn text_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
-    let columns = row.as_ref().column_count();
-    (0..columns).try_fold(0, |sum, column| Ok(sum + row.get_ref(column)?.as_str().map_or(0, str::len)))
 }
 
 /// Parses a value that is never NULL.
