@@ -107,9 +107,9 @@ in
     python3 ${./sbom-check.py} ${packages.sbom} ${lib.getExe stockroom} ${stockroom.version}
   '';
 
-  # nixpkgs tries what writeShellApplication makes in its own tests, if at all.
-  scripts = check "scripts" [ pkgs.shellcheck ] ''
-    shellcheck ${toString (map lib.getExe (lib.attrValues scripts))}
+  # writeShellApplication runs ShellCheck when it builds them.
+  scripts = check "scripts" [ ] ''
+    ls ${toString (map lib.getExe (lib.attrValues scripts))}
   '';
 }
 # Debian has none of these: the stand-in for nixpkgs has those that are installed.

@@ -42,14 +42,12 @@ let
 
   # bash would replace itself by the last command. Coreutils close their output before they exit, and Nix kills a
   # builder whose output is closed: 35 of 240 such builds failed so.
-  bash =
-    script:
-    [
-      "-euo"
-      "pipefail"
-      "-c"
-      "${script}\nexit\n"
-    ];
+  bash = script: [
+    "-euo"
+    "pipefail"
+    "-c"
+    "${script}\nexit\n"
+  ];
 
   # The only derivation that sees all of the host's tools.
   bare =
@@ -171,8 +169,7 @@ rec {
     }:
     assert strictDeps || refuse "there are no build inputs here that could be mixed up: set strictDeps";
     assert
-      builtins.all builtins.isString (builtins.attrValues env)
-      || refuse "${pname}: env holds strings";
+      builtins.all builtins.isString (builtins.attrValues env) || refuse "${pname}: env holds strings";
     withMeta meta (runNoCC {
       name = "${pname}-${version}";
       nativeBuildInputs = nativeBuildInputs ++ [
@@ -204,7 +201,10 @@ rec {
     {
       nativeBuildInputs ? [ ],
     }:
-    script: withMeta { } (runNoCC { inherit name nativeBuildInputs script; });
+    script:
+    withMeta { } (runNoCC {
+      inherit name nativeBuildInputs script;
+    });
 
   writeShellApplicationWith =
     { shellcheck }:
