@@ -47,7 +47,12 @@ rec {
 
   importTOML = path: builtins.fromTOML (builtins.readFile path);
 
-  getExe = package: "${package}/bin/${package.meta.mainProgram}";
+  getExe =
+    package:
+    if isDerivation package then
+      "${package}/bin/${package.meta.mainProgram}"
+    else
+      throw "nixpkgs-standin: lib.getExe takes a package, not ${toString (builtins.attrNames package)}";
 
   licenses.mit.spdxId = "MIT";
   platforms = {
@@ -65,7 +70,7 @@ rec {
     if builtins.isAttrs result then
       result
       // {
-        override = new: makeOverridable function (overrideWith new);
+        override.__functor = _: new: makeOverridable function (overrideWith new);
         overrideDerivation = throw "nixpkgs-standin: overrideDerivation exists and does nothing here";
       }
     else
