@@ -19,7 +19,7 @@
       packagesFor = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system};
       scriptsFor =
         pkgs:
-        pkgs.callPackage ./nix/apps.nix {
+        pkgs.callPackages ./nix/apps.nix {
           inherit (packagesFor pkgs)
             digest
             image
@@ -61,6 +61,10 @@
             revision = self.rev or "dirty";
           };
         }
+        # A package and not a check, because `nix flake check` would fail on builders without KVM.
+        // lib.optionalAttrs (pkgs ? testers) {
+          vm-test = pkgs.testers.runNixOSTest (import ./nix/test.nix { module = self.nixosModules.default; });
+        }
       );
 
       apps = forLinux (
@@ -79,11 +83,7 @@
         // lib.mapAttrs (_name: script: app script script.meta.description) (scriptsFor pkgs)
       );
 
-      devShells = forDevelopers (pkgs: {
-        default = pkgs.callPackage ./nix/shell.nix {
-          stockroom = pkgs.callPackage ./nix/package.nix { };
-        };
-      });
+      devShells = forDevelopers (pkgs: pkgs.callPackages ./nix/shells.nix { });
 
       formatter = forDevelopers (pkgs: pkgs.nixfmt-tree);
 
@@ -93,7 +93,6 @@
           inherit pkgs;
           packages = packagesFor pkgs;
           scripts = scriptsFor pkgs;
-          module = self.nixosModules.default;
         }
       );
     };

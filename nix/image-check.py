@@ -8,8 +8,8 @@ import tarfile
 
 archive_path, package, version = sys.argv[1:]
 
-LAYERS_CEILING = 7_300_000
-OVERHEAD_CEILING = 0.03
+LAYERS_CEILING = 11_000_000
+OVERHEAD_CEILING = 0.01
 
 broken = []
 

@@ -25,8 +25,8 @@ stdenv.mkDerivation {
 
   # cargo knows which crates are linked; those that only run at build time are left out.
   buildPhase = ''
-    cargo tree --frozen --package stockroom --target ${stdenv.hostPlatform.rust.rustcTarget} --edges normal,no-proc-macro \
-      --prefix depth --format '|{p}|{l}|{r}' > linked
+    cargo tree --frozen --target ${stdenv.hostPlatform.rust.rustcTarget} --edges normal,no-proc-macro --prefix depth \
+      --format '|{p}|{l}|{r}' > linked
   '';
   installPhase = ''
     python3 ${./sbom.py} linked Cargo.lock "$NIX_BUILD_TOP/cargo-vendor-dir" > $out

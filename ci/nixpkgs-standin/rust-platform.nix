@@ -6,14 +6,8 @@
 }:
 
 let
-  cc = stdenv.hostTool "apt-get install gcc binutils libc6-dev" [
-    "cc"
-    "ld"
-    "strip"
-  ];
-
-  # Panic messages keep the folder of a crate, which must be neither one of the store nor one of the host:
-  # the crates are copied to where nixpkgs' hook puts them. /vendor is bound by nix/offline/nix.
+  # Panic messages keep the folder of a crate, which must be neither one of the store nor one of the host: the crates
+  # are copied to where nixpkgs' hook puts them. ci/nixpkgs-standin/nix binds /vendor.
   cargoSetupHook = stdenv.hook ''
     cp -r /vendor ../cargo-vendor-dir
     chmod -R u+w ../cargo-vendor-dir
@@ -40,10 +34,8 @@ in
       version,
       src,
       cargoLock,
-      buildFeatures,
-      strictDeps,
-      nativeBuildInputs,
       env,
+      nativeBuildInputs,
       doCheck,
       stripAllList,
       dontPatchELF,
@@ -51,28 +43,27 @@ in
       allowedReferences,
       meta,
     }:
-    assert !doCheck || stdenv.refuse "tests are run by the source check: set doCheck = false";
+    assert !doCheck || stdenv.refuse "the source check runs the tests: set doCheck = false";
     assert dontPatchELF || stdenv.refuse "there is no patchelf here: set dontPatchELF";
     stdenv.mkDerivation {
       inherit
         pname
         version
         src
-        strictDeps
         env
         allowedReferences
         meta
         ;
       cargoDeps = ({ lockFile }: lockFile) cargoLock;
+      strictDeps = true;
       nativeBuildInputs = nativeBuildInputs ++ [
         cargo
         cargoSetupHook
-        cc
         rustc
       ];
       buildPhase = ''
         export CARGO_PROFILE_RELEASE_STRIP=false
-        cargo build --frozen --release --target ${target} --features '${toString buildFeatures}'
+        cargo build --frozen --release --target ${target}
       '';
       installPhase = ''
         mkdir -p $out/bin

@@ -1,5 +1,5 @@
 {
-  run,
+  stdenv,
   system,
   fakeroot,
   python3,
@@ -18,7 +18,7 @@
       config,
     }:
     let
-      image = run {
+      image = stdenv.runNoCC {
         name = "${name}-image.json";
         attributes.image = builtins.toJSON {
           inherit config created;
@@ -35,7 +35,7 @@
         '';
       };
     in
-    run {
+    stdenv.runNoCC {
       name = "${name}.tar.gz";
       nativeBuildInputs = [
         fakeroot
