@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
-pub use self::postgres::{PostgresHost, PostgresUrl, Tls};
+pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 
 /// What can be set, with its default. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]

@@ -4,12 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::connect::Connector;
+use super::connect::{Connector, Session};
 use super::error::{Failure, Meaning};
 use super::head::Head;
 use super::import;
@@ -18,7 +17,7 @@ use super::save::{self, NotCommitted};
 
 use crate::domain::Epoch;
 use crate::store::queue::{Answer, Job, Queue, RETRY, State, Waiting};
-use crate::store::{Import, StoreError, Task, Write};
+use crate::store::{Import, Outcome, StoreError, Task, Write};
 
 /// How many writes share one commit at the most.
 const GROUP: usize = 256;
@@ -73,7 +72,7 @@ struct Worker {
     epoch: Epoch,
     state: Arc<State>,
     /// The connection that writes, as long as it holds.
-    session: Option<ClientWrapper>,
+    session: Option<Session>,
 }
 
 impl Worker {
@@ -177,21 +176,29 @@ impl Worker {
             true => batch.carry_out(&job.write),
             false => Err(StoreError::Expired.into()),
         });
-        let answers = answers.collect();
+        let answers: Vec<Answer> = answers.collect();
         if batch.is_empty() {
-            // Not COMMIT, which would wait for the disk because of the lock.
-            in_time(async { Ok(session.batch_execute("ROLLBACK").await?) }).await?;
+            // A success that changes nothing vouches for what is there, and so waits until all of that is replicated.
+            // Otherwise it is not COMMIT, which would wait for the disk because of the lock.
+            if answers.iter().any(vouches) {
+                committed(session, settle(session)).await?;
+            } else {
+                in_time(async { Ok(session.batch_execute("ROLLBACK").await?) }).await?;
+            }
             return Ok(answers);
         }
-        committed(save::commit(session, &mut batch, epoch)).await?;
+        committed(session, save::commit(session, &mut batch, epoch)).await?;
         head.publish(batch.head);
         Ok(answers)
     }
 
     /// Leaves no transaction open on the connection, or no connection if it was lost.
+    ///
+    /// Nor is one kept that waited too long: an old primary that nobody stopped looks alive, but its commits wait for a
+    /// standby, and so does whoever wants their locks. A new connection does not get past that.
     async fn roll_back(&mut self, meaning: Meaning) {
         let Some(session) = &self.session else { return };
-        let kept = meaning != Meaning::Lost
+        let kept = !matches!(meaning, Meaning::Lost | Meaning::Busy)
             && matches!(timeout(PATIENCE, session.batch_execute("ROLLBACK")).await, Ok(Ok(())));
         if !kept {
             self.session = None;
@@ -216,7 +223,7 @@ impl Worker {
             Meaning::Busy | Meaning::Conflict | Meaning::Full => {}
         }
         match perhaps {
-            true => StoreError::Unavailable(format!("the connection was lost during a commit: {failure}")),
+            true => StoreError::Unavailable(format!("it is not known whether a commit was done: {failure}")),
             false => failure.into(),
         }
     }
@@ -277,6 +284,7 @@ impl Worker {
         let (found, mut batch) = in_time(load::begin(session, import::BEGIN, true, &wanted)).await?;
         head.see(known, found.position, found.epoch)?;
         if let Some(answer) = batch.answer_again(job.write.idempotency.as_ref()) {
+            committed(session, settle(session)).await?;
             return Ok(answer);
         }
         let rows = std::mem::replace(&mut job.write.rows, Box::new(std::iter::empty()));
@@ -289,7 +297,7 @@ impl Worker {
             Err(error) => return Ok(Err(error)),
         };
         batch.remember(job.write.idempotency.as_ref(), &written.outcome);
-        committed(save::commit(session, &mut batch, epoch)).await?;
+        committed(session, save::commit(session, &mut batch, epoch)).await?;
         head.publish(batch.head);
         Ok(Ok(written))
     }
@@ -299,11 +307,8 @@ impl Worker {
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// The connection that writes: the one there is, or a new one.
-async fn session<'a>(
-    session: &'a mut Option<ClientWrapper>,
-    connector: &Connector,
-) -> Result<&'a ClientWrapper, Failure> {
-    if session.as_ref().is_none_or(|session| session.is_closed()) {
+async fn session<'a>(session: &'a mut Option<Session>, connector: &Connector) -> Result<&'a Session, Failure> {
+    if session.as_ref().is_none_or(|session| !session.is_usable()) {
         *session = None;
         *session = Some(connector.writing_session().await?);
     }
@@ -314,10 +319,25 @@ async fn in_time<T>(question: impl Future<Output = Result<T, Failure>>) -> Resul
     timeout(PATIENCE, question).await.map_err(|_elapsed| Failure::Silent)?
 }
 
-/// The same for a commit, of which it is not known how far it came if there is no answer.
-async fn committed(commit: impl Future<Output = Result<(), NotCommitted>>) -> Result<(), NotCommitted> {
-    let silent = |_elapsed| NotCommitted { failure: Failure::Silent, perhaps: true };
-    timeout(PATIENCE, commit).await.map_err(silent)?
+/// The same for a commit, of which it is not known how far it came if there is no answer, or a warning with it.
+async fn committed(
+    session: &Session,
+    commit: impl Future<Output = Result<(), NotCommitted>>,
+) -> Result<(), NotCommitted> {
+    session.warning();
+    let perhaps = |failure| NotCommitted { failure, perhaps: true };
+    timeout(PATIENCE, commit).await.map_err(|_elapsed| perhaps(Failure::Silent))??;
+    session.warning().map_or(Ok(()), |warning| Err(perhaps(Failure::Warned(warning))))
+}
+
+/// Ends a transaction that changed nothing, once all before it is on the disk and replicated. It can be done again.
+async fn settle(session: &Session) -> Result<(), NotCommitted> {
+    Ok(session.batch_execute("COMMIT").await.map_err(Failure::from)?)
+}
+
+/// Whether an answer tells a client that its change is there.
+fn vouches(answer: &Answer) -> bool {
+    matches!(answer, Ok(written) if !matches!(written.outcome, Outcome::Expired { .. }))
 }
 
 /// How many movements these writes come to.
