@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::log::LogFilter;
-pub use self::postgres::{PostgresHost, PostgresUrl, Tls};
+pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 pub use self::size::Size;
 
 /// What can be set, with its default. A flag beats its environment variable.

@@ -2,22 +2,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{Server, component, executable, poll};
+use common::{Server, component, poll, strace};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
-
-/// The tracer of system calls, if this machine has one that may trace.
-fn strace() -> Option<PathBuf> {
-    component("strace", || {
-        let strace = executable("strace").ok_or("there is no strace")?;
-        let traced = Command::new(&strace).args(["-o", "/dev/null", "true"]).output().map_err(|e| e.to_string())?;
-        if traced.status.success() { Ok(strace) } else { Err("strace may not trace here".to_owned()) }
-    })
-}
 
 /// A file system in memory that is soon full.
 struct SmallDisk(TempDir);

@@ -11,10 +11,8 @@ use percent_encoding::percent_decode_str;
 /// A PostgreSQL database, and how to get there. Nothing that prints it shows its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl {
-    /// Where it listens.
-    pub host: PostgresHost,
-    /// At which port; of a Unix socket, the number in its name.
-    pub port: u16,
+    /// Where its servers listen, in the order in which they are tried. One of them is the primary.
+    pub hosts: Vec<PostgresAddress>,
     /// As whom to connect.
     pub user: String,
     /// What proves that.
@@ -27,6 +25,26 @@ pub struct PostgresUrl {
     pub connect_timeout: Duration,
     /// What the server shows these connections as.
     pub application_name: String,
+}
+
+/// Where one PostgreSQL server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresAddress {
+    /// Its host.
+    pub host: PostgresHost,
+    /// Its port; of a Unix socket, the number in its name.
+    pub port: u16,
+}
+
+impl fmt::Display for PostgresAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match &self.host {
+            PostgresHost::Tcp(host) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            PostgresHost::Tcp(host) => write!(f, "{host}:{port}"),
+            PostgresHost::Unix(folder) => write!(f, "{}:{port}", folder.display()),
+        }
+    }
 }
 
 /// Where a PostgreSQL listens.
@@ -84,15 +102,20 @@ impl FromStr for PostgresUrl {
             Some((user, password)) => (user, Some(decoded(password, "the password")?)),
             None => (credentials, None),
         };
-        let (host, port) = match address.rsplit_once(':') {
-            // The colons of an IPv6 address stand in brackets.
-            Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (address, ""),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+        for address in address.split(',') {
+            let (host, port) = match address.rsplit_once(':') {
+                // The colons of an IPv6 address stand in brackets.
+                Some((host, port)) if !port.ends_with(']') => (host, port),
+                _ => (address, ""),
+            };
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            hosts.push(decoded(host, "the host")?);
+            ports.push(decoded(port, "the port")?);
+        }
         let mut parts = Parts {
-            host: decoded(host, "the host")?,
-            port: decoded(port, "the port")?,
+            hosts,
+            ports,
             user: decoded(user, "the user")?,
             password,
             name: decoded(name, "the database")?,
@@ -109,8 +132,9 @@ impl FromStr for PostgresUrl {
 /// A URL's parts as they were written; what is empty was not said.
 #[derive(Default)]
 struct Parts {
-    host: String,
-    port: String,
+    hosts: Vec<String>,
+    /// One for each host, or one for all of them.
+    ports: Vec<String>,
     user: String,
     password: Option<String>,
     name: String,
@@ -122,9 +146,25 @@ struct Parts {
 
 impl Parts {
     fn set(&mut self, key: &str, value: String) -> Result<(), String> {
+        let list = || value.split(',').map(str::to_owned).collect();
         let part = match key {
-            "host" => &mut self.host,
-            "port" => &mut self.port,
+            "host" => {
+                self.hosts = list();
+                return Ok(());
+            }
+            "port" => {
+                self.ports = list();
+                return Ok(());
+            }
+            "target_session_attrs" => {
+                return match value.as_str() {
+                    "read-write" | "primary" => Ok(()),
+                    _ => Err(format!(
+                        "has target_session_attrs={value}, and an inventory is kept where it can be written: leave it \
+                         out, or set read-write"
+                    )),
+                };
+            }
             "user" => &mut self.user,
             "dbname" => &mut self.name,
             "sslmode" => &mut self.mode,
@@ -138,7 +178,7 @@ impl Parts {
             _ => {
                 return Err(format!(
                     "has the option {key:?}, and knows only host, port, user, password, dbname, sslmode, sslrootcert, \
-                     connect_timeout and application_name"
+                     connect_timeout, application_name and target_session_attrs"
                 ));
             }
         };
@@ -147,19 +187,10 @@ impl Parts {
     }
 
     fn whole(self) -> Result<PostgresUrl, String> {
-        let host = match self.host {
-            host if host.starts_with('/') => PostgresHost::Unix(host.into()),
-            host if host.is_empty() => return Err("names no host".to_owned()),
-            host if host.contains(',') => return Err("names several hosts: name the one that is written to".to_owned()),
-            host => PostgresHost::Tcp(host),
-        };
+        let hosts = addresses(self.hosts, &self.ports)?;
         if self.user.is_empty() {
             return Err("must name a user, as in postgres://USER@HOST/DATABASE".to_owned());
         }
-        let port = match self.port.as_str() {
-            "" => 5432,
-            port => port.parse().ok().filter(|port| *port != 0).ok_or("the port must be a number from 1 to 65535")?,
-        };
         let connect_timeout = match self.connect_timeout.as_str() {
             "" => CONNECT_TIMEOUT,
             seconds => match seconds.parse() {
@@ -168,12 +199,11 @@ impl Parts {
             },
         };
         Ok(PostgresUrl {
-            port,
             name: if self.name.is_empty() { self.user.clone() } else { self.name },
             user: self.user,
             password: self.password,
-            tls: tls(&self.mode, self.roots, &host)?,
-            host,
+            tls: tls(&self.mode, self.roots, &hosts)?,
+            hosts,
             connect_timeout,
             application_name: match self.application_name {
                 name if name.is_empty() => APPLICATION_NAME.to_owned(),
@@ -183,17 +213,47 @@ impl Parts {
     }
 }
 
+/// Each host with its port: its own, or the only one.
+fn addresses(hosts: Vec<String>, ports: &[String]) -> Result<Vec<PostgresAddress>, String> {
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        return Err(format!(
+            "names {} hosts and {} ports: name one port, or one for each host",
+            hosts.len(),
+            ports.len()
+        ));
+    }
+    let port_of = |index: usize| match ports {
+        [port] => port,
+        ports => &ports[index],
+    };
+    let address = |(index, host): (usize, String)| {
+        let host = match host {
+            host if host.starts_with('/') => PostgresHost::Unix(host.into()),
+            host if host.is_empty() => return Err("names no host".to_owned()),
+            host => PostgresHost::Tcp(host),
+        };
+        let port = match port_of(index).as_str() {
+            "" => 5432,
+            port => port.parse().ok().filter(|port| *port != 0).ok_or("the port must be a number from 1 to 65535")?,
+        };
+        Ok(PostgresAddress { host, port })
+    };
+    hosts.into_iter().enumerate().map(address).collect()
+}
+
 /// Encrypted everywhere but on this machine, unless the URL says it.
-fn tls(mode: &str, roots: String, host: &PostgresHost) -> Result<Tls, String> {
+fn tls(mode: &str, roots: String, hosts: &[PostgresAddress]) -> Result<Tls, String> {
     let roots = if roots.is_empty() { None } else { Some(PathBuf::from(roots)) };
     match mode {
         "disable" if roots.is_some() => Err("has sslrootcert, and sslmode=disable trusts everyone".to_owned()),
         "disable" => Ok(Tls::Off),
-        "require" | "verify-ca" | "verify-full" if matches!(host, PostgresHost::Unix(_)) => {
+        "require" | "verify-ca" | "verify-full"
+            if hosts.iter().any(|address| matches!(address.host, PostgresHost::Unix(_))) =>
+        {
             Err(format!("has sslmode={mode}, and a Unix socket has no TLS"))
         }
         "require" | "verify-ca" | "verify-full" => Ok(Tls::Verified { roots }),
-        "" if host.is_local() && roots.is_none() => Ok(Tls::Off),
+        "" if hosts.iter().all(|address| address.host.is_local()) && roots.is_none() => Ok(Tls::Off),
         "" => Ok(Tls::Verified { roots }),
         "prefer" | "allow" => {
             Err(format!("sslmode={mode} keeps nobody out: say sslmode=verify-full, or sslmode=disable for plain text"))
@@ -215,14 +275,12 @@ fn decoded(text: &str, what: &str) -> Result<String, String> {
 impl fmt::Display for PostgresUrl {
     /// Where the database is, and as whom.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, port, name, .. } = self;
-        match &self.host {
-            PostgresHost::Tcp(host) if host.contains(':') => write!(f, "postgres://{user}@[{host}]:{port}/{name}"),
-            PostgresHost::Tcp(host) => write!(f, "postgres://{user}@{host}:{port}/{name}"),
-            PostgresHost::Unix(folder) => {
-                write!(f, "postgres://{user}@:{port}/{name}?host={folder}", folder = folder.display())
-            }
+        let Self { user, hosts, name, .. } = self;
+        if let [PostgresAddress { host: PostgresHost::Unix(folder), port }] = &hosts[..] {
+            return write!(f, "postgres://{user}@:{port}/{name}?host={folder}", folder = folder.display());
         }
+        let hosts: Vec<_> = hosts.iter().map(PostgresAddress::to_string).collect();
+        write!(f, "postgres://{user}@{}/{name}", hosts.join(","))
     }
 }
 
@@ -244,21 +302,47 @@ mod tests {
     fn a_url_says_where_the_database_is_and_as_whom() {
         let all =
             url("postgres://me:p%40s%2Fs:w@db.example:6543/stock%20room?application_name=replica-1&connect_timeout=9");
-        assert_eq!(all.host, PostgresHost::Tcp("db.example".to_owned()));
-        assert_eq!((all.port, all.user.as_str(), all.name.as_str()), (6543, "me", "stock room"));
+        assert_eq!(all.hosts, [address("db.example", 6543)]);
+        assert_eq!((all.user.as_str(), all.name.as_str()), ("me", "stock room"));
         assert_eq!(all.password.as_deref(), Some("p@s/s:w"));
         assert_eq!((all.application_name.as_str(), all.connect_timeout), ("replica-1", Duration::from_secs(9)));
         let little = url("postgresql://me@[::1]");
-        assert_eq!(little.host, PostgresHost::Tcp("::1".to_owned()));
-        assert_eq!((little.port, little.name.as_str(), little.password.as_deref()), (5432, "me", None));
+        assert_eq!(little.hosts, [address("::1", 5432)]);
+        assert_eq!((little.name.as_str(), little.password.as_deref()), ("me", None));
         assert_eq!((little.application_name.as_str(), little.connect_timeout), ("stockroom", Duration::from_secs(5)));
         for socket in
             ["postgres://me@%2Frun%2Fpostgresql:6543/x", "postgres:///x?host=/run/postgresql&port=6543&user=me"]
         {
-            assert_eq!(url(socket).host, PostgresHost::Unix("/run/postgresql".into()));
-            assert_eq!((url(socket).port, url(socket).name.as_str()), (6543, "x"));
+            let host = PostgresHost::Unix("/run/postgresql".into());
+            assert_eq!(url(socket).hosts, [PostgresAddress { host, port: 6543 }]);
+            assert_eq!(url(socket).name, "x");
         }
         assert_eq!(url("postgres://h/?user=me&password=a%26b&dbname=x").password.as_deref(), Some("a&b"));
+    }
+
+    fn address(host: &str, port: u16) -> PostgresAddress {
+        PostgresAddress { host: PostgresHost::Tcp(host.to_owned()), port }
+    }
+
+    #[test]
+    fn a_url_names_several_servers_of_which_the_primary_is_written_to() {
+        let two = [address("a.example", 5433), address("b.example", 5432)];
+        for text in [
+            "postgres://me@a.example:5433,b.example/x",
+            "postgres://me@a.example:5433,b.example:5432/x?target_session_attrs=read-write",
+            "postgres:///x?host=a.example,b.example&port=5433,5432&user=me&target_session_attrs=primary",
+        ] {
+            assert_eq!(url(text).hosts, two, "{text}");
+            assert_eq!(url(text).to_string(), "postgres://me@a.example:5433,b.example:5432/x");
+            assert_eq!(url(text).tls, Tls::Verified { roots: None });
+        }
+        let one_port = url("postgres://me@[::1],127.0.0.1/x?port=6543");
+        assert_eq!(one_port.hosts, [address("::1", 6543), address("127.0.0.1", 6543)]);
+        assert_eq!(
+            (one_port.to_string().as_str(), one_port.tls),
+            ("postgres://me@[::1]:6543,127.0.0.1:6543/x", Tls::Off)
+        );
+        assert_eq!(url("postgres://me@localhost,db.example/x").tls, Tls::Verified { roots: None }, "one is elsewhere");
     }
 
     #[test]
@@ -284,7 +368,11 @@ mod tests {
             ("postgres://", "no host"),
             ("postgres:///x?user=me", "no host"),
             ("postgres://h/x", "must name a user"),
-            ("postgres://me@a,b/x", "several hosts"),
+            ("postgres://me@a,,b/x", "no host"),
+            ("postgres://me@a,b:0/x", "1 to 65535"),
+            ("postgres://me@a,b,c/x?port=1,2", "3 hosts and 2 ports"),
+            ("postgres://me@a,b/x?target_session_attrs=any", "target_session_attrs=any"),
+            ("postgres://me@a/x?target_session_attrs=standby", "target_session_attrs=standby"),
             ("postgres://me@h:0/x", "1 to 65535"),
             ("postgres://me@h:65536/x", "1 to 65535"),
             ("postgres://me:%ff@h/x", "the password is not"),

@@ -20,6 +20,10 @@ pub trait Disk: Send {
     /// returns.
     fn commit(&mut self, changes: &Changes) -> impl Future<Output = Result<(), DiskError>> + Send;
 
+    /// Ends a transaction that changed nothing, once everything that it could see is on stable storage: a success that
+    /// changed nothing tells a client that its change is there.
+    fn settle(&mut self) -> impl Future<Output = Result<(), DiskError>> + Send;
+
     /// Ends the transaction, if there is one, without a trace of it.
     fn roll_back(&mut self) -> impl Future<Output = ()> + Send;
 

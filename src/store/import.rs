@@ -62,6 +62,7 @@ pub async fn carry_out<D: Disk>(
     let transaction = if dry_run { Transaction::Snapshot } else { Transaction::Import };
     let mut batch = Batch::new(disk.begin(transaction, &wanted).await?);
     if let Some(repeated) = batch.repeat(NAME, idempotency.as_ref()) {
+        disk.settle().await?;
         return Ok(repeated);
     }
     let mut tally = Tally::default();

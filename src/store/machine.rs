@@ -46,6 +46,11 @@ pub trait Operation: Send + Sync + 'static {
         false
     }
 
+    /// Whether a success tells a client that its change is there, even if nothing had to be changed now.
+    fn confirms(&self) -> bool {
+        true
+    }
+
     /// The number of commands that the operation consists of, which bounds the size of a batch.
     fn weight(&self) -> usize {
         1

@@ -137,4 +137,8 @@ impl Operation for Expire {
         }
         Ok(overdue.len() == EXPIRED_AT_ONCE)
     }
+
+    fn confirms(&self) -> bool {
+        false
+    }
 }

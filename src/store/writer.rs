@@ -182,6 +182,9 @@ trait Job: Send {
     /// Decides the write as the next one of the batch; again, if the batch is tried again.
     fn decide(&mut self, batch: &mut Batch);
 
+    /// Whether the decision tells the caller that a change is there.
+    fn confirms(&self) -> bool;
+
     /// Answers the write with its decision if its batch was committed.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -209,6 +212,10 @@ impl<O: Operation> Job for Pending<O> {
             true => batch.carry_out(&self.operation, self.idempotency.as_ref()),
             false => Err(StoreError::Expired.into()),
         });
+    }
+
+    fn confirms(&self) -> bool {
+        self.operation.confirms() && matches!(self.decided, Some(Ok(_)))
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -328,6 +335,10 @@ impl<D: Disk> Writer<D> {
         jobs.iter_mut().for_each(|job| job.decide(&mut batch));
         let changes = batch.take_changes();
         if changes.is_empty() {
+            let confirms = jobs.iter().any(|job| job.confirms());
+            if confirms {
+                return self.disk.settle().await;
+            }
             self.disk.roll_back().await;
             return Ok(());
         }

@@ -29,7 +29,7 @@ impl Follower {
     }
 
     /// As [`Follower::connect`], but cut off after so many bytes of the body, wherever that is, and without a panic if
-    /// the server or its storage is not there.
+    /// the server or its storage is not there, or the position is not (`NotFound`).
     pub fn until(server: &Server, path: &str, last_event_id: Option<&str>, bytes: usize) -> io::Result<Self> {
         let mut connection = BufReader::new(ask(server, path, last_event_id)?);
         let mut head = String::new();
@@ -40,6 +40,9 @@ impl Follower {
         }
         if head.starts_with("HTTP/1.1 503 ") {
             return Err(ErrorKind::ResourceBusy.into());
+        }
+        if head.starts_with("HTTP/1.1 410 ") {
+            return Err(ErrorKind::NotFound.into());
         }
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         for header in ["content-type: text/event-stream", "cache-control: no-store", "transfer-encoding: chunked"] {

@@ -40,9 +40,40 @@ pub struct Change {
     references: Vec<String>,
 }
 
+impl Change {
+    /// The id of the item that it deletes.
+    fn deletes(&self) -> Option<String> {
+        (self.method == "DELETE").then(|| self.path.trim_start_matches("/inventory/").to_owned())
+    }
+}
+
+/// A change whose success a client has received.
+#[derive(Debug)]
+pub struct Acknowledged {
+    /// `X-Request-Id` of the answer.
+    pub request_id: String,
+    /// The change.
+    pub change: Change,
+    /// Body of the answer.
+    pub body: Vec<u8>,
+    /// Items as the answer shows them: id and version.
+    pub shown: Vec<(String, i64)>,
+    /// The item that it deleted.
+    pub deleted: Option<String>,
+}
+
+impl Acknowledged {
+    /// Whether a server that is sent this change again must return the same answer.
+    pub fn is_repeatable(&self) -> bool {
+        self.change.key.is_some()
+    }
+}
+
 /// What clients were told.
 #[derive(Debug, Default)]
 pub struct Told {
+    /// The changes that were acknowledged, each with its answer.
+    pub acknowledged: Vec<Acknowledged>,
     /// The references of changes that were acknowledged.
     pub done: Vec<String>,
     /// The references of changes that were refused.
@@ -60,6 +91,7 @@ pub struct Told {
 impl Told {
     /// What two were told.
     pub fn and(mut self, other: Self) -> Self {
+        self.acknowledged.extend(other.acknowledged);
         self.done.extend(other.done);
         self.refused.extend(other.refused);
         self.seen.extend(other.seen);
@@ -73,10 +105,18 @@ impl Told {
         self.answered += 1;
         match answer.status {
             200 | 201 | 204 => {
-                self.done.extend(change.references);
+                self.done.extend(change.references.iter().cloned());
+                let earlier = self.seen.len();
                 if !answer.body.is_empty() {
                     self.look_at(&answer.json());
                 }
+                self.acknowledged.push(Acknowledged {
+                    request_id: answer.header("x-request-id").unwrap().to_owned(),
+                    shown: self.seen[earlier..].iter().map(|(id, version, ..)| (id.clone(), *version)).collect(),
+                    deleted: change.deletes(),
+                    change,
+                    body: answer.body.clone(),
+                });
             }
             404 | 409 => {
                 let problem = answer.json();

@@ -55,6 +55,15 @@ pub fn executable(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// The tracer of system calls, if this machine has one that may trace.
+pub fn strace() -> Option<PathBuf> {
+    component("strace", || {
+        let strace = executable("strace").ok_or("there is no strace")?;
+        let traced = Command::new(&strace).args(["-o", "/dev/null", "true"]).output().map_err(|e| e.to_string())?;
+        if traced.status.success() { Ok(strace) } else { Err("strace may not trace here".to_owned()) }
+    })
+}
+
 /// Asks again and again until there is an answer, which a test must not wait for in vain.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     const PAUSE: Duration = Duration::from_millis(20);
@@ -178,7 +187,12 @@ impl Server {
 
     /// Starts a server on a new database by a program that takes its command line behind its own and becomes it.
     pub fn start_under(wrapper: &[&str], arguments: &[&str]) -> Self {
-        let place = Place::new();
+        Self::start_in_under(Place::new(), wrapper, arguments)
+    }
+
+    /// As [`Server::start_under`], on the database of a place.
+    pub fn start_in_under(place: impl Into<Place>, wrapper: &[&str], arguments: &[&str]) -> Self {
+        let place = place.into();
         let program = place.stockroom(&[]);
         let mut command = Command::new(wrapper[0]);
         command.args(&wrapper[1..]).arg(program.get_program());

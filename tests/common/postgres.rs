@@ -6,25 +6,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-use stockroom::config::PostgresUrl;
+use stockroom::config::{PostgresAddress, PostgresHost, PostgresUrl};
 
 use super::{component, executable, poll};
 
 /// As whom tests connect: a superuser whom the server trusts.
 pub const ROLE: &str = "tester";
 
-/// Makes a cluster and keeps its server, until its standard input ends, however the test ends. Its locale is one whose
-/// order and whose lower case differ from those of bytes and of Rust.
+/// Makes a cluster, or copies that of another server as its standby, and keeps its server, until its standard input ends,
+/// however the test ends. The locale of a new one has another order and another lower case than bytes and Rust.
 const SUPERVISE: &str = r#"
     set -eu
-    bin=$1 port=$2; shift 2
+    bin=$1 port=$2 primary=$3; shift 3
     folder=$(mktemp -d "${TMPDIR:-/tmp}/stockroom-postgres.XXXXXX")
     pid=
     finish() { [ -z "$pid" ] || kill -QUIT "$pid" 2> /dev/null || true; wait; rm -rf "$folder"; }
     trap finish EXIT
     trap '' HUP INT TERM
     make() { "$bin/initdb" -D "$folder/data" -U tester -A trust --no-sync --encoding=UTF8 "$@" > "$folder/initdb" 2>&1; }
-    make --locale=C.UTF-8 --locale-provider=icu --icu-locale=tr || { rm -rf "$folder/data"; make --locale=C.UTF-8; }
+    copy() {
+        rm -rf "$folder/data"
+        "$bin/pg_basebackup" -D "$folder/data" -h 127.0.0.1 -p "$1" -U tester -R -X stream -c fast --no-sync \
+            >> "$folder/log" 2>&1
+    }
+    if [ -n "$primary" ]; then
+        copy "$primary"
+    else
+        make --locale=C.UTF-8 --locale-provider=icu --icu-locale=tr || { rm -rf "$folder/data"; make --locale=C.UTF-8; }
+    fi
     start() {
         "$bin/postgres" -D "$folder/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$folder" \
             -c max_connections=300 "$@" >> "$folder/log" 2>&1 < /dev/null &
@@ -32,9 +41,11 @@ const SUPERVISE: &str = r#"
     }
     start "$@"
     echo "$folder"
-    while read -r word; do
+    while read -r word primary; do
         case $word in
             start) start "$@" ;;
+            copy) copy "$primary" ;;
+            promote) "$bin/pg_ctl" promote -w -D "$folder/data" >> "$folder/log" 2>&1 ;;
             *) kill "-$word" "$pid"; wait "$pid" || true; pid= ;;
         esac
         echo "$word"
@@ -60,10 +71,19 @@ impl Postgres {
 
     /// A new one with these settings besides its defaults, or nothing after a word that the test is skipped.
     pub fn start(settings: &[&str]) -> Option<Self> {
-        let bin = installed()?;
+        Some(Self::start_from(installed()?, None, settings))
+    }
+
+    /// A standby of this server, by streaming replication.
+    pub fn standby(&self) -> Self {
+        Self::start_from(self.bin.clone(), Some(self.port), &[])
+    }
+
+    fn start_from(bin: PathBuf, primary: Option<u16>, settings: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = as_its_user();
-        command.args(["sh", "-c", SUPERVISE, "sh"]).arg(&bin).arg(port.to_string()).args(settings);
+        command.args(["sh", "-c", SUPERVISE, "sh"]).arg(&bin).arg(port.to_string());
+        command.arg(primary.map_or(String::new(), |port| port.to_string())).args(settings);
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut supervisor = command.spawn().unwrap();
         let control = supervisor.stdin.take().unwrap();
@@ -74,7 +94,7 @@ impl Postgres {
         let control = Mutex::new((control, answers));
         let server = Self { bin, port, folder: folder.trim_end().into(), control, _supervisor: supervisor };
         server.wait_until_ready();
-        Some(server)
+        server
     }
 
     /// At which port of 127.0.0.1 it listens.
@@ -108,9 +128,24 @@ impl Postgres {
         self.wait_until_ready();
     }
 
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        self.order("promote");
+    }
+
+    /// Starts it again as a standby with a copy of another server.
+    pub fn start_as_standby_of(&self, primary: &Self) {
+        self.order_with("copy", &primary.port.to_string());
+        self.start_again();
+    }
+
     fn order(&self, word: &str) {
+        self.order_with(word, "");
+    }
+
+    fn order_with(&self, word: &str, value: &str) {
         let (control, answers) = &mut *self.control.lock().unwrap();
-        writeln!(control, "{word}").unwrap();
+        writeln!(control, "{word} {value}").unwrap();
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
         assert_eq!(answer.trim_end(), word);
@@ -200,8 +235,8 @@ pub fn query(url: &str, sql: &str) -> Vec<String> {
 pub async fn connect(url: &str) -> tokio_postgres::Client {
     let url: PostgresUrl = url.parse().unwrap();
     let mut config = tokio_postgres::Config::new();
-    let stockroom::config::PostgresHost::Tcp(host) = &url.host else { panic!("tests connect by TCP") };
-    config.host(host).port(url.port).user(&url.user).dbname(&url.name).application_name("test");
+    let PostgresAddress { host: PostgresHost::Tcp(host), port } = &url.hosts[0] else { panic!("tests connect by TCP") };
+    config.host(host).port(*port).user(&url.user).dbname(&url.name).application_name("test");
     if let Some(password) = &url.password {
         config.password(password);
     }

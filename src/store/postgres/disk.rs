@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
 use tokio::time::timeout;
 
-use super::connect::Connector;
+use super::connect::{Connector, Session};
 use super::error::Failure;
 use super::head::Head;
 use super::{load, save};
@@ -36,7 +35,7 @@ pub struct PostgresDisk {
     connector: Connector,
     head: Arc<Head>,
     epoch: Epoch,
-    session: Option<ClientWrapper>,
+    session: Option<Session>,
     /// Whether a transaction may be open on the session.
     in_transaction: bool,
 }
@@ -47,13 +46,8 @@ impl PostgresDisk {
         Self { connector, head, epoch, session: None, in_transaction: false }
     }
 
-    /// Uses a session that was made elsewhere.
-    pub fn with_session(self, session: ClientWrapper) -> Self {
-        Self { session: Some(session), ..self }
-    }
-
-    async fn session(&mut self) -> Result<&ClientWrapper, DiskError> {
-        if self.session.as_ref().is_none_or(|session| session.is_closed()) {
+    async fn connect(&mut self) -> Result<(), DiskError> {
+        if self.session.as_ref().is_none_or(|session| !session.is_usable()) {
             self.session = None;
             let away = |failure: Failure| match failure.fault() {
                 Fault::Lost => DiskError::new(Fault::Away, failure.to_string()),
@@ -61,46 +55,96 @@ impl PostgresDisk {
             };
             self.session = Some(self.connector.writing_session().await.map_err(away)?);
         }
-        Ok(self.session.as_ref().expect("it was made just now"))
+        Ok(())
     }
 
     /// The session of the transaction that is open.
-    fn current(&self) -> Result<&ClientWrapper, DiskError> {
+    fn session(&self) -> Result<&Session, DiskError> {
         self.session.as_ref().ok_or_else(|| Failure::Silent.into())
     }
-}
 
-impl Disk for PostgresDisk {
+    /// Waits for a commit. Without an answer it is not known how far it came, and with a warning not whether a standby
+    /// has it.
+    async fn committed(
+        &self,
+        session: &Session,
+        commit: impl Future<Output = Result<(), DiskError>>,
+    ) -> Result<(), DiskError> {
+        let unknown = |failure: Failure| DiskError { may_be_committed: true, ..failure.into() };
+        session.warning();
+        timeout(TIMEOUT, commit).await.map_err(|_elapsed| unknown(Failure::Silent))??;
+        session.warning().map_or(Ok(()), |warning| Err(unknown(Failure::Warned(warning))))
+    }
+
+    /// Gives up a session that a failure makes suspect. One that waited too long is suspect too: an old primary that
+    /// nobody stopped looks alive, but its commits wait for a standby, and so does whoever wants their locks.
+    fn check<T>(&mut self, result: Result<T, DiskError>) -> Result<T, DiskError> {
+        if let Err(error) = &result
+            && (matches!(error.kind, Fault::Lost | Fault::Busy) || error.may_be_committed)
+        {
+            self.session = None;
+            self.in_transaction = false;
+        }
+        result
+    }
+
     async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
-        let (head, known_head) = (Arc::clone(&self.head), self.head.known());
-        self.session().await?;
+        let known_head = self.head.known();
+        self.connect().await?;
         self.in_transaction = true;
         let (begin, lock) = match kind {
             Transaction::Batch => (BEGIN_BATCH, true),
             Transaction::Import => (BEGIN_IMPORT, true),
             Transaction::Snapshot => (BEGIN_SNAPSHOT, false),
         };
-        let (found, epoch) = in_time(load::begin(self.current()?, begin, lock, wanted)).await?;
-        head.see(known_head, found.head, epoch)?;
+        let (found, epoch) = in_time(load::begin(self.session()?, begin, lock, wanted)).await?;
+        self.head.see(known_head, found.head, epoch)?;
         Ok(found)
     }
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
-        Ok(in_time(load::known(self.current()?, wanted)).await?)
-    }
-
-    async fn save(&mut self, changes: &Changes) -> Result<(), DiskError> {
-        timeout(TIMEOUT, save::changes(self.current()?, changes)).await.map_err(|_elapsed| Failure::Silent)?
-    }
-
     async fn commit(&mut self, changes: &Changes) -> Result<(), DiskError> {
-        let commit = save::commit(self.current()?, changes, self.epoch);
-        // Without an answer it is not known how far the commit came.
-        let silent = |_elapsed| DiskError { may_be_committed: true, ..Failure::Silent.into() };
-        timeout(TIMEOUT, commit).await.map_err(silent)??;
+        let session = self.session()?;
+        self.committed(session, save::commit(session, changes, self.epoch)).await?;
         self.in_transaction = false;
         self.head.publish(changes.head);
         Ok(())
+    }
+
+    /// Commits by this statement, which changes nothing.
+    async fn commit_nothing(&mut self, statement: &str) -> Result<(), DiskError> {
+        let session = self.session()?;
+        let commit = async { Ok(session.batch_execute(statement).await.map_err(Failure::from)?) };
+        self.committed(session, commit).await.map_err(|error| DiskError { may_be_committed: false, ..error })?;
+        self.in_transaction = false;
+        Ok(())
+    }
+}
+
+impl Disk for PostgresDisk {
+    async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
+        let found = self.begin(kind, wanted).await;
+        self.check(found)
+    }
+
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
+        let known = in_time(load::known(self.session()?, wanted)).await.map_err(DiskError::from);
+        self.check(known)
+    }
+
+    async fn save(&mut self, changes: &Changes) -> Result<(), DiskError> {
+        let saved = timeout(TIMEOUT, save::changes(self.session()?, changes)).await;
+        let saved = saved.unwrap_or_else(|_elapsed| Err(Failure::Silent.into()));
+        self.check(saved)
+    }
+
+    async fn commit(&mut self, changes: &Changes) -> Result<(), DiskError> {
+        let committed = self.commit(changes).await;
+        self.check(committed)
+    }
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        let settled = self.commit_nothing("COMMIT").await;
+        self.check(settled)
     }
 
     async fn roll_back(&mut self) {
@@ -114,11 +158,12 @@ impl Disk for PostgresDisk {
     }
 
     async fn probe(&mut self) -> Result<(), DiskError> {
-        self.begin(Transaction::Batch, &Wanted::default()).await?;
-        let rewrite = self.current()?.batch_execute("UPDATE head SET position = position; COMMIT");
-        in_time(async { Ok(rewrite.await?) }).await?;
-        self.in_transaction = false;
-        Ok(())
+        let probed = async {
+            self.begin(Transaction::Batch, &Wanted::default()).await?;
+            self.commit_nothing("UPDATE head SET position = position; COMMIT").await
+        };
+        let probed = probed.await;
+        self.check(probed)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What goes wrong with PostgreSQL, and what that means for a write.
 
+use std::io::ErrorKind;
+
 use tokio_postgres::error::{Severity, SqlState};
 
 use super::tls::TlsError;
@@ -19,6 +21,25 @@ pub enum Failure {
     /// It does not answer.
     #[error("the database does not answer")]
     Silent,
+    /// It can only be read.
+    #[error("it is a standby, or read-only: name the primary in the URL, or all servers, separated by commas")]
+    ReadOnly(tokio_postgres::Error),
+    /// Another server was promoted in its place.
+    #[error(
+        "it is an old primary or another database (timeline {timeline} after {seen}): restart to serve it all the same"
+    )]
+    OldPrimary {
+        /// Its timeline.
+        timeline: u32,
+        /// The highest one that was seen.
+        seen: u32,
+    },
+    /// None of several servers can be written.
+    #[error("no server can be written ({})", .0.iter().map(|(host, failure)| format!("{host}: {failure}")).collect::<Vec<_>>().join("; "))]
+    NoPrimary(Vec<(String, Failure)>),
+    /// A commit was done with a warning, so that it is not known whether a standby has it.
+    #[error("the database warned when it committed: {0}")]
+    Warned(String),
     /// What is stored breaks a rule that it was checked against when it was written.
     #[error("what is stored in column {column} is not valid: {error}")]
     Corrupt {
@@ -38,11 +59,35 @@ impl Failure {
         Self::Corrupt { column, error: error.detail.clone() }
     }
 
+    /// Why a connection cannot be made.
+    pub fn of_connecting(error: tokio_postgres::Error) -> Self {
+        let refused = |source: &(dyn std::error::Error + 'static)| {
+            let error = source.downcast_ref::<std::io::Error>();
+            // Of an error of the system there would be a number.
+            error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none())
+        };
+        if sources(&error).any(refused) { Self::ReadOnly(error) } else { Self::Postgres(error) }
+    }
+
+    /// The error of tokio-postgres that it is, or one of them.
+    pub fn into_postgres(self) -> Option<tokio_postgres::Error> {
+        match self {
+            Self::Postgres(error) | Self::ReadOnly(error) => Some(error),
+            Self::NoPrimary(refused) => refused.into_iter().find_map(|(_, failure)| failure.into_postgres()),
+            _ => None,
+        }
+    }
+
     /// Returns what the failure means for the transaction that it ended.
     pub fn fault(&self) -> Fault {
         let error = match self {
             Failure::Postgres(error) => error,
-            Failure::Silent | Failure::Pool(_) => return Fault::Lost,
+            Failure::Silent
+            | Failure::Pool(_)
+            | Failure::ReadOnly(_)
+            | Failure::OldPrimary { .. }
+            | Failure::NoPrimary(_)
+            | Failure::Warned(_) => return Fault::Lost,
             Failure::Replaced => return Fault::Replaced,
             Failure::Corrupt { .. } => return Fault::Broken,
         };
@@ -68,7 +113,11 @@ impl Failure {
     /// Whether the database is only away, so that it is worth to try again: not so if it refuses the password, or is
     /// another one than it must be.
     pub fn is_absence(&self) -> bool {
-        let Failure::Postgres(error) = self else { return matches!(self, Failure::Silent) };
+        let error = match self {
+            Failure::Postgres(error) => error,
+            Failure::NoPrimary(refused) => return refused.iter().any(|(_, failure)| failure.is_absence()),
+            _ => return matches!(self, Failure::Silent | Failure::ReadOnly(_)),
+        };
         match error.code() {
             Some(code) => [
                 &SqlState::CANNOT_CONNECT_NOW,

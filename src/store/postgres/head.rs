@@ -96,11 +96,12 @@ pub async fn follow(connector: Connector, head: Arc<Head>, stop: CancellationTok
 
 /// Follows the ledger as long as the connection holds.
 async fn listen(connector: &Connector, head: &Head, pauses: &mut u32) -> Result<Infallible, Failure> {
-    let (client, wire) = connector.connect().await?;
+    let (client, wire, timeline) = connector.connect_to_publish().await?;
     let (hint, hints) = mpsc::channel(1);
+    let require_latest = || connector.require_latest(timeline);
     tokio::select! {
         ended = hear(wire, head, hint) => Err(ended.err().unwrap_or(Failure::Silent)),
-        looked = look(client, head, hints, pauses) => looked,
+        looked = look(client, head, hints, require_latest, pauses) => looked,
     }
 }
 
@@ -124,6 +125,7 @@ async fn look(
     client: Client,
     head: &Head,
     mut hints: mpsc::Receiver<()>,
+    require_latest: impl Fn() -> Result<(), Failure>,
     pauses: &mut u32,
 ) -> Result<Infallible, Failure> {
     let prepare = async {
@@ -138,6 +140,8 @@ async fn look(
             _ = ticks.tick() => {}
             hint = hints.recv() => if hint.is_none() { return Err(Failure::Silent) },
         }
+        // Another server may have been promoted, and this one not stopped.
+        require_latest()?;
         let known = head.known();
         let row = timeout(PATIENCE, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
         let (position, epoch) = rows::head(&row, 0)?;

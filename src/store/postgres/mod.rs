@@ -281,14 +281,10 @@ impl Store for PostgresStore {
             return self.queue.import(import).await;
         }
         self.same()?;
-        let connection = self.readers.connection().await.map_err(StoreError::from)?;
-        // Taken out of the pool, so that nobody gets it with this transaction if the caller goes.
-        let session = deadpool_postgres::Object::take(connection);
+        // A connection of its own, so that no reader gets it with this transaction if the caller goes.
         let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.replaced)));
-        let disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
-        import::carry_out(&mut disk.with_session(session), import, || false)
-            .await
-            .map_err(|error| error.into_store_error())?
+        let mut disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
+        import::carry_out(&mut disk, import, || false).await.map_err(|error| error.into_store_error())?
     }
 
     fn scratch(&self) -> io::Result<File> {
