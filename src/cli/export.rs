@@ -48,14 +48,14 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
 async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(), String> {
     let request = Request::get("/export").header(ACCEPT, format.media_type()).body(remote::empty());
     let answer = server.connect().await?.send(request.expect("the request is well-formed")).await;
-    let answer = answer.map_err(|error| format!("the server does not answer: {error}"))?;
+    let answer = answer.map_err(|error| server.does_not_answer(&error))?;
     if answer.status() != StatusCode::OK {
         let problem = remote::problem(answer).await;
-        return Err(format!("the server refuses: {}", problem["detail"].as_str().unwrap_or_default()));
+        return Err(format!("the server at {server} refuses: {}", problem["detail"].as_str().unwrap_or_default()));
     }
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| format!("the export broke off: {error}"))?;
+        let frame = frame.map_err(|error| format!("the export from {server} broke off: {error}"))?;
         if let Some(data) = frame.data_ref() {
             output.write(data)?;
         }

@@ -23,7 +23,7 @@ use crate::config::{Database, Settings};
 use crate::server;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{ImportMode, Imported, Outcome, Store, Written};
+use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,7 +94,8 @@ async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments
         None => (request, body(input, progress::bar("sending", None))),
     };
     let mut connection = server.connect().await?;
-    let failed = |error: &dyn Error| format!("the server broke off, so that it is not known what it did: {error}");
+    let failed =
+        |error: &dyn Error| format!("the server at {server} broke off, so that it is not known what it did: {error}");
     let answer = connection.send(request.body(body).expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| failed(&error))?;
     if answer.status() != StatusCode::OK {
@@ -137,8 +138,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     progress.finish_and_clear();
     store.close().await;
     Ok(match answer {
-        Ok(Written { outcome: Outcome::Imported(imported), .. }) => Ok(imported),
-        Ok(Written { outcome, .. }) => return Err(format!("the store answered another task's outcome: {outcome:?}")),
+        Ok(Written { outcome, .. }) => Ok(outcome),
         Err(problem) => Err(serde_json::from_slice(&problem.to_json("", None, "")).expect("a problem is JSON")),
     })
 }

@@ -9,6 +9,15 @@ pub struct Record {
     pub entry: Entry,
 }
 
+impl Record {
+    /// The bytes of its texts, which bound the size of an answer.
+    pub(super) fn text_bytes(&self) -> usize {
+        let Entry { item_id, note, reference, .. } = &self.entry;
+        let note = note.as_ref().map_or(0, |note| note.as_str().len());
+        item_id.as_str().len() + note + reference.as_ref().map_or(0, |reference| reference.as_str().len())
+    }
+}
+
 /// Which part of the ledger is wanted, oldest entry first. Every condition that is there must hold.
 #[derive(Clone, Debug)]
 pub struct EntryQuery {

@@ -1,5 +1,7 @@
 //! What can be asked of a list of items.
 
+use std::sync::Arc;
+
 use crate::domain::{Invalid, Item, ItemId, Label, Timestamp};
 
 /// Which items, in which order, from where on, and how many.
@@ -149,7 +151,7 @@ impl SortKey {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemList {
     /// The items.
-    pub items: Vec<Item>,
+    pub items: Vec<Arc<Item>>,
     /// Whether there are further ones behind them.
     pub more: bool,
     /// How many the filter lets through in all, if that was asked; of the same moment as the items.
