@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Answer, Server};
+use std::io::Write;
+use std::net::TcpStream;
+
+use common::{Answer, PATIENCE, Server, poll};
 use serde_json::json;
 
 /// The most bytes that any refusal has.
@@ -156,6 +159,46 @@ fn a_patch_of_attributes_is_bounded_before_it_waits_for_the_writer() {
     let item = patch(&[full("old", "null"), full("new", "2")].join(","));
     assert_eq!(item["attributes"].as_object().unwrap().len(), 1_201);
     assert_eq!((&item["attributes"]["kept"], &item["attributes"]["new0000"]), (&json!(1), &json!(2)));
+}
+
+#[test]
+fn slow_bodies_of_many_clients_hold_a_bounded_amount_of_memory() {
+    const CLIENTS: usize = 80;
+    let server = Server::start();
+    server.get("/livez").expect(200);
+    server.forget_peak_memory();
+    let idle = server.peak_memory();
+    let head =
+        "POST /inventory HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(server.address()).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(head.as_bytes()).unwrap();
+            // All but the last byte, as far as the server takes it.
+            let _ = client.write_all(&[b' '; 999_999]);
+            client
+        })
+        .collect();
+    let answered = poll("refusals", || {
+        let answered = clients.iter_mut().filter(|client| {
+            client.set_nonblocking(true).unwrap();
+            let answer = client.peek(&mut [0; 12]).is_ok_and(|length| length > 0);
+            client.set_nonblocking(false).unwrap();
+            answer
+        });
+        Some(answered.count()).filter(|count| *count >= CLIENTS - 34)
+    });
+    assert!(answered < CLIENTS, "some are still waited for");
+    // Others are served meanwhile.
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "description": "x".repeat(4_000) })).expect(201);
+    let grown = server.peak_memory() - idle;
+    println!("{CLIENTS} slow bodies: {} KiB of memory", grown / 1024);
+    assert!(grown < MAX_GROWTH, "{} KiB of memory", grown / 1024);
+    let large = json!({ "id": "b", "name": "B", "attributes": { "x": "y".repeat(100_000) } });
+    server.post("/inventory", &large).problem(503, "busy");
+    drop(clients);
+    poll("the memory", || Some(server.post("/inventory", &large)).filter(|answer| answer.status == 422));
 }
 
 #[test]

@@ -123,8 +123,7 @@ pub fn app_with(
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
-    let limits =
-        payload::BodyLimits { max_bytes: settings.max_body.get() as usize, timeout: settings.body_timeout.get() };
+    let limits = payload::BodyLimits::new(settings);
     boundary::Boundary::new(routes.data(limits), settings)
 }
 

@@ -1,6 +1,7 @@
 //! JSON bodies: read strictly and with a limit, written directly.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,11 +11,13 @@ use poem::{IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::errors::Pointer;
 use super::json::{self, Document, Flaw};
 use super::problem::{Kind, Problem};
 use super::schema::{Read, Schema};
+use crate::config::Settings;
 
 /// Which media types `PATCH` takes (RFC 5789, section 3.1).
 pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -30,13 +33,32 @@ const MAX_INLINE: usize = 32 * 1024;
 /// before it listens gets the answer rather than a broken connection.
 const DRAIN: usize = 16;
 
+/// How many bytes of a body every request may hold in memory. More of it counts against [`LARGE_BODIES`].
+const SMALL_BODY: usize = 16 * 1024;
+
+/// How many bytes the large bodies of all requests under way may hold in memory together, or one body if that may be
+/// larger: else 1,024 connections, each with a slow body of 1 MiB, would take 1 GiB.
+const LARGE_BODIES: usize = 32 * 1024 * 1024;
+
+/// In which steps a large body takes its memory.
+const BODY_STEP: usize = 64 * 1024;
+
 /// The limits on a request's body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyLimits {
-    /// The most bytes.
-    pub max_bytes: usize,
-    /// How long it may take to arrive.
-    pub timeout: Duration,
+    max_bytes: usize,
+    timeout: Duration,
+    /// The steps that large bodies may still take.
+    steps: Arc<Semaphore>,
+}
+
+impl BodyLimits {
+    /// The limits that the settings give each request of the app.
+    pub fn new(settings: &Settings) -> Self {
+        let max_bytes = settings.max_body.get() as usize;
+        let steps = LARGE_BODIES.max(max_bytes).div_ceil(BODY_STEP);
+        Self { max_bytes, timeout: settings.body_timeout.get(), steps: Arc::new(Semaphore::new(steps)) }
+    }
 }
 
 /// The JSON body of an answer.
@@ -67,6 +89,8 @@ pub struct Body<T, M> {
     pub value: T,
     /// Its bytes.
     pub bytes: Bytes,
+    /// Its share of what large bodies may hold.
+    _steps: Option<OwnedSemaphorePermit>,
     media_type: PhantomData<M>,
 }
 
@@ -118,15 +142,15 @@ impl<'a, T: Read + Schema + Send + 'static, M: JsonMediaType> ApiExtractor<'a> f
     ) -> poem::Result<Self> {
         check_media_type(request, &[M::NAME])?;
         check_coding(request)?;
-        let limits = *request.data::<BodyLimits>().expect("the app puts limits into each request");
-        let bytes = read_body(request, body, limits).await?;
+        let limits = request.data::<BodyLimits>().expect("the app puts limits into each request");
+        let (bytes, steps) = read_body(request, body, limits).await?;
         let value = if bytes.len() <= MAX_INLINE {
             read(&bytes)
         } else {
             let bytes = bytes.clone();
             tokio::task::spawn_blocking(move || read(&bytes)).await.unwrap_or_else(|_panic| Err(Problem::internal()))
         };
-        Ok(Self { value: value?, bytes, media_type: PhantomData })
+        Ok(Self { value: value?, bytes, _steps: steps, media_type: PhantomData })
     }
 }
 
@@ -168,8 +192,13 @@ pub fn cut_short() -> Problem {
         .with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits) -> Result<Bytes, Problem> {
-    let BodyLimits { max_bytes, timeout } = limits;
+async fn read_body(
+    request: &Request,
+    body: &mut RequestBody,
+    limits: &BodyLimits,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+    let BodyLimits { max_bytes, timeout, steps } = limits;
+    let (max_bytes, timeout) = (*max_bytes, *timeout);
     let too_large = || Problem::new(Kind::BodyTooLarge, format!("The body may have at most {max_bytes} bytes."));
     let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or(0);
     if announced > (max_bytes as u64).saturating_mul(DRAIN as u64) {
@@ -179,18 +208,29 @@ async fn read_body(request: &Request, body: &mut RequestBody, limits: BodyLimits
     let read = async {
         // What is announced is not believed: memory is taken as bytes arrive.
         let mut bytes = BytesMut::new();
-        let mut total = 0usize;
+        let (mut total, mut allowed, mut taken) = (0usize, SMALL_BODY, None::<OwnedSemaphorePermit>);
         while let Some(data) = incoming.next().await {
             let data = data.map_err(|_| cut_short())?;
             total = total.saturating_add(data.len());
             if total > max_bytes.saturating_mul(DRAIN) {
                 return Err(too_large().with_header(header::CONNECTION, HeaderValue::from_static("close")));
             }
+            while total <= max_bytes && total > allowed {
+                let step = Arc::clone(steps).try_acquire_owned().map_err(|_| {
+                    Problem::new(Kind::Busy, "Other requests hold all the memory that large bodies may.")
+                        .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+                })?;
+                match &mut taken {
+                    Some(taken) => taken.merge(step),
+                    none => *none = Some(step),
+                }
+                allowed += BODY_STEP;
+            }
             if total <= max_bytes {
                 bytes.extend_from_slice(&data);
             }
         }
-        if total > max_bytes { Err(too_large()) } else { Ok(bytes.freeze()) }
+        if total > max_bytes { Err(too_large()) } else { Ok((bytes.freeze(), taken)) }
     };
     match tokio::time::timeout(timeout, read).await {
         Ok(outcome) => outcome,

@@ -154,7 +154,8 @@ kinds! {
     /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
     /// again after the seconds in `Retry-After`.
     NotDone = SERVICE_UNAVAILABLE, "not-done", "The change was not made";
-    /// More changes wait than the server queues. This one was certainly not made. Send it again after the seconds in
+    /// More changes wait than the server queues, or large bodies of other requests hold all the memory that they may. This
+    /// change was certainly not made. Send it again after the seconds in
     /// `Retry-After`.
     Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
