@@ -180,13 +180,13 @@ impl Changes {
 
 /// The change of an item by all operations of a batch together.
 #[derive(Clone, Debug)]
-pub enum ItemChange {
-    /// The whole item is new, whether or not it existed before.
-    Put(Arc<Item>),
-    /// Only its stock, its version and the time of its change are new.
-    Stock(Arc<Item>),
-    /// It is gone, if it existed before.
-    Delete,
+pub struct ItemChange {
+    /// Its new state; `None` if it is deleted.
+    pub item: Option<Arc<Item>>,
+    /// Whether the database has the item before the batch.
+    pub existed: bool,
+    /// Whether more than its stock, its version and the time of its change is new.
+    pub details: bool,
 }
 
 /// Operations on one state of the database, decided one after the other.
@@ -297,13 +297,16 @@ impl Batch {
             self.changes.head = last.position;
         }
         for (id, (item, version, details)) in items {
-            let put = details || matches!(self.changes.items.get(&id), Some(ItemChange::Put(_) | ItemChange::Delete));
-            let change = match &item {
-                Some(item) if put => ItemChange::Put(Arc::clone(item)),
-                Some(item) => ItemChange::Stock(Arc::clone(item)),
-                None => ItemChange::Delete,
-            };
-            self.changes.items.insert(id.clone(), change);
+            match self.changes.items.get_mut(&id) {
+                Some(change) => {
+                    change.details |= details;
+                    change.item = item.clone();
+                }
+                None => {
+                    let existed = matches!(self.items.get(&id), Some(Some(_)));
+                    self.changes.items.insert(id.clone(), ItemChange { item: item.clone(), existed, details });
+                }
+            }
             self.versions.insert(id.clone(), version);
             self.items.insert(id, item);
         }

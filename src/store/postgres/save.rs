@@ -16,7 +16,7 @@ use crate::domain::{
 };
 use crate::store::columns::{item, ledger, reservation, set_excluded};
 use crate::store::disk::{DiskError, Fault};
-use crate::store::machine::{Changes, ItemChange};
+use crate::store::machine::Changes;
 use crate::store::{Record, lower_case};
 
 /// An INSERT of any number of rows, from one array for each column.
@@ -140,10 +140,11 @@ pub async fn commit(connection: &ClientWrapper, changes: &Changes, epoch: Epoch)
 async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
     let (mut stored, mut stock, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
     for (id, change) in &changes.items {
-        match change {
-            ItemChange::Put(item) => stored.push(&**item),
-            ItemChange::Stock(item) => stock.push(&**item),
-            ItemChange::Delete => deleted.push(id),
+        match &change.item {
+            Some(item) if change.details => stored.push(&**item),
+            Some(item) => stock.push(&**item),
+            None if change.existed => deleted.push(id),
+            None => {}
         }
     }
     if !stored.is_empty() {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use crate::domain::{Details, Item, ItemId};
-use crate::store::machine::{Changes, ItemChange};
+use crate::store::machine::Changes;
 
 /// The most items in the cache. An item that is not large takes half a kilobyte, and never more than nine.
 const ITEMS: NonZeroUsize = NonZeroUsize::new(4096).expect("more than none");
@@ -111,12 +111,7 @@ impl ItemCache {
     pub fn committed(&self, changes: &Changes) {
         let mut state = self.state();
         state.committing = Committing::Nothing;
-        for change in changes.items.values() {
-            match change {
-                ItemChange::Put(item) | ItemChange::Stock(item) => state.put(item),
-                ItemChange::Delete => {}
-            }
-        }
+        changes.items.values().filter_map(|change| change.item.as_ref()).for_each(|item| state.put(item));
     }
 
     /// Ends a transaction that changed nothing.
@@ -146,6 +141,7 @@ fn is_large(details: &Details) -> bool {
 mod tests {
     use super::*;
     use crate::domain::{Name, Now, Position, Quantity, Timestamp, Version};
+    use crate::store::machine::ItemChange;
 
     fn item(version: i64) -> Arc<Item> {
         let moment = Timestamp::from_unix_milliseconds(0).unwrap();
@@ -163,7 +159,8 @@ mod tests {
     fn changes(version: i64) -> Changes {
         let moment = Timestamp::from_unix_milliseconds(0).unwrap();
         let mut changes = Changes::new(Now { at: moment, wall: moment }, Position::NONE);
-        changes.items.insert(item(version).id.clone(), ItemChange::Stock(item(version)));
+        let change = ItemChange { item: Some(item(version)), existed: true, details: false };
+        changes.items.insert(item(version).id.clone(), change);
         changes
     }
 

@@ -74,7 +74,6 @@ impl SqliteDisk {
 
     fn commit(&mut self, changes: &Changes) -> rusqlite::Result<()> {
         save::changes(&self.connection, changes)?;
-        save::remember(&self.connection, changes)?;
         self.cache.begin_commit(changes);
         self.execute("COMMIT")?;
         self.cache.committed(changes);

@@ -2,21 +2,24 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
+use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use crate::domain::{
     Description, Details, Item, ItemId, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId, Timestamp,
 };
-use crate::store::columns::{item, ledger, reservation, set_excluded};
+use crate::store::columns::{item, ledger, reservation};
 use crate::store::machine::{Changes, ItemChange};
 use crate::store::{Record, lower_case};
 
-static PUT_ITEM: LazyLock<String> = LazyLock::new(|| {
-    let insert = insert("item", item::COLUMNS);
-    format!("{insert} ON CONFLICT (id) DO UPDATE SET {} RETURNING row", set_excluded(item::COLUMNS))
+static INSERT_ITEM: LazyLock<String> = LazyLock::new(|| insert("item", item::COLUMNS));
+
+static UPDATE_ITEM: LazyLock<String> = LazyLock::new(|| {
+    let values: Vec<_> =
+        (2..).zip(&item::COLUMNS[1..]).map(|(number, column)| format!("{column} = ?{number}")).collect();
+    format!("UPDATE item SET {} WHERE id = ?1 RETURNING row", values.join(", "))
 });
 
-const PUT_STOCK: &str = "UPDATE item SET quantity = ?2, reserved = ?3, version = ?4, updated_at = ?5 WHERE id = ?1";
+const UPDATE_STOCK: &str = "UPDATE item SET quantity = ?2, reserved = ?3, version = ?4, updated_at = ?5 WHERE id = ?1";
 
 const DELETE_ITEM: &str = "DELETE FROM item WHERE id = ?1 RETURNING row";
 
@@ -45,24 +48,30 @@ fn insert(table: &str, columns: &[&str]) -> String {
     format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), values.join(", "))
 }
 
-/// Saves items, reservations and ledger entries.
+/// Saves everything. Texts to search come last: FTS5 writes out what it has, and merges it with what was there, at each
+/// statement that could be taken back by itself, as one that returns a row can.
 pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
     let mut items: Vec<_> = changes.items.iter().collect();
     // Neighbours in an index are written together.
     items.sort_unstable_by_key(|(id, _)| *id);
-    for (id, change) in items {
-        match change {
-            ItemChange::Put(item) => put_item(connection, item)?,
-            ItemChange::Stock(item) => put_stock(connection, item)?,
-            ItemChange::Delete => delete_item(connection, id)?,
+    let mut texts = Vec::new();
+    for (id, ItemChange { item, existed, details }) in items {
+        match item {
+            Some(item) if !existed => texts.push((insert_item(connection, item)?, Some(item))),
+            Some(item) if *details => texts.push((update_item(connection, item)?, Some(item))),
+            Some(item) => update_stock(connection, item)?,
+            None if *existed => texts.push((delete_item(connection, id)?, None)),
+            None => {}
         }
     }
     changes.reservations.values().try_for_each(|reservation| put_reservation(connection, reservation))?;
-    append(connection, &changes.entries)
+    append(connection, &changes.entries)?;
+    remember(connection, changes)?;
+    texts.into_iter().try_for_each(|(row, item)| put_text(connection, row, item.map(|item| &**item)))
 }
 
 /// Remembers outcomes under their keys, and forgets a few that are old.
-pub fn remember(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
+fn remember(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
     if changes.remembered.is_empty() {
         return Ok(());
     }
@@ -82,46 +91,60 @@ fn bind(statement: &mut CachedStatement<'_>, column: usize, value: impl ToSql) -
     statement.raw_bind_parameter(column + 1, value)
 }
 
-fn put_item(connection: &Connection, new: &Item) -> rusqlite::Result<()> {
-    let Item { id, details, quantity, reserved, version, created_at, updated_at } = new;
+fn insert_item(connection: &Connection, item: &Item) -> rusqlite::Result<i64> {
+    let mut insert = connection.prepare_cached(&INSERT_ITEM)?;
+    bind_item(&mut insert, item)?;
+    insert.raw_execute()?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn update_item(connection: &Connection, item: &Item) -> rusqlite::Result<i64> {
+    let mut update = connection.prepare_cached(&UPDATE_ITEM)?;
+    bind_item(&mut update, item)?;
+    update.raw_query().next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)
+}
+
+fn bind_item(statement: &mut CachedStatement<'_>, item: &Item) -> rusqlite::Result<()> {
+    let Item { id, details, quantity, reserved, version, created_at, updated_at } = item;
     let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
-    let mut put = connection.prepare_cached(&PUT_ITEM)?;
-    bind(&mut put, item::id, id.as_str())?;
-    bind(&mut put, item::name, name.as_str())?;
-    bind(&mut put, item::description, description.as_ref().map(Description::as_str))?;
-    bind(&mut put, item::category, category.as_ref().map(Label::as_str))?;
-    bind(&mut put, item::location, location.as_ref().map(Label::as_str))?;
-    bind(&mut put, item::unit, unit.as_ref().map(Label::as_str))?;
-    bind(&mut put, item::quantity, quantity.get())?;
-    bind(&mut put, item::reserved, reserved.get())?;
-    bind(&mut put, item::reorder_level, reorder_level.map(Quantity::get))?;
-    bind(&mut put, item::price_amount, unit_price.as_ref().map(|price| price.amount.as_str()))?;
-    bind(&mut put, item::price_currency, unit_price.as_ref().map(|price| price.currency.as_str()))?;
-    bind(&mut put, item::attributes, attributes.to_json())?;
-    bind(&mut put, item::version, version.get())?;
-    bind(&mut put, item::created_at, created_at.unix_milliseconds())?;
-    bind(&mut put, item::updated_at, updated_at.unix_milliseconds())?;
-    let row: i64 = put.raw_query().next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?;
-    let description = description.as_ref().map(|description| lower_case(description.as_str()));
-    let text = params![row, lower_case(id.as_str()), lower_case(name.as_str()), description];
+    bind(statement, item::id, id.as_str())?;
+    bind(statement, item::name, name.as_str())?;
+    bind(statement, item::description, description.as_ref().map(Description::as_str))?;
+    bind(statement, item::category, category.as_ref().map(Label::as_str))?;
+    bind(statement, item::location, location.as_ref().map(Label::as_str))?;
+    bind(statement, item::unit, unit.as_ref().map(Label::as_str))?;
+    bind(statement, item::quantity, quantity.get())?;
+    bind(statement, item::reserved, reserved.get())?;
+    bind(statement, item::reorder_level, reorder_level.map(Quantity::get))?;
+    bind(statement, item::price_amount, unit_price.as_ref().map(|price| price.amount.as_str()))?;
+    bind(statement, item::price_currency, unit_price.as_ref().map(|price| price.currency.as_str()))?;
+    bind(statement, item::attributes, attributes.to_json())?;
+    bind(statement, item::version, version.get())?;
+    bind(statement, item::created_at, created_at.unix_milliseconds())?;
+    bind(statement, item::updated_at, updated_at.unix_milliseconds())
+}
+
+/// Writes the texts of an item that `q` searches, or takes them away.
+fn put_text(connection: &Connection, row: i64, item: Option<&Item>) -> rusqlite::Result<()> {
+    let Some(Item { id, details, .. }) = item else {
+        connection.prepare_cached(DELETE_TEXT)?.execute([row])?;
+        return Ok(());
+    };
+    let description = details.description.as_ref().map(|description| lower_case(description.as_str()));
+    let text = params![row, lower_case(id.as_str()), lower_case(details.name.as_str()), description];
     connection.prepare_cached(PUT_TEXT)?.execute(text)?;
     Ok(())
 }
 
-fn put_stock(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
+fn update_stock(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
     let Item { id, quantity, reserved, version, updated_at, .. } = item;
     let values = params![id.as_str(), quantity.get(), reserved.get(), version.get(), updated_at.unix_milliseconds()];
-    connection.prepare_cached(PUT_STOCK)?.execute(values)?;
+    connection.prepare_cached(UPDATE_STOCK)?.execute(values)?;
     Ok(())
 }
 
-fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<()> {
-    let row: Option<i64> =
-        connection.prepare_cached(DELETE_ITEM)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
-    if let Some(row) = row {
-        connection.prepare_cached(DELETE_TEXT)?.execute([row])?;
-    }
-    Ok(())
+fn delete_item(connection: &Connection, id: &ItemId) -> rusqlite::Result<i64> {
+    connection.prepare_cached(DELETE_ITEM)?.query_row([id.as_str()], |row| row.get(0))
 }
 
 fn put_reservation(connection: &Connection, new: &Reservation) -> rusqlite::Result<()> {
