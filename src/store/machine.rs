@@ -48,7 +48,7 @@ pub trait Operation: Send + Sync + 'static {
 
     /// Whether a success tells a client that its change is there, even if nothing had to be changed now.
     fn confirms(&self) -> bool {
-        true
+        !self.is_dry_run()
     }
 
     /// The number of commands that the operation consists of, which bounds the size of a batch.
