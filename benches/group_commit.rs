@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stockroom::domain::{Command, Delta, Details, ItemId, Movement, Name, Precondition, Quantity, Reason, StockChange};
+use stockroom::domain::{
+    Create, Delta, Details, ItemId, Move, Movement, Name, Precondition, Quantity, Reason, StockChange,
+};
 use stockroom::store::sqlite::SqliteStore;
-use stockroom::store::{Store, Task, Write};
+use stockroom::store::{Operation, Store, Write};
 
 /// How many times each case is measured; the median counts.
 const ROUNDS: usize = 5;
@@ -29,41 +31,43 @@ fn item(number: u64) -> ItemId {
     ItemId::parse(format!("item-{number}")).unwrap()
 }
 
-fn write(command: Command) -> Write {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    Write { task: Task::Command(command, Precondition::None), deadline, idempotency: None }
+fn write<O: Operation>(operation: O) -> Write<O> {
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
 }
 
-fn create(id: ItemId) -> Command {
+fn create(id: ItemId) -> Create {
     let details = Details::named(Name::parse("An item like many").unwrap());
-    Command::Create { id, details, quantity: Quantity::ZERO }
+    Create { id, details, quantity: Quantity::ZERO, precondition: Precondition::None }
 }
 
-fn receive(id: ItemId) -> Command {
+fn receive(id: ItemId) -> Move {
     let change = StockChange::By(Delta::new(1).unwrap());
-    Command::Move { id, movement: Box::new(Movement { change, reason: Reason::Received, note: None, reference: None }) }
+    let movement = Movement { change, reason: Reason::Received, note: None, reference: None };
+    Move { id, movement, precondition: Precondition::None }
 }
 
 /// How many writes per second are answered.
 async fn rate(folder: &std::path::Path, group: usize, writers: u64, creates: bool) -> f64 {
     let folder = tempfile::TempDir::new_in(folder).unwrap();
-    let store = Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group).unwrap());
+    let store = Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group, true).unwrap());
     for number in 0..ITEMS {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.write(write(create(item(number)))).await.unwrap() });
+        tokio::spawn(async move { store.queue().write(write(create(item(number)))).await.unwrap() });
     }
-    store.write(write(create(item(ITEMS)))).await.unwrap();
+    store.queue().write(write(create(item(ITEMS)))).await.unwrap();
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let tasks: Vec<_> = (0..writers)
         .map(|writer| {
             let (store, stop, answered) = (Arc::clone(&store), Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
                 for count in 0.. {
-                    let command = match creates {
-                        true => create(item(ITEMS + 1 + count * writers + writer)),
-                        false => receive(item((count * 7 + writer) % ITEMS)),
-                    };
-                    store.write(write(command)).await.unwrap();
+                    if creates {
+                        let id = item(ITEMS + 1 + count * writers + writer);
+                        store.queue().write(write(create(id))).await.unwrap();
+                    } else {
+                        let id = item((count * 7 + writer) % ITEMS);
+                        store.queue().write(write(receive(id))).await.unwrap();
+                    }
                     answered.fetch_add(1, Ordering::Relaxed);
                     if stop.load(Ordering::Relaxed) {
                         break;

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let _log = server::start_log(&settings);
     let Database::Sqlite(path) = &settings.database else { panic!("this example keeps its items in a file") };
     let store = Arc::new(SqliteStore::open(path)?);
-    let listener = Listener::bind(&settings.listen).await?;
+    let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
     let panicking = make_sync(|_| -> Response { panic!("provoked") });
     let app = api::app_with(store, &settings, api::Shutdown::default(), |routes| routes.at("/panic", panicking));
     server::serve(listener, app, &settings, server::stop_signal()).await;

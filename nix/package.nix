@@ -26,7 +26,6 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../Cargo.toml
       ../build.rs
-      ../crates
       ../migrations
       ../src
     ];

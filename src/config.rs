@@ -1,6 +1,8 @@
 //! Every setting of the service, from flags and environment variables.
 
+mod log;
 mod postgres;
+mod size;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,9 +10,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tracing_subscriber::filter::Targets;
-
+pub use self::log::LogFilter;
 pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
+pub use self::size::Size;
 
 /// What can be set, with its default. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,17 +50,26 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
 
+    /// Names, separated by commas, under which browsers and proxies reach the server, such as shop.example; * for any.
+    /// IP addresses, localhost and names without a dot need not be listed
+    #[arg(long, global = true, env = "STOCKROOM_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    pub hosts: Vec<HostName>,
+
+    /// Who may connect to a Unix socket at --listen, as an octal mode, such as 0660
+    #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
+    pub socket_mode: SocketMode,
+
     /// What to log: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
     #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
-    pub log: Targets,
+    pub log: LogFilter,
 
     /// How to log: `auto` is text on a terminal, else JSON
     #[arg(long, global = true, env = "STOCKROOM_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 
-    /// The most bytes that a request's body may have
-    #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1048576", value_name = "BYTES")]
-    pub max_body: usize,
+    /// The largest body of a request, such as 64KiB, 1MiB or 1MB
+    #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1MiB", value_name = "SIZE")]
+    pub max_body: Size,
 
     /// The most connections at once; further ones wait to be accepted
     #[arg(
@@ -90,7 +101,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// How long a client may take none of an answer that is being sent, or send nothing of an import
+    /// How long a client may take nothing of an answer, and take to send each 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
@@ -98,9 +109,9 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
     pub transfer_timeout: Time,
 
-    /// The most bytes that an import may have
-    #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1073741824", value_name = "BYTES")]
-    pub max_import: u64,
+    /// The largest import, and what all uploads under way may hold on disk together
+    #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
+    pub max_import: Size,
 
     /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
@@ -196,14 +207,40 @@ impl FromStr for Database {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() && path != ":memory:" => Ok(Database::Sqlite(path.into())),
+            Some(path) => sqlite_path(path).map(Database::Sqlite),
             None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
                 text.parse().map(|url| Database::Postgres(Box::new(url)))
             }
-            _ => Err("must be sqlite:PATH, such as sqlite:stockroom.db (what is only in memory would be lost), or \
-                      postgres://USER:PASSWORD@HOST:PORT/DATABASE"
-                .to_owned()),
+            None => {
+                Err("must be sqlite:PATH, such as sqlite:stockroom.db, or postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+                    .to_owned())
+            }
         }
+    }
+}
+
+/// The file that `sqlite:PATH` or `sqlite:///PATH` names. Other forms of other programs would each make an empty
+/// database under an odd name.
+fn sqlite_path(text: &str) -> Result<PathBuf, String> {
+    if text.trim() != text || text.contains(|c: char| c.is_control()) {
+        // As from the line feed at the end of a file.
+        return Err("must have no blanks at its ends and no control characters".to_owned());
+    }
+    if text == ":memory:" {
+        return Err("must name a file: what is only in memory would be lost".to_owned());
+    }
+    let path = match text.strip_prefix("//") {
+        Some(rest) if rest.starts_with('/') => rest,
+        Some(rest) => return Err(format!("must be sqlite:{rest}, or sqlite:///PATH for an absolute path")),
+        None => text,
+    };
+    if let Some((path, _options)) = path.split_once('?') {
+        return Err(format!("takes no options: write sqlite:{path}"));
+    }
+    match path.strip_prefix("file:") {
+        Some(file) => Err(format!("takes no file: URL: write sqlite:{file}")),
+        None if path.is_empty() => Err("must name a file, such as sqlite:stockroom.db".to_owned()),
+        None => Ok(path.into()),
     }
 }
 
@@ -309,6 +346,63 @@ impl FromStr for Origin {
     }
 }
 
+/// A name under which the server is reached: a host without scheme and port, or `*` for any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl HostName {
+    /// Whether this is the host `name`, in whatever case and with or without a final dot.
+    pub fn is(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name))
+    }
+
+    /// Whether it stands for every host.
+    pub fn is_any(&self) -> bool {
+        self.0 == "*"
+    }
+}
+
+impl FromStr for HostName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let valid = match address {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => name == "*" || (!name.is_empty() && name.bytes().all(plain)),
+        };
+        if valid {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err("must be host names without scheme and port, such as shop.example, or * for any")
+        }
+    }
+}
+
+/// The mode of a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// The bits.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for SocketMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if (3..=4).contains(&text.len()) && mode <= 0o777 => Ok(Self(mode)),
+            _ => Err("must be an octal mode, such as 0600, 0660 or 0666"),
+        }
+    }
+}
+
 /// A span of time above zero, written as a number with its unit: `500ms`, `10s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
@@ -362,6 +456,33 @@ mod tests {
     }
 
     #[test]
+    fn a_sqlite_database_is_a_path_and_nothing_else() {
+        for (text, path) in [
+            ("sqlite:stockroom.db", "stockroom.db"),
+            ("sqlite:a b/c.db", "a b/c.db"),
+            ("sqlite:/data/stockroom.db", "/data/stockroom.db"),
+            ("sqlite:///data/stockroom.db", "/data/stockroom.db"),
+        ] {
+            assert_eq!(text.parse::<Database>().unwrap(), Database::Sqlite(path.into()), "{text}");
+        }
+        for (text, remedy) in [
+            ("sqlite://stockroom.db", "must be sqlite:stockroom.db"),
+            ("sqlite:data.db?mode=rwc", "write sqlite:data.db"),
+            ("sqlite:///data.db?mode=ro", "write sqlite:/data.db"),
+            ("sqlite:file:data.db", "write sqlite:data.db"),
+            ("sqlite:data.db\n", "no blanks"),
+            ("sqlite: data.db", "no blanks"),
+            ("sqlite:da\tta.db", "no control characters"),
+            ("sqlite:", "must name a file"),
+            ("sqlite://", "sqlite:///PATH"),
+            ("sqlite::memory:", "would be lost"),
+        ] {
+            let refused = text.parse::<Database>().unwrap_err();
+            assert!(refused.contains(remedy), "{text:?}: {refused}");
+        }
+    }
+
+    #[test]
     fn a_base_path_is_a_plain_prefix() {
         for (text, path) in [("", ""), ("/", ""), ("/a", "/a"), ("/a/b/", "/a/b")] {
             assert_eq!(text.parse::<BasePath>().unwrap().as_str(), path);
@@ -395,6 +516,25 @@ mod tests {
             "https://user@shop.example",
         ] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_compared_without_case_and_final_dot() {
+        let host: HostName = "Shop.example.".parse().unwrap();
+        assert!(host.is("shop.EXAMPLE") && host.is("shop.example.") && !host.is("a.shop.example") && !host.is_any());
+        assert!("*".parse::<HostName>().unwrap().is_any() && "[::1]".parse::<HostName>().is_ok());
+        for text in ["", ".", "http://shop.example", "shop.example:80", "*.example", "a b", "[::1]:80", "shop/x"] {
+            assert!(text.parse::<HostName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_socket_mode_is_octal() {
+        assert_eq!("0660".parse::<SocketMode>().unwrap().get(), 0o660);
+        assert_eq!("666".parse::<SocketMode>().unwrap().get(), 0o666);
+        for text in ["", "6", "0o60", "0888", "1777", "rw"] {
+            assert!(text.parse::<SocketMode>().is_err(), "{text}");
         }
     }
 

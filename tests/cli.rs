@@ -38,8 +38,15 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
             "must be one of true, false",
         ),
         (&["--cors-origins", "*"], "--cors-origins", "STOCKROOM_CORS_ORIGINS", "must be exact origins"),
-        (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "invalid digit"),
-        (&["--log", "loud=="], "--log", "STOCKROOM_LOG", "invalid"),
+        (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "1MiB"),
+        (&["--max-import", "1.5GiB"], "--max-import", "STOCKROOM_MAX_IMPORT", "1MiB"),
+        (&["--log", "verbose"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),
+        (&["--log", "warning"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),
+        (&["--hosts", "http://shop.example"], "--hosts", "STOCKROOM_HOSTS", "without scheme and port"),
+        (&["--socket-mode", "rw"], "--socket-mode", "STOCKROOM_SOCKET_MODE", "octal"),
+        (&["--database", "sqlite://stockroom.db"], "--database", "STOCKROOM_DATABASE", "sqlite:stockroom.db"),
+        (&["--database", "sqlite:data.db?mode=rwc"], "--database", "STOCKROOM_DATABASE", "write sqlite:data.db"),
+        (&["--database", "sqlite:data.db\n"], "--database", "STOCKROOM_DATABASE", "no blanks"),
     ];
     for (arguments, flag, variable, said) in cases {
         let line = refusal(arguments);
@@ -48,7 +55,9 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         }
     }
     assert!(refusal(&["--colour"]).contains("--colour"));
+    assert!(refusal(&["--lisen", "127.0.0.1:0"]).contains("did you mean --listen?"));
     assert!(refusal(&["dance"]).contains("dance"));
+    assert!(refusal(&["chek"]).contains("did you mean check?"));
 }
 
 #[test]
@@ -63,6 +72,19 @@ fn settings_come_from_the_environment_and_flags_beat_them() {
     let mut command = common::stockroom(folder.path(), &["serve"]);
     let output = command.env("STOCKROOM_LISTEN", "nowhere").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("STOCKROOM_LISTEN"));
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let output = common::stockroom(folder.path(), &["openapi"]).env("STOCKROOM_LISEN", "x").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("STOCKROOM_LISEN is no setting"), "{said}");
+    let place = common::Place::new();
+    let mut command = place.stockroom(&["--listen", "nowhere"]);
+    command.env("STOCKROOM_SERVICE_HOST", "10.0.0.1").env("STOCKROOM_PORT", "tcp://10.0.0.1:80");
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
@@ -169,7 +191,7 @@ fn a_file_that_cannot_be_imported_is_told_line_by_line() {
     let (_, _, refused) = said(folder, &["import", "-", "--format=csv", "--server", &url], "id,name\na,B\n");
     assert!(refused.starts_with("standard input:2: There is already an item with this id"), "{refused}");
     let (_, _, many) = said(folder, &["import", "-", "--format=csv"], &format!("name{}", "\n\"\",".repeat(1_500)));
-    assert!(many.ends_with("because of 1500 things; the first 1000 are told above\n"), "{many}");
+    assert!(many.ends_with("because of 1500 things; the first 100 are told above\n"), "{many}");
     assert_eq!(server.all_items().len(), 1);
 }
 
@@ -184,7 +206,8 @@ fn an_import_or_export_that_cannot_be_says_in_one_line_what_to_do() {
         (&["import", "items.txt"], "say --format csv or --format ndjson"),
         (&["import", "none.csv"], "cannot read none.csv"),
         (&["import", "items.csv", "--server", "https://a"], "http://HOST:PORT"),
-        (&["import", "items.csv", "--server", "unix:none"], "the server does not answer"),
+        (&["import", "items.csv", "--server", "unix:none"], "the server at unix:none does not answer"),
+        (&["export", "--server", "http://127.0.0.1:1/shop"], "the server at http://127.0.0.1:1/shop does not answer"),
         (&["export", "items.csv"], "nothing is overwritten"),
         (&["export", "no/such/folder"], "cannot write no/such/folder"),
         (&["export", "--database", "sqlite:none.db"], "none.db"),

@@ -11,12 +11,12 @@ use common::{Place, Server};
 use futures_util::FutureExt;
 use stockroom::config::PostgresUrl;
 use stockroom::domain::{
-    Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
-    ReservationId, StockChange,
+    Create, Delta, Details, ItemId, Lifetime, Move, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
+    ReservationId, Reserve, StockChange,
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
-    EntryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Outcome, Store, StoreError, Task, Write, WriteError,
+    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, Operation, Store, StoreError, Write, WriteError,
     Written,
 };
 
@@ -32,23 +32,22 @@ fn id(text: &str) -> ItemId {
     ItemId::parse(text).unwrap()
 }
 
-fn write(command: Command) -> Write {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    Write { task: Task::Command(command, Precondition::None), deadline, idempotency: None }
+fn write<O: Operation>(operation: O) -> Write<O> {
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
 }
 
-fn create(text: &str, quantity: i64) -> Write {
-    let details = Details::named(Name::parse(text).unwrap());
-    write(Command::Create { id: id(text), details, quantity: Quantity::new(quantity).unwrap() })
+fn create(text: &str, quantity: i64) -> Write<Create> {
+    let (details, quantity) = (Details::named(Name::parse(text).unwrap()), Quantity::new(quantity).unwrap());
+    write(Create { id: id(text), details, quantity, precondition: Precondition::None })
 }
 
-fn by(text: &str, delta: i64) -> Write {
+fn by(text: &str, delta: i64) -> Write<Move> {
     let change = StockChange::By(Delta::new(delta).unwrap());
     let movement = Movement { change, reason: Reason::Sold, note: None, reference: None };
-    write(Command::Move { id: id(text), movement: Box::new(movement) })
+    write(Move { id: id(text), movement, precondition: Precondition::None })
 }
 
-fn keyed(key: &str, write: Write) -> Write {
+fn keyed<O>(key: &str, write: Write<O>) -> Write<O> {
     let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
     Write { idempotency: Some(key), ..write }
 }
@@ -62,7 +61,7 @@ async fn assert_adds_up(text: &str) {
     assert!(report.wrong.is_empty(), "{:?}", report.wrong);
 }
 
-fn is_unavailable(answer: &Result<Written, WriteError>) -> bool {
+fn is_unavailable<T>(answer: &Result<Written<T>, WriteError>) -> bool {
     matches!(answer, Err(WriteError::Store(StoreError::Unavailable(_))))
 }
 
@@ -91,7 +90,7 @@ async fn ten_stores_that_open_at_once_make_the_schema_once() {
     }
     assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "it is one ledger");
     assert_eq!(query(&database, "SELECT count(*) FROM schema"), ["1"]);
-    open(&database).await.write(create("a", 1)).await.unwrap();
+    open(&database).await.queue().write(create("a", 1)).await.unwrap();
     assert_adds_up(&database).await;
 }
 
@@ -128,7 +127,7 @@ async fn everything_goes_into_the_schema_that_the_search_path_names() {
     let name = database.rsplit('/').next().unwrap();
     execute(&database, &format!("CREATE SCHEMA ours; ALTER DATABASE {name} SET search_path = ours, public"));
     execute(&database, "CREATE TABLE public.of_another (number int)");
-    open(&database).await.write(create("a", 1)).await.unwrap();
+    open(&database).await.queue().write(create("a", 1)).await.unwrap();
     assert_eq!(query(&database, "SELECT count(*) FROM ours.item"), ["1"]);
     assert_eq!(query(&database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), ["1"]);
     assert_adds_up(&database).await;
@@ -158,8 +157,7 @@ async fn a_serialization_failure_is_tried_again_and_nobody_notices() {
         let store = open(&database).await;
         let fail = "IF nextval('tries') <= 4 THEN RAISE 'met' USING ERRCODE = '40001'; END IF;";
         trigger(&database, "unlucky", deferred, fail);
-        let Written { outcome, replayed } = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
-        assert!(matches!(outcome, Outcome::Created(_)) && !replayed);
+        assert!(!store.queue().write(keyed("k", create("unlucky", 5))).await.unwrap().replayed);
         assert_eq!(query(&database, "SELECT last_value FROM tries"), ["5"]);
         store.ready().await.unwrap();
         assert_adds_up(&database).await;
@@ -172,10 +170,10 @@ async fn too_many_serialization_failures_end_in_busy_and_nothing_is_done() {
     let database = server.database();
     let store = open(&database).await;
     trigger(&database, "unlucky", false, "RAISE 'met' USING ERRCODE = '40001';");
-    let answer = store.write(keyed("k", create("unlucky", 5))).await;
+    let answer = store.queue().write(keyed("k", create("unlucky", 5))).await;
     assert!(matches!(answer, Err(WriteError::Store(StoreError::Busy))), "{answer:?}");
     assert_eq!(quantity(&store, "unlucky").await, None);
-    store.write(create("lucky", 1)).await.unwrap();
+    store.queue().write(create("lucky", 1)).await.unwrap();
     store.ready().await.unwrap();
     assert_adds_up(&database).await;
 }
@@ -185,14 +183,14 @@ async fn a_deadlock_is_broken_and_the_write_is_done() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     let store = open(&database).await;
-    store.write(create("a", 5)).await.unwrap();
+    store.queue().write(create("a", 5)).await.unwrap();
     for round in 1..=3 {
         // The other one has the item and wants the head; the store has the head and wants the item.
         let other = connect(&database).await;
         other.batch_execute("BEGIN; SET LOCAL deadlock_timeout = '5s'; SELECT FROM item FOR UPDATE").await.unwrap();
         let writing = tokio::spawn({
             let store = Arc::clone(&store);
-            async move { store.write(by("a", -1)).await }
+            async move { store.queue().write(by("a", -1)).await }
         });
         let waits = "SELECT FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = \
                      current_database()) OR NOT granted AND locktype = 'transactionid'";
@@ -217,7 +215,7 @@ async fn one_bad_write_harms_no_other() {
         .map(|number| {
             let store = Arc::clone(&store);
             let name = if number == 30 { "bad".to_owned() } else { format!("good-{number}") };
-            tokio::spawn(async move { (number, store.write(create(&name, 1)).await) })
+            tokio::spawn(async move { (number, store.queue().write(create(&name, 1)).await) })
         })
         .collect();
     for write in writes {
@@ -238,11 +236,11 @@ async fn a_connection_that_dies_before_the_commit_costs_nothing() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     let store = open(&database).await;
-    store.write(create("a", 10)).await.unwrap();
+    store.queue().write(create("a", 10)).await.unwrap();
     for round in 1..=5 {
         // While nothing is under way: pooled connections, the one that writes and the one that listens.
         execute(&database, KILL_WRITERS);
-        store.write(by("a", -1)).await.unwrap();
+        store.queue().write(by("a", -1)).await.unwrap();
         assert_eq!(quantity(&store, "a").await, Some(10 - round));
     }
     // While it waits for the lock.
@@ -250,7 +248,7 @@ async fn a_connection_that_dies_before_the_commit_costs_nothing() {
     other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
     let writing = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.write(by("a", -1)).await }
+        async move { store.queue().write(by("a", -1)).await }
     });
     while other.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -276,12 +274,12 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
         true,
         "IF nextval('tries') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;",
     );
-    let answer = store.write(keyed("k", create("unlucky", 5))).await;
+    let answer = store.queue().write(keyed("k", create("unlucky", 5))).await;
     assert!(is_unavailable(&answer), "{answer:?}");
     assert_eq!(query(&database, "SELECT last_value FROM tries"), ["1"], "it is not tried again unasked");
-    let again = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
+    let again = store.queue().write(keyed("k", create("unlucky", 5))).await.unwrap();
     assert!(!again.replayed, "nothing was done");
-    let third = store.write(keyed("k", create("unlucky", 5))).await.unwrap();
+    let third = store.queue().write(keyed("k", create("unlucky", 5))).await.unwrap();
     assert_eq!(third, Written { replayed: true, ..again });
     wait_until_ready(&store).await;
     assert_adds_up(&database).await;
@@ -291,32 +289,34 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
 async fn a_sweep_beside_a_change_of_the_same_item_lets_a_reservation_expire_once() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
-    let store = open(&database).await;
-    store.write(create("a", 10)).await.unwrap();
-    let reserve = Command::Reserve {
-        id: id("a"),
-        reservation_id: ReservationId::generate(),
+    let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), false).await.unwrap();
+    let store = Arc::new(store);
+    store.queue().write(create("a", 10)).await.unwrap();
+    let reserve = Reserve {
+        item_id: id("a"),
+        id: ReservationId::generate(),
         quantity: Portion::new(4).unwrap(),
         lifetime: Lifetime::new(60).unwrap(),
         reference: None,
+        precondition: Precondition::None,
     };
-    store.write(write(reserve)).await.unwrap();
+    store.queue().write(write(reserve)).await.unwrap();
     execute(&database, "UPDATE reservation SET expires_at = created_at");
     let other = connect(&database).await;
     other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
     let first = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.write(create("first", 1)).await }
+        async move { store.queue().write(create("first", 1)).await }
     });
     while other.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Handed over while the first one waits, so that they share the next transaction.
-    assert!(store.write(by("a", -9)).now_or_never().is_none());
-    assert!(store.write(Write { task: Task::Expire, ..by("a", -9) }).now_or_never().is_none());
+    assert!(store.queue().write(by("a", -9)).now_or_never().is_none());
+    assert!(store.queue().write(write(Expire)).now_or_never().is_none());
     other.batch_execute("ROLLBACK").await.unwrap();
     first.await.unwrap().unwrap();
-    store.write(create("last", 1)).await.unwrap();
+    store.queue().write(create("last", 1)).await.unwrap();
     assert_eq!(quantity(&store, "a").await, Some(1));
     assert_adds_up(&database).await;
 }
@@ -329,13 +329,13 @@ async fn a_lock_that_is_held_for_long_is_answered_busy_in_time() {
     let other = connect(&database).await;
     other.batch_execute("BEGIN; SELECT FROM head FOR UPDATE").await.unwrap();
     let late = Write { deadline: Instant::now() + Duration::from_millis(100), ..create("late", 1) };
-    let late = store.write(late);
-    let (late, busy) = tokio::join!(late, store.write(create("a", 1)));
+    let late = store.queue().write(late);
+    let (late, busy) = tokio::join!(late, store.queue().write(create("a", 1)));
     assert!(matches!(late, Err(WriteError::Store(StoreError::Expired))), "{late:?}");
     assert!(matches!(busy, Err(WriteError::Store(StoreError::Busy))), "{busy:?}");
     store.ready().await.unwrap();
     other.batch_execute("ROLLBACK").await.unwrap();
-    store.write(create("b", 1)).await.unwrap();
+    store.queue().write(create("b", 1)).await.unwrap();
     assert_eq!((quantity(&store, "a").await, quantity(&store, "late").await), (None, None));
     assert_adds_up(&database).await;
 }
@@ -345,12 +345,13 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     let Some(server) = Postgres::start(&[]) else { return };
     let database = server.database();
     let store = open(&database).await;
+    store.queue().write(create("a", 0)).await.unwrap();
     let mut told = 0;
     for signal in ["INT", "QUIT"] {
-        store.write(by_or_create(told)).await.unwrap();
+        store.queue().write(by("a", 1)).await.unwrap();
         told += 1;
         server.stop(signal);
-        let answer = store.write(keyed("while-away", create("away", 1))).await;
+        let answer = store.queue().write(keyed("while-away", create("away", 1))).await;
         assert!(is_unavailable(&answer), "{answer:?}");
         assert!(store.item(&id("a")).await.is_err() && store.ready().await.is_err());
         server.start_again();
@@ -361,7 +362,7 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     // At the start too.
     store.close().await;
     server.stop("INT");
-    let error = PostgresStore::open_within(&url(&database), Duration::from_millis(600)).await.err().unwrap();
+    let error = PostgresStore::open_with(&url(&database), Duration::from_millis(600), true).await.err().unwrap();
     assert!(matches!(error, OpenError::Away { .. }) && error.to_string().lines().count() == 1, "{error}");
     let waiting = tokio::spawn(async move { open(&database).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -376,7 +377,7 @@ async fn over_crashes_of_the_server_nothing_is_lost_or_done_twice_by_those_who_s
     let Some(server) = Postgres::start(&[]) else { return };
     let database = server.database();
     let stores = [open(&database).await, open(&database).await];
-    stores[0].write(create("a", 1_000_000)).await.unwrap();
+    stores[0].queue().write(create("a", 1_000_000)).await.unwrap();
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -387,7 +388,7 @@ async fn over_crashes_of_the_server_nothing_is_lost_or_done_twice_by_those_who_s
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    while let Err(error) = store.write(keyed(&format!("{writer}-{count}"), by("a", -1))).await {
+                    while let Err(error) = store.queue().write(keyed(&format!("{writer}-{count}"), by("a", -1))).await {
                         assert!(matches!(error, WriteError::Store(_)), "{error:?}");
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
@@ -417,10 +418,6 @@ async fn over_crashes_of_the_server_nothing_is_lost_or_done_twice_by_those_who_s
     assert_adds_up(&database).await;
 }
 
-fn by_or_create(told: i64) -> Write {
-    if told == 0 { create("a", 1) } else { by("a", 1) }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
     const WRITERS: i64 = 16;
@@ -428,7 +425,7 @@ async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     let stores = [open(&database).await, open(&database).await];
-    stores[0].write(create("a", WRITERS * WRITES)).await.unwrap();
+    stores[0].queue().write(create("a", WRITERS * WRITES)).await.unwrap();
     let followers = stores.each_ref().map(|store| {
         let mut head = store.head();
         tokio::spawn(async move {
@@ -446,7 +443,7 @@ async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
             let store = Arc::clone(&stores[number as usize % 2]);
             tokio::spawn(async move {
                 for _ in 0..WRITES {
-                    let Outcome::Moved(record, _) = store.write(by("a", -1)).await.unwrap().outcome else { panic!() };
+                    let record = store.queue().write(by("a", -1)).await.unwrap().outcome.record;
                     assert!(*store.head().borrow() >= record.position);
                     assert!(store.entry(record.position).await.unwrap().is_some());
                 }
@@ -480,10 +477,10 @@ async fn a_database_that_was_replaced_or_set_back_is_not_served_as_if_it_were_th
     for replace in ["UPDATE head SET epoch = '0123456789abcdef'", "UPDATE head SET position = 1"] {
         let database = server.database();
         let store = open(&database).await;
-        store.write(create("a", 1)).await.unwrap();
-        store.write(create("b", 1)).await.unwrap();
+        store.queue().write(create("a", 1)).await.unwrap();
+        store.queue().write(create("b", 1)).await.unwrap();
         execute(&database, replace);
-        assert!(is_unavailable(&store.write(create("c", 1)).await));
+        assert!(is_unavailable(&store.queue().write(create("c", 1)).await));
         assert!(store.ready().await.is_err() && store.item(&id("a")).await.is_err());
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(store.ready().await.is_err(), "it does not become another one by waiting");
@@ -498,7 +495,7 @@ async fn more_reads_than_connections_wait_for_each_other_and_are_answered() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     let store = open(&database).await;
-    store.write(create("a", 1)).await.unwrap();
+    store.queue().write(create("a", 1)).await.unwrap();
     let reads: Vec<_> = (0..200)
         .map(|_| {
             let store = Arc::clone(&store);
@@ -522,7 +519,7 @@ async fn without_the_extension_for_trigrams_a_search_finds_the_same() {
     let plain = database.replace("tester@", "plain@");
     let store = open(&plain).await;
     assert_eq!(query(&database, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'"), ["0"]);
-    store.write(create("Mother-8", 1)).await.unwrap();
+    store.queue().write(create("Mother-8", 1)).await.unwrap();
     let text = Some(stockroom::store::SearchText::parse("OTHER").unwrap());
     let query = stockroom::store::ItemQuery {
         filter: stockroom::store::ItemFilter { text, ..Default::default() },
@@ -556,7 +553,7 @@ async fn a_session_has_the_settings_that_it_needs_whatever_the_database_says() {
     execute(&database, "CREATE TABLE told (setting text, value text)");
     let tell = settings.map(|(setting, _)| format!("('{setting}', current_setting('{setting}'))")).join(", ");
     trigger(&database, "a", false, &format!("INSERT INTO told VALUES {tell};"));
-    store.write(create("a", 1)).await.unwrap();
+    store.queue().write(create("a", 1)).await.unwrap();
     for (setting, value) in settings {
         assert_eq!(
             query(&database, &format!("SELECT value FROM told WHERE setting = '{setting}'")),
@@ -588,7 +585,7 @@ async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
     while query(&database, lock) != ["1"] {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let writing = tokio::spawn(async move { other.write(create("next", 1)).await.map(|_| other) });
+    let writing = tokio::spawn(async move { other.queue().write(create("next", 1)).await.map(|_| other) });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!writing.is_finished());
     importing.abort();
@@ -609,7 +606,7 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
     let (done, said) = say(&["check"]);
     assert!(!done && said.contains("stockroom serve") && said.lines().count() == 1, "{said}");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { open(&database).await.write(create("a", 5)).await.unwrap() });
+    runtime.block_on(async { open(&database).await.queue().write(create("a", 5)).await.unwrap() });
     assert_eq!(say(&["check"]), (true, "items 1, ledger entries 1, reservations 0: all adds up\n".to_owned()));
     for (harm, offence) in [
         ("UPDATE item SET quantity = 6", "item a: has stock 6"),
@@ -688,7 +685,7 @@ async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted(
     let named = |host: &str, options: &str| format!("{}{options}", database.replace("127.0.0.1", host));
     let trusted = format!("?sslrootcert={folder}/ca.pem");
     let store = open(&named("localhost", &trusted)).await;
-    store.write(create("a", 1)).await.unwrap();
+    store.queue().write(create("a", 1)).await.unwrap();
     let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                      WHERE application_name = 'stockroom' AND datname = current_database()";
     assert_eq!(query(&database, encrypted), ["t"]);

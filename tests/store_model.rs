@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use stockroom::domain::{
-    Command, Delta, Details, ItemId, Lifetime, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
-    Refusal, ReservationId, ReservationState, StockChange, Version,
+    Create, Delete, Delta, Details, Fulfil, ItemId, Lifetime, Move, Movement, Name, Portion, Position, Precondition,
+    Quantity, Reason, Refusal, Release, Replace, Reservation, ReservationId, ReservationState, Reserve, StockChange,
+    Version,
 };
 use stockroom::store::postgres::{self, PostgresStore};
 use stockroom::store::sqlite::{self, SqliteStore};
-use stockroom::store::{EntryQuery, Outcome, Store, Task, Write, WriteError};
+use stockroom::store::{EntryQuery, Expire, MoveAll, Operation, Store, Write, WriteError};
 
 /// One line of a story. Items and reservations are told by small numbers, so that they meet often.
 #[derive(Clone, Debug)]
@@ -204,48 +205,82 @@ fn quantity(number: i64) -> Quantity {
     Quantity::new(number).unwrap()
 }
 
-/// The step as a task for a store; `made` are the reservations so far. `None` if there is nothing to do.
-fn task(step: &Step, made: &[ReservationId]) -> Option<Task> {
-    let by = |delta: &i64| StockChange::By(Delta::new(*delta).unwrap());
-    let (command, version) = match step {
+/// Carries out a step; `made` are the reservations so far.
+async fn carry_out(step: &Step, store: &Arc<dyn Store>, made: &mut Vec<ReservationId>) -> Told {
+    let by = |delta: &i64| movement(StockChange::By(Delta::new(*delta).unwrap()));
+    let in_version = |version: &Option<i64>| match version {
+        Some(version) => Precondition::VersionIn(vec![Version::new(*version)]),
+        None => Precondition::None,
+    };
+    let precondition = Precondition::None;
+    match step {
         Step::Create { item, quantity: number } => {
-            (Command::Create { id: id(*item), details: details(0), quantity: quantity(*number) }, None)
+            let (id, details, quantity) = (id(*item), details(0), quantity(*number));
+            told(store, Create { id, details, quantity, precondition }, |item| Told::Thing(thing(&item))).await
         }
         Step::Replace { item, name, quantity: number, version } => {
-            (Command::Replace { id: id(*item), details: details(name), quantity: number.map(quantity) }, *version)
+            let (id, details, quantity) = (id(*item), details(name), number.map(quantity));
+            let replace = Replace { id, details, quantity, precondition: in_version(version) };
+            told(store, replace, |item| Told::Thing(thing(&item))).await
         }
-        Step::Delete { item } => (Command::Delete { id: id(*item) }, None),
+        Step::Delete { item } => told(store, Delete { id: id(*item), precondition }, |()| Told::Gone).await,
         Step::Move { item, delta, version } => {
-            (Command::Move { id: id(*item), movement: Box::new(movement(by(delta))) }, *version)
+            let operation = Move { id: id(*item), movement: by(delta), precondition: in_version(version) };
+            told(store, operation, |moved| Told::Thing(thing(&moved.item))).await
         }
         Step::Count { item, counted } => {
-            let movement = Box::new(movement(StockChange::To(quantity(*counted))));
-            (Command::Move { id: id(*item), movement }, None)
+            let movement = movement(StockChange::To(quantity(*counted)));
+            let operation = Move { id: id(*item), movement, precondition };
+            told(store, operation, |moved| Told::Thing(thing(&moved.item))).await
         }
         Step::Batch { movements, dry_run } => {
-            let movements = movements.iter().map(|(item, delta)| (id(*item), movement(by(delta)))).collect();
-            return Some(Task::Movements { movements, dry_run: *dry_run });
+            let to_move = |(item, delta): &(u8, i64)| Move {
+                id: id(*item),
+                movement: by(delta),
+                precondition: Precondition::None,
+            };
+            let operation = MoveAll { movements: movements.iter().map(to_move).collect(), dry_run: *dry_run };
+            told(store, operation, |records| {
+                Told::Entries(records.iter().map(|record| (record.entry.delta, record.entry.quantity.get())).collect())
+            })
+            .await
         }
         Step::Reserve { item, quantity } => {
-            let command = Command::Reserve {
-                id: id(*item),
-                reservation_id: ReservationId::generate(),
+            let reserve = Reserve {
+                item_id: id(*item),
+                id: ReservationId::generate(),
                 quantity: Portion::new(*quantity).unwrap(),
                 lifetime: Lifetime::new(Lifetime::MAX).unwrap(),
                 reference: None,
+                precondition,
             };
-            (command, None)
+            told(store, reserve, |reservation| {
+                let told = held(&reservation);
+                made.push(reservation.id);
+                told
+            })
+            .await
         }
-        Step::Close { .. } if made.is_empty() => return None,
+        Step::Close { .. } if made.is_empty() => Told::Nothing,
         Step::Close { reservation, fulfil } => {
             let id = made[reservation.index(made.len())].clone();
-            (if *fulfil { Command::Fulfil { id } } else { Command::Release { id } }, None)
+            match fulfil {
+                true => told(store, Fulfil { id }, |reservation| held(&reservation)).await,
+                false => told(store, Release { id }, |reservation| held(&reservation)).await,
+            }
         }
-        Step::Expire => return Some(Task::Expire),
-    };
-    let precondition =
-        version.map_or(Precondition::None, |version| Precondition::VersionIn(vec![Version::new(version)]));
-    Some(Task::Command(command, precondition))
+        Step::Expire => {
+            let nothing = |more: bool| {
+                assert!(!more);
+                Told::Nothing
+            };
+            told(store, Expire, nothing).await
+        }
+    }
+}
+
+fn held(reservation: &Reservation) -> Told {
+    Told::Reservation(reservation.quantity.get(), reservation.state)
 }
 
 fn thing(item: &stockroom::domain::Item) -> Thing {
@@ -257,23 +292,10 @@ fn thing(item: &stockroom::domain::Item) -> Thing {
     }
 }
 
-fn told(answer: Result<Outcome, WriteError>, made: &mut Vec<ReservationId>) -> Told {
-    match answer {
-        Ok(Outcome::Created(item) | Outcome::Updated(item) | Outcome::Moved(_, item)) => Told::Thing(thing(&item)),
-        Ok(Outcome::Deleted) => Told::Gone,
-        Ok(Outcome::MovedAll(records)) => {
-            Told::Entries(records.iter().map(|record| (record.entry.delta, record.entry.quantity.get())).collect())
-        }
-        Ok(Outcome::Reserved(reservation)) => {
-            if reservation.state == ReservationState::Open {
-                made.push(reservation.id);
-            }
-            Told::Reservation(reservation.quantity.get(), reservation.state)
-        }
-        Ok(Outcome::Expired { more }) => {
-            assert!(!more);
-            Told::Nothing
-        }
+async fn told<O: Operation>(store: &Arc<dyn Store>, operation: O, done: impl FnOnce(O::Outcome) -> Told) -> Told {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    match store.queue().write(Write { operation, deadline, idempotency: None }).await {
+        Ok(written) => done(written.outcome),
         Err(WriteError::Refused(refusal)) => Told::Refused(match refusal {
             Refusal::NotFound => "missing",
             Refusal::ItemExists => "exists",
@@ -284,7 +306,6 @@ fn told(answer: Result<Outcome, WriteError>, made: &mut Vec<ReservationId>) -> T
             other => panic!("{other:?}"),
         }),
         Err(WriteError::BatchRefused(_)) => Told::Refused("batch"),
-        Ok(Outcome::Imported(_)) => panic!("nothing is imported"),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -293,18 +314,11 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
     let (mut model, mut made) = (Model::default(), Vec::new());
     for step in steps {
         let expected = model.take(step);
-        let answer = match task(step, &made) {
-            Some(task) => {
-                let deadline = Instant::now() + Duration::from_secs(60);
-                let written = store.write(Write { task, deadline, idempotency: None }).await;
-                told(written.map(|written| written.outcome), &mut made)
-            }
-            None => Told::Nothing,
-        };
+        let answer = carry_out(step, &store, &mut made).await;
         prop_assert_eq!(&answer, &expected, "{:?}", step);
         for item in 0..3 {
             let found = store.item(&id(item)).await.unwrap();
-            prop_assert_eq!(found.as_ref().map(thing), model.things.get(&item).cloned(), "after {:?}", step);
+            prop_assert_eq!(found.as_deref().map(thing), model.things.get(&item).cloned(), "after {:?}", step);
         }
     }
     for (id, (_, _, state)) in made.iter().zip(&model.reservations) {

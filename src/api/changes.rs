@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::problem::Problem;
-use crate::store::{IdempotencyKey, Outcome, Store, Task, Write, Written};
+use crate::store::{IdempotencyKey, Operation, Store, Write, Written};
 
 /// Where changes are made.
 #[derive(Clone)]
@@ -16,15 +16,13 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Has a change made, and tells what it came to.
-    pub async fn make(&self, task: Task, idempotency: Option<IdempotencyKey>) -> Result<Written, Problem> {
+    /// Runs a write and returns its outcome.
+    pub async fn make<O: Operation>(
+        &self,
+        operation: O,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Written<O::Outcome>, Problem> {
         let deadline = Instant::now() + self.queue_timeout;
-        Ok(self.store.write(Write { task, deadline, idempotency }).await?)
+        Ok(self.store.queue().write(Write { operation, deadline, idempotency }).await?)
     }
-}
-
-/// The store broke its promise of what a task comes to.
-pub fn unexpected(outcome: &Outcome) -> Problem {
-    tracing::error!(?outcome, "the store answered another task's outcome");
-    Problem::internal()
 }

@@ -42,6 +42,11 @@ impl Cors {
         }
     }
 
+    /// Whether pages of this origin may use the API.
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        self.origins.contains(origin)
+    }
+
     fn origin(&self, request: &Request) -> Option<HeaderValue> {
         let origin = request.headers().get(header::ORIGIN)?;
         self.origins.iter().find(|allowed| *allowed == origin).cloned()
@@ -56,11 +61,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Whether the request comes from a page of another origin that may use the API.
-    pub fn is_allowed(&self) -> bool {
-        self.origin.is_some()
-    }
-
     /// Writes it into the answer.
     pub fn add_to(self, response: &mut Response) {
         let headers = response.headers_mut();

@@ -44,8 +44,8 @@ pub fn write_record<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = &'a 
     out.extend_from_slice(b"\r\n");
 }
 
-/// The next record that is not an empty line.
-pub fn next_record<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Record<Vec<String>>>> {
+/// The next record that is not an empty line, of at most `max_fields` fields.
+pub fn next_record<R: BufRead>(lines: &mut Lines<R>, max_fields: usize) -> io::Result<Option<Record<Vec<String>>>> {
     let mut text = Vec::new();
     loop {
         text.clear();
@@ -57,7 +57,7 @@ pub fn next_record<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Option<Record
         if matches!(&*text, b"\n" | b"\r\n") {
             continue;
         }
-        let mut fields = Fields::default();
+        let mut fields = Fields { max: max_fields, ..Fields::default() };
         loop {
             match fields.go_on(&text) {
                 Ok(true) => return Ok(Some(Record { line, content: fields.into_texts() })),
@@ -81,7 +81,10 @@ struct Fields {
     /// Whether the position is within quotes.
     quoted: bool,
     field: Vec<u8>,
+    /// The first fields, `max` at most.
     fields: Vec<Vec<u8>>,
+    max: usize,
+    count: usize,
 }
 
 impl Fields {
@@ -117,7 +120,12 @@ impl Fields {
                 self.field.extend_from_slice(&rest[..length]);
                 self.position += length;
             }
-            self.fields.push(std::mem::take(&mut self.field));
+            self.count += 1;
+            if self.count <= self.max {
+                self.fields.push(std::mem::take(&mut self.field));
+            } else {
+                self.field.clear();
+            }
             match text[..end].get(self.position) {
                 None => return Ok(true),
                 Some(b',') => self.position += 1,
@@ -127,6 +135,9 @@ impl Fields {
     }
 
     fn into_texts(self) -> Result<Vec<String>, Flaw> {
+        if self.count > self.max {
+            return Err(Flaw::TooManyFields(self.count));
+        }
         let texts = self.fields.into_iter().map(|field| String::from_utf8(field).map_err(|_| Flaw::Encoding));
         texts.collect()
     }
@@ -140,7 +151,7 @@ mod tests {
     fn read(text: &str) -> Vec<(u64, Result<Vec<String>, Flaw>)> {
         let mut lines = Lines::new(text.as_bytes());
         let mut records = Vec::new();
-        while let Some(Record { line, content }) = next_record(&mut lines).unwrap() {
+        while let Some(Record { line, content }) = next_record(&mut lines, 10).unwrap() {
             records.push((line, content));
         }
         records
@@ -190,6 +201,12 @@ mod tests {
             [(1, None), (2, Some(Flaw::Quoting)), (4, Some(Flaw::Quoting)), (5, None), (7, Some(Flaw::Unclosed))]
         );
         assert_eq!(records[3].1.as_ref().unwrap(), &["one\ntwo", "3"]);
+    }
+
+    #[test]
+    fn a_record_with_too_many_fields_is_counted_and_the_next_one_is_read() {
+        let records = read(&format!("{}\n1,2\n", "\"a\nb\",".repeat(5_000)));
+        assert_eq!(records, [(1, Err(Flaw::TooManyFields(5_001))), (5_002, Ok(vec!["1".to_owned(), "2".to_owned()]))]);
     }
 
     #[test]

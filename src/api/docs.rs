@@ -5,7 +5,7 @@
 //! a browser keeps them for good, and asks for other names after an update.
 
 use std::io::{Read, Write};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -49,7 +49,7 @@ pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
         .at("/docs", Resource::page(HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
         .at("/problems/:name", Resource::page(HTML, make(|request| std::future::ready(problem_page(&request)))));
     for asset in ASSETS {
-        let file = Compressed { media_type: asset.media_type, gzip: Bytes::from_static(asset.gzip), immutable: true };
+        let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
         let path = format!("/docs/{}", asset.name);
         let answer = make(move |request| std::future::ready(file.answer(&request)));
         routes = routes.at(path, Resource::page(&[asset.media_type], answer));
@@ -61,7 +61,7 @@ pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
     for (path, media_type, write) in documents {
         let base_path = base_path.clone();
         // Made at the first request, so that the start does not wait for it.
-        let file = LazyLock::new(move || Compressed::new(media_type, write(&base_path).as_bytes()));
+        let file = LazyLock::new(move || Compressed::new(media_type, gzip(write(&base_path).as_bytes()), false));
         let answer = make(move |request| std::future::ready(file.answer(&request)));
         routes = routes.at(path, Resource::page(&[media_type], answer));
     }
@@ -97,25 +97,25 @@ fn problem_page(request: &Request) -> poem::Result<Response> {
     html(page, PAGE_POLICY)
 }
 
-/// A file that is kept compressed.
+/// A file that is kept compressed, and plain too once a client has asked for it so.
 struct Compressed {
     media_type: &'static str,
     gzip: Bytes,
+    plain: OnceLock<Bytes>,
     immutable: bool,
 }
 
 impl Compressed {
-    fn new(media_type: &'static str, plain: &[u8]) -> Self {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        let gzip = encoder.write_all(plain).and_then(|()| encoder.finish()).expect("memory can be written");
-        Self { media_type, gzip: gzip.into(), immutable: false }
+    fn new(media_type: &'static str, gzip: Bytes, immutable: bool) -> Self {
+        Self { media_type, gzip, plain: OnceLock::new(), immutable }
     }
 
     fn answer(&self, request: &Request) -> poem::Result<Response> {
         let caching = if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         let compressed = accepts_gzip(request.header(header::ACCEPT_ENCODING).unwrap_or_default());
-        let body = if compressed { self.gzip.clone() } else { self.plain() };
+        let body = if compressed { &self.gzip } else { self.plain() };
         let mut response = body
+            .clone()
             .with_content_type(self.media_type)
             .with_header(header::CACHE_CONTROL, caching)
             .with_header(header::VARY, "Accept-Encoding")
@@ -126,9 +126,17 @@ impl Compressed {
         Ok(response)
     }
 
-    fn plain(&self) -> Bytes {
-        let mut plain = Vec::new();
-        GzDecoder::new(&*self.gzip).read_to_end(&mut plain).expect("what was compressed can be read");
-        plain.into()
+    /// Returns the file as it was before compression; all answers share it.
+    fn plain(&self) -> &Bytes {
+        self.plain.get_or_init(|| {
+            let mut plain = Vec::new();
+            GzDecoder::new(&*self.gzip).read_to_end(&mut plain).expect("what was compressed can be read");
+            plain.into()
+        })
     }
+}
+
+fn gzip(plain: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("memory can be written").into()
 }

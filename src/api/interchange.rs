@@ -6,10 +6,11 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::csv;
+use super::errors::{Errors, FieldError, Place, Pointer};
 use super::items::{ItemReplacement, ItemView};
-use super::lines::Lines;
-use super::payload::{JsonFlaw, read_json};
-use super::problem::{FieldError, Place};
+use super::json::{self, Document, Flaw};
+use super::lines::{self, Lines};
+use super::problem::{Kind, Problem};
 use super::schema::Read;
 use crate::domain::{Description, Invalid, Item, Label};
 use crate::store::ImportRow;
@@ -140,21 +141,24 @@ pub struct Rows<R> {
     columns: Option<Vec<Column>>,
 }
 
-/// One item of a file, or what is wrong with it.
-pub type Row = Result<ImportRow, Vec<FieldError>>;
+/// One item of a file, or everything that is wrong with it.
+pub type Row = Result<ImportRow, Errors>;
+
+/// The most columns that the header of a CSV file may have.
+const MAX_COLUMNS: usize = 1_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Column(&'static str);
 
 impl<R: BufRead> Rows<R> {
-    /// The items of `input`, or what is wrong with the header of a CSV file.
-    pub fn new(format: Format, input: R) -> io::Result<Result<Self, Vec<FieldError>>> {
+    /// The items of `input`, or the problem of the header of a CSV file.
+    pub fn new(format: Format, input: R) -> io::Result<Result<Self, Problem>> {
         let mut lines = Lines::new(input);
         let columns = match format {
             Format::Ndjson => None,
             Format::Csv => match read_header(&mut lines)? {
                 Ok(columns) => Some(columns),
-                Err(errors) => return Ok(Err(errors)),
+                Err(problem) => return Ok(Err(problem)),
             },
         };
         Ok(Ok(Self { lines, columns }))
@@ -169,13 +173,11 @@ impl<R: BufRead> Rows<R> {
     pub fn next(&mut self) -> io::Result<Option<Row>> {
         let (line, item) = match &self.columns {
             None => match self.lines.next_line()? {
-                Some(record) => (record.line, record.content.map_err(of_line).and_then(|text| parse_line(&text))),
+                Some(record) => (record.line, record.content.map_err(of_record).and_then(|text| parse_line(&text))),
                 None => return Ok(None),
             },
-            Some(columns) => match csv::next_record(&mut self.lines)? {
-                Some(record) => {
-                    (record.line, record.content.map_err(of_line).and_then(|fields| parse_record(columns, fields)))
-                }
+            Some(columns) => match csv::next_record(&mut self.lines, columns.len())? {
+                Some(record) => (record.line, parse_record(columns, record.content)),
                 None => return Ok(None),
             },
         };
@@ -183,79 +185,99 @@ impl<R: BufRead> Rows<R> {
             let (id, details, quantity) = item.into_parts();
             ImportRow { line, id, details, quantity }
         });
-        Ok(Some(
-            row.map_err(|errors| errors.into_iter().map(|error| FieldError { line: Some(line), ..error }).collect()),
-        ))
+        Ok(Some(row.map_err(|errors| on_line(line, errors))))
     }
 }
 
-/// What is wrong with a line as a whole.
-fn of_line(invalid: impl Into<Invalid>) -> Vec<FieldError> {
-    vec![FieldError::of_line(0, invalid.into())]
+/// The errors of the record that begins on this line.
+fn on_line(line: u64, errors: Errors) -> Errors {
+    let mut of_line = Errors::default();
+    of_line.extend(errors, |error| FieldError { line: Some(line), ..error });
+    of_line
 }
 
-fn read_item(value: Value) -> Result<ItemReplacement, Vec<FieldError>> {
-    let mut errors = Vec::new();
-    match ItemReplacement::read(value, "", &mut errors) {
+/// The error of a record as a whole, on a line that is known later.
+fn of_record(invalid: impl Into<Invalid>) -> Errors {
+    FieldError { line: None, place: None, ..FieldError::of_line(0, invalid.into()) }.into()
+}
+
+fn read_item(value: Value, mut errors: Errors) -> Result<ItemReplacement, Errors> {
+    match ItemReplacement::read(value, Pointer::Root, &mut errors) {
         Some(item) if errors.is_empty() => Ok(item),
         _ => Err(errors),
     }
 }
 
-fn parse_line(text: &[u8]) -> Result<ItemReplacement, Vec<FieldError>> {
-    read_json(text).map_err(json_errors).and_then(read_item)
+fn parse_line(text: &[u8]) -> Result<ItemReplacement, Errors> {
+    let Document { value, inexact } = json::read(text, json::MAX_VALUES).map_err(json_errors)?;
+    read_item(value, inexact)
 }
 
-fn json_errors(flaw: JsonFlaw) -> Vec<FieldError> {
+fn json_errors(flaw: Flaw) -> Errors {
     match flaw {
-        JsonFlaw::Empty => of_line(Invalid::wrong_type("a JSON object")),
-        JsonFlaw::Twice(errors) => errors,
-        JsonFlaw::Broken { what, column, .. } => {
-            of_line(Invalid::new("json", format!("must be a JSON object, and {what}, at byte {column}")))
+        Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
+        Flaw::Duplicates(errors) => errors,
+        Flaw::TooManyValues(error) => error.into(),
+        Flaw::Broken { what, column, .. } => {
+            of_record(Invalid::new("json", format!("must be a JSON object, and {what}, at byte {column}")))
         }
     }
 }
 
 /// Reads the names of the columns: each known, and once, and one of them the name.
-fn read_header<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Result<Vec<Column>, Vec<FieldError>>> {
-    let Some(header) = csv::next_record(lines)? else {
+fn read_header<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Result<Vec<Column>, Problem>> {
+    let invalid =
+        |line, invalid| Ok(Err(Problem::with_errors(Kind::InvalidImport, FieldError::of_line(line, invalid))));
+    let Some(header) = csv::next_record(lines, MAX_COLUMNS)? else {
         let detail = format!("must name the columns, such as {}", COLUMNS[..2].join(","));
-        return Ok(Err(vec![FieldError::of_line(1, Invalid::new("header", detail))]));
+        return invalid(1, Invalid::new("header", detail));
     };
     let line = header.line;
     let names = match header.content {
         Ok(names) => names,
-        Err(flaw) => return Ok(Err(vec![FieldError::of_line(line, flaw.into())])),
+        Err(lines::Flaw::TooManyFields(count)) => {
+            let detail = format!("must have at most {MAX_COLUMNS} columns, and has {count}");
+            let error = FieldError::of_line(line, Invalid::new("too-many-columns", detail));
+            return Ok(Err(Problem::with_errors(Kind::TooManyColumns, error)));
+        }
+        Err(flaw) => return invalid(line, flaw.into()),
     };
-    let (mut columns, mut errors) = (Vec::new(), Vec::new());
-    let wrong = |name: &str, code, detail: String| {
-        let place = Place::Column(name.to_owned());
-        FieldError { line: Some(line), ..FieldError::new(place, Invalid::new(code, detail)) }
+    let (mut columns, mut errors) = (Vec::new(), Errors::default());
+    let mut refuse = |name: &str, code, detail: &dyn Fn() -> String| {
+        errors.add(|| FieldError::new(Place::column(name), Invalid::new(code, detail())));
     };
     for name in &names {
         match COLUMNS.iter().find(|column| *column == name) {
-            None => {
-                errors.push(wrong(name, "unknown-column", format!("is none of the columns {}", COLUMNS.join(", "))))
-            }
+            None => refuse(name, "unknown-column", &|| format!("is none of the columns {}", COLUMNS.join(", "))),
             Some(column) if columns.contains(&Column(column)) => {
-                errors.push(wrong(name, "duplicate-column", "must be there only once".to_owned()));
+                refuse(name, "duplicate-column", &|| "must be there only once".to_owned());
             }
             Some(column) => columns.push(Column(column)),
         }
     }
     if !names.iter().any(|name| name == "name") {
-        errors.push(wrong("name", "required", "must be there".to_owned()));
+        refuse("name", "required", &|| "must be there".to_owned());
     }
-    Ok(if errors.is_empty() { Ok(columns) } else { Err(errors) })
+    Ok(if errors.is_empty() {
+        Ok(columns)
+    } else {
+        Err(Problem::with_errors(Kind::InvalidImport, on_line(line, errors)))
+    })
 }
 
 /// Reads a record by way of the JSON object that says the same; an empty field says nothing.
-fn parse_record(columns: &[Column], fields: Vec<String>) -> Result<ItemReplacement, Vec<FieldError>> {
-    if fields.len() != columns.len() {
-        let detail = format!("must have {} fields, as the header does, and has {}", columns.len(), fields.len());
-        return Err(of_line(Invalid::new("fields", detail)));
-    }
-    let (mut object, mut price, mut errors) = (Map::new(), Map::new(), Vec::new());
+fn parse_record(columns: &[Column], fields: Result<Vec<String>, lines::Flaw>) -> Result<ItemReplacement, Errors> {
+    let other_number = |count| {
+        let detail = format!("must have {} fields, as the header does, and has {count}", columns.len());
+        of_record(Invalid::new("fields", detail))
+    };
+    let fields = match fields {
+        Ok(fields) if fields.len() == columns.len() => fields,
+        Ok(fields) => return Err(other_number(fields.len())),
+        Err(lines::Flaw::TooManyFields(count)) => return Err(other_number(count)),
+        Err(flaw) => return Err(of_record(flaw)),
+    };
+    let (mut object, mut price, mut errors) = (Map::new(), Map::new(), Errors::default());
     for (Column(column), field) in columns.iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
         match *column {
             "id" => drop(object.insert("id".to_owned(), field.into())),
@@ -266,13 +288,12 @@ fn parse_record(columns: &[Column], fields: Vec<String>) -> Result<ItemReplaceme
             }
             "unit_price_amount" => drop(price.insert("amount".to_owned(), field.into())),
             "unit_price_currency" => drop(price.insert("currency".to_owned(), field.into())),
-            "attributes" => match read_json(field.as_bytes()) {
-                Ok(value) => drop(object.insert("attributes".to_owned(), value)),
-                Err(flaw) => errors.extend(
-                    json_errors(flaw)
-                        .into_iter()
-                        .map(|error| FieldError { place: Some(Place::Column("attributes".to_owned())), ..error }),
-                ),
+            "attributes" => match json::read(field.as_bytes(), json::MAX_VALUES) {
+                Ok(Document { value, inexact }) => {
+                    errors.extend(inexact, in_attributes);
+                    object.insert("attributes".to_owned(), value);
+                }
+                Err(flaw) => errors.extend(json_errors(flaw), in_attributes),
             },
             text if WRITABLE_TEXTS.contains(&text) => {
                 object.insert(text.to_owned(), csv::unguarded(&field).into());
@@ -283,26 +304,34 @@ fn parse_record(columns: &[Column], fields: Vec<String>) -> Result<ItemReplaceme
     if !price.is_empty() {
         object.insert("unit_price".to_owned(), price.into());
     }
-    let item = read_item(Value::Object(object));
-    match item {
-        Ok(item) if errors.is_empty() => Ok(item),
-        Ok(_) => Err(errors),
-        Err(wrong) => {
-            errors.extend(wrong.into_iter().map(|error| FieldError { place: error.place.map(column_of), ..error }));
+    let mut wrong = Errors::default();
+    match ItemReplacement::read(Value::Object(object), Pointer::Root, &mut wrong) {
+        Some(item) if errors.is_empty() && wrong.is_empty() => Ok(item),
+        _ => {
+            errors.extend(wrong, |error| FieldError { place: error.place.map(column_of), ..error });
             Err(errors)
         }
     }
+}
+
+/// An error of the JSON in the column `attributes`, which names the place in it.
+fn in_attributes(error: FieldError) -> FieldError {
+    let detail = match &error.place {
+        Some(Place::Pointer(pointer)) if !pointer.is_empty() => format!("at {pointer}: {}", error.detail),
+        _ => error.detail,
+    };
+    FieldError { place: Some(Place::column("attributes")), detail, ..error }
 }
 
 /// The column in which the member at a pointer stands.
 fn column_of(place: Place) -> Place {
     match place {
         Place::Pointer(pointer) => match &*pointer {
-            "/unit_price/amount" => Place::Column("unit_price_amount".to_owned()),
-            "/unit_price/currency" => Place::Column("unit_price_currency".to_owned()),
+            "/unit_price/amount" => Place::column("unit_price_amount"),
+            "/unit_price/currency" => Place::column("unit_price_currency"),
             pointer => {
                 let column = pointer.trim_start_matches('/').split('/').next().unwrap_or_default();
-                Place::Column(column.to_owned())
+                Place::column(column)
             }
         },
         place => place,

@@ -7,20 +7,21 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
-use super::changes::{Changes, unexpected};
+use super::changes::Changes;
 use super::conditional::{self, EntityTags, NoneThere};
+use super::errors::{FieldError, Place};
 use super::idempotency::{Key, Target};
 use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::payload::{Json, JsonBody, MergePatch};
-use super::problem::{FieldError, Kind, Place, Problem};
+use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline, object};
 use crate::config::BasePath;
 use crate::domain::{
-    Attributes, Command, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Precondition,
-    Quantity, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Attributes, Create, Delete, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Patch,
+    Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, Outcome, SearchText, Sort, SortKey, Store, Task, Written};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Store, Written};
 
 object! {
     /// An item as it stands in the inventory. Members without a value are left out.
@@ -65,6 +66,12 @@ object! {
         "low_stock": false, "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" },
         "version": 1, "etag": "\"1\"", "created_at": "2026-01-02T03:04:05.678Z",
         "updated_at": "2026-01-02T03:04:05.678Z"
+    }
+}
+
+impl From<Arc<Item>> for ItemView {
+    fn from(item: Arc<Item>) -> Self {
+        Arc::unwrap_or_clone(item).into()
     }
 }
 
@@ -391,8 +398,8 @@ impl Items {
         format!("{}/inventory/{}", self.base_path, id.as_str())
     }
 
-    async fn write(&self, command: Command, precondition: Precondition) -> Result<Outcome, Problem> {
-        Ok(self.changes.make(Task::Command(command, precondition), None).await?.outcome)
+    async fn write<O: Operation>(&self, operation: O) -> Result<O::Outcome, Problem> {
+        Ok(self.changes.make(operation, None).await?.outcome)
     }
 }
 
@@ -470,7 +477,7 @@ impl Items {
         body: JsonBody<NewItem>,
     ) -> Result<Created, Problem> {
         let JsonBody { value: new, bytes, .. } = body;
-        let command = Command::Create {
+        let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
             details: Details {
                 name: new.name,
@@ -483,17 +490,12 @@ impl Items {
                 attributes: new.attributes.unwrap_or_default(),
             },
             quantity: new.quantity.unwrap_or_default(),
+            precondition: Precondition::None,
         };
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let task = Task::Command(command, Precondition::None);
-        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
-        match outcome {
-            Outcome::Created(item) => {
-                let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
-                Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+        let Written { outcome: item, replayed } = self.changes.make(create, idempotency).await?;
+        let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
+        Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
     }
 
     /// Get an item
@@ -539,20 +541,18 @@ impl Items {
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
-            return Err(Problem::with_errors(Kind::InvalidBody, vec![error]));
+            return Err(Problem::with_errors(Kind::InvalidBody, error));
         }
         let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
-        match self.write(Command::Replace { id, details, quantity }, precondition).await? {
-            Outcome::Updated(item) => {
-                let etag = conditional::etag(item.version);
-                Ok(Replaced::Ok(Json(item.into()), etag))
-            }
-            Outcome::Created(item) => {
-                let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
-                Ok(Replaced::Created(Json(item.into()), location, etag))
-            }
-            outcome => Err(unexpected(&outcome)),
+        if precondition == Precondition::Absent {
+            let quantity = quantity.unwrap_or_default();
+            let item = self.write(Create { id, details, quantity, precondition }).await?;
+            let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
+            return Ok(Replaced::Created(Json(item.into()), location, etag));
         }
+        let item = self.write(Replace { id, details, quantity, precondition }).await?;
+        let etag = conditional::etag(item.version);
+        Ok(Replaced::Ok(Json(item.into()), etag))
     }
 
     /// Change an item
@@ -584,13 +584,9 @@ impl Items {
             attributes: changes.attributes,
         };
         let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
-        match self.write(Command::Patch { id: id.0, patch: Box::new(patch) }, precondition).await? {
-            Outcome::Updated(item) => {
-                let etag = conditional::etag(item.version);
-                Ok(Patched::Ok(Json(item.into()), etag))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+        let item = self.write(Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
+        let etag = conditional::etag(item.version);
+        Ok(Patched::Ok(Json(item.into()), etag))
     }
 
     /// Delete an item
@@ -607,9 +603,7 @@ impl Items {
         _checked: Checked,
     ) -> Result<Deleted, Problem> {
         let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
-        match self.write(Command::Delete { id: id.0 }, precondition).await? {
-            Outcome::Deleted => Ok(Deleted::Gone),
-            outcome => Err(unexpected(&outcome)),
-        }
+        self.write(Delete { id: id.0, precondition }).await?;
+        Ok(Deleted::Gone)
     }
 }

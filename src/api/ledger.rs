@@ -7,11 +7,12 @@ use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
 use super::Tag;
+use super::errors::{FieldError, Place};
 use super::feed::{EventStream, Feed};
 use super::page::{Limit, MAX_PAGE_BYTES};
 use super::params::{Checked, Header, Query, SentQuery};
 use super::payload::Json;
-use super::problem::{FieldError, Kind, Place, Problem};
+use super::problem::{Kind, Problem};
 use super::router::MediaType;
 use super::schema::object;
 use crate::config::BasePath;
@@ -209,8 +210,8 @@ impl Ledger {
         if media_type.0 == EventStream::CONTENT_TYPE {
             if limit.0.is_some() {
                 let endless = Invalid::new("unsupported", "is for pages; the feed has no end");
-                let errors = vec![FieldError::new(Place::Parameter("limit".to_owned()), endless)];
-                return Err(Problem::with_errors(Kind::InvalidParameter, errors));
+                let error = FieldError::new(Place::parameter("limit"), endless);
+                return Err(Problem::with_errors(Kind::InvalidParameter, error));
             }
             let feed = self.feed.follow(last_event_id.0, after.0, query).await?;
             return Ok(Listed::Ok(LedgerContent::Feed(feed), None));

@@ -29,6 +29,8 @@ pub enum Flaw {
     Quoting,
     /// A quote is never closed.
     Unclosed,
+    /// It has more fields than it may: so many.
+    TooManyFields(usize),
 }
 
 /// The lines of a file, with their numbers.
@@ -105,6 +107,7 @@ impl From<Flaw> for Invalid {
                 "quoting",
                 "has a quote in the wrong place: a field with a quote in it stands in quotes, and has it twice",
             ),
+            Flaw::TooManyFields(count) => Invalid::new("fields", format!("has too many fields: {count}")),
             Flaw::Unclosed => Invalid::new("quoting", "begins a quote that is never closed"),
         }
     }

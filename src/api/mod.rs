@@ -5,16 +5,20 @@
 //! the outcome.
 
 mod boundary;
+mod browser;
 mod changes;
 mod conditional;
 mod cors;
 mod csv;
 mod docs;
 mod document;
+mod errors;
 mod feed;
+mod host;
 mod idempotency;
 mod interchange;
 mod items;
+mod json;
 mod ledger;
 mod lines;
 mod movements;
@@ -24,6 +28,7 @@ mod params;
 mod payload;
 pub mod problem;
 mod repeats;
+mod request_id;
 mod reservations;
 mod router;
 mod schema;
@@ -42,10 +47,10 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, Tags};
 
-pub use self::boundary::{REQUEST_ID, RequestId};
 pub use self::document::{json, yaml};
 pub use self::interchange::Format;
 pub use self::problem::Problem;
+pub use self::request_id::{RequestId, with_current_request};
 pub use self::spec::generate;
 pub use self::system::Shutdown;
 pub use self::trace::TraceContext;
@@ -118,7 +123,8 @@ pub fn app_with(
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
     let routes = add(docs::add(router::routes(api), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
-    let limits = payload::BodyLimits { max_bytes: settings.max_body, timeout: settings.body_timeout.get() };
+    let limits =
+        payload::BodyLimits { max_bytes: settings.max_body.get() as usize, timeout: settings.body_timeout.get() };
     boundary::Boundary::new(routes.data(limits), settings)
 }
 

@@ -6,18 +6,21 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
 use super::Tag;
-use super::changes::{Changes, unexpected};
+use super::changes::Changes;
 use super::conditional::{self, EntityTags};
+use super::errors::{Errors, FieldError, Pointer};
 use super::idempotency::{Key, Target};
 use super::items::ItemView;
 use super::ledger::EntryView;
 use super::params::{Checked, Header, Query};
 use super::payload::{Json, JsonBody};
-use super::problem::{FieldError, Kind, Place, Problem};
-use super::schema::{Read, Schema, member_pointer, object, refuse};
+use super::problem::{Kind, Problem};
+use super::schema::{Read, Schema, object, read_array};
 use crate::config::BasePath;
-use crate::domain::{Command, Delta, Invalid, ItemId, Movement, Note, Quantity, Reason, Reference, StockChange};
-use crate::store::{Outcome, Record, Task, Written};
+use crate::domain::{
+    Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
+};
+use crate::store::{self, MoveAll, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -96,11 +99,8 @@ impl Schema for Batch {
 }
 
 impl Read for Batch {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        match Vec::read(value, pointer, errors)? {
-            movements if (1..=Self::MAX).contains(&movements.len()) => Some(Self(movements)),
-            _ => refuse(pointer, Invalid::new("length", format!("must have 1 to {} movements", Self::MAX)), errors),
-        }
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        read_array(value, pointer, (1, Self::MAX), "movements", errors).map(Self)
     }
 }
 
@@ -200,22 +200,18 @@ impl Movements {
         body: JsonBody<NewMovement>,
     ) -> Result<Moved, Problem> {
         let JsonBody { value: new, bytes, .. } = body;
-        let change = stock_change(new.delta, new.counted, "")
-            .map_err(|error| Problem::with_errors(Kind::InvalidBody, vec![error]))?;
+        let change = stock_change(new.delta, new.counted, Pointer::Root)
+            .map_err(|error| Problem::with_errors(Kind::InvalidBody, error))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-        let command = Command::Move { id: id.0, movement: Box::new(movement) };
-        let task = Task::Command(command, conditional::precondition(if_match.0, None, false));
+        let precondition = conditional::precondition(if_match.0, None, false);
+        let operation = Move { id: id.0, movement, precondition };
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
-        match outcome {
-            Outcome::Moved(Record { position, entry }, item) => {
-                let location = format!("{}/ledger/{}", self.base_path, position.get());
-                let etag = conditional::etag(item.version);
-                let moved = MovedItem { entry: Record { position, entry }.into(), item: item.into() };
-                Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+        let Written { outcome, replayed } = self.changes.make(operation, idempotency).await?;
+        let store::Moved { record, item } = outcome;
+        let location = format!("{}/ledger/{}", self.base_path, record.position.get());
+        let etag = conditional::etag(item.version);
+        let moved = MovedItem { entry: record.into(), item: item.into() };
+        Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
     }
 
     /// Move stock of many items
@@ -236,14 +232,15 @@ impl Movements {
         body: JsonBody<NewMovements>,
     ) -> Result<MovedAll, Problem> {
         let JsonBody { value: NewMovements { movements: Batch(new) }, bytes, .. } = body;
-        let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Vec::new());
+        let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
+        let list = Pointer::Root.member("movements");
         for (index, new) in new.into_iter().enumerate() {
-            match stock_change(new.delta, new.counted, &format!("/movements/{index}")) {
+            match stock_change(new.delta, new.counted, list.element(index)) {
                 Ok(change) => {
                     let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-                    movements.push((new.item_id, movement));
+                    movements.push(Move { id: new.item_id, movement, precondition: Precondition::None });
                 }
-                Err(error) => errors.push(error),
+                Err(error) => errors.add(|| error),
             }
         }
         if !errors.is_empty() {
@@ -251,19 +248,21 @@ impl Movements {
         }
         let dry_run = dry_run.0.unwrap_or_default();
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } =
-            self.changes.make(Task::Movements { movements, dry_run }, idempotency).await?;
-        let Outcome::MovedAll(records) = outcome else { return Err(unexpected(&outcome)) };
+        let Written { outcome: records, replayed } =
+            self.changes.make(MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
         Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
     }
 }
 
 /// One of the two ways to say what became of the stock, in the object at `pointer`.
-fn stock_change(delta: Option<Delta>, counted: Option<Quantity>, pointer: &str) -> Result<StockChange, FieldError> {
-    let wrong = |member: &str, code, detail| {
-        Err(FieldError::new(Place::Pointer(member_pointer(pointer, member)), Invalid::new(code, detail)))
-    };
+fn stock_change(
+    delta: Option<Delta>,
+    counted: Option<Quantity>,
+    pointer: Pointer<'_>,
+) -> Result<StockChange, FieldError> {
+    let wrong =
+        |member: &str, code, detail| Err(FieldError::new(pointer.member(member).place(), Invalid::new(code, detail)));
     match (delta, counted) {
         (Some(delta), None) => Ok(StockChange::By(delta)),
         (None, Some(counted)) => Ok(StockChange::To(counted)),

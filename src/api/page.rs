@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::errors::{FieldError, Place};
 use super::params::{Parameter, integer};
-use super::problem::{FieldError, Kind, Place, Problem};
+use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline};
 use crate::domain::Invalid;
 
@@ -108,7 +109,7 @@ impl<F: Serialize> Listing<'_, F> {
             let detail =
                 "must be a next_cursor of this very list, with the same sort and filters; begin again without it";
             let place = Place::Parameter("cursor".to_owned());
-            Problem::with_errors(Kind::InvalidCursor, vec![FieldError::new(place, Invalid::new("cursor", detail))])
+            Problem::with_errors(Kind::InvalidCursor, FieldError::new(place, Invalid::new("cursor", detail)))
         })
     }
 }

@@ -8,7 +8,8 @@ use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::problem::{FieldError, Kind, Place, Problem};
+use super::errors::{Errors, FieldError, Place};
+use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline};
 use crate::domain::{
     Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
@@ -27,31 +28,33 @@ pub struct Inputs(Arc<State>);
 
 struct State {
     query: Vec<(String, String)>,
-    errors: Mutex<Vec<FieldError>>,
+    errors: Mutex<Errors>,
 }
 
 impl Inputs {
     /// Reads a query of the form `name=value&…`, in which only the names in `known` may stand, each once.
     pub fn read(query: &str, known: &[&str]) -> Self {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        let mut errors = Vec::new();
+        let mut errors = Errors::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decode(name), decode(value)) else {
                 let shown = decode(name).unwrap_or_default();
-                let invalid = Invalid::new("encoding", "must be percent-encoded UTF-8");
-                errors.push(FieldError::new(Place::Parameter(shown), invalid));
+                let invalid = || Invalid::new("encoding", "must be percent-encoded UTF-8");
+                errors.add(|| FieldError::new(Place::parameter(&shown), invalid()));
                 continue;
             };
             if !known.contains(&&*name) {
-                let detail = match known {
-                    [] => "is unknown; this call takes no parameters".to_owned(),
-                    known => format!("is unknown; this call takes {}", known.join(", ")),
-                };
-                errors.push(FieldError::new(Place::Parameter(name), Invalid::new("unknown-parameter", detail)));
+                errors.add(|| {
+                    let detail = match known {
+                        [] => "is unknown; this call takes no parameters".to_owned(),
+                        known => format!("is unknown; this call takes {}", known.join(", ")),
+                    };
+                    FieldError::new(Place::parameter(&name), Invalid::new("unknown-parameter", detail))
+                });
             } else if pairs.iter().any(|(earlier, _)| *earlier == name) {
-                let invalid = Invalid::new("duplicate-parameter", "must be given only once");
-                errors.push(FieldError::new(Place::Parameter(name), invalid));
+                let invalid = || Invalid::new("duplicate-parameter", "must be given only once");
+                errors.add(|| FieldError::new(Place::parameter(&name), invalid()));
             } else {
                 pairs.push((name, value));
             }
@@ -76,10 +79,10 @@ impl Inputs {
     }
 
     fn refuse(&self, place: Place, invalid: Invalid) {
-        self.errors().push(FieldError::new(place, invalid));
+        self.errors().add(|| FieldError::new(place, invalid));
     }
 
-    fn errors(&self) -> std::sync::MutexGuard<'_, Vec<FieldError>> {
+    fn errors(&self) -> std::sync::MutexGuard<'_, Errors> {
         self.0.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,7 +122,7 @@ impl<'a, T: Parameter> ApiExtractor<'a> for Query<T> {
         let inputs = Inputs::of(request);
         let text = inputs.0.query.iter().find(|(name, _)| name == options.name).map(|(_, value)| value);
         Ok(Self(text.and_then(|text| {
-            T::parse(text).map_err(|invalid| inputs.refuse(Place::Parameter(options.name.to_owned()), invalid)).ok()
+            T::parse(text).map_err(|invalid| inputs.refuse(Place::parameter(options.name), invalid)).ok()
         })))
     }
 }
@@ -274,8 +277,8 @@ macro_rules! path_parameter {
 
         impl ParseFromParameter for $type {
             fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-                let decoded = percent_encoding::percent_decode_str(value).decode_utf8().map_err(ParseError::custom)?;
-                $parse(&decoded).map_err(|invalid: Invalid| ParseError::custom(invalid.detail))
+                // poem has percent-decoded it.
+                $parse(value).map_err(|invalid: Invalid| ParseError::custom(invalid.detail))
             }
         }
     };
@@ -299,7 +302,7 @@ mod tests {
     #[test]
     fn unknown_repeated_and_undecodable_parameters_are_all_named() {
         let inputs = Inputs::read("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &["limit", "q"]);
-        let codes: Vec<_> = inputs.errors().iter().map(|error| error.code).collect();
+        let codes: Vec<_> = inputs.errors().listed().iter().map(|error| error.code).collect();
         assert_eq!(codes, ["unknown-parameter", "duplicate-parameter", "encoding"]);
         assert_eq!(inputs.0.query, [("limit".to_owned(), "1".to_owned()), ("q".to_owned(), "a b!".to_owned())]);
     }

@@ -12,8 +12,12 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaResponses, Registry};
 use serde::Serialize;
 
+use super::errors::{Errors, FieldError, Place};
 use crate::domain::{Invalid, Quantity, Refusal};
 use crate::store::{RefusedRows, StoreError, WriteError};
+
+/// The longest path that a problem repeats as its `instance`.
+const MAX_INSTANCE: usize = 2_048;
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -65,16 +69,17 @@ kinds! {
     /// The body is not JSON: it is empty or cut short, breaks the grammar, is not UTF-8, names a member twice or is
     /// nested too deeply. Nothing was changed. The detail says where reading stopped.
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
-    /// What arrived is no HTTP request: the head breaks the grammar of HTTP/1.1 (RFC 9112). The connection ends; nothing
-    /// was changed.
-    MalformedRequest = BAD_REQUEST, "malformed-request", "The request is not HTTP";
+    /// The request breaks a rule of HTTP/1.1 (RFC 9112): its header `Host` is missing, repeated or malformed, or its body
+    /// was cut short or is framed wrongly. Nothing was changed. The connection ends.
+    MalformedRequest = BAD_REQUEST, "malformed-request", "The request breaks the rules of HTTP";
     /// A parameter of the query or a header has a value that it cannot have, is unknown or is given more than once.
     /// Nothing was changed. `errors` names each one.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
     /// The `cursor` was not made by this service for this list. Begin again without a cursor.
     InvalidCursor = BAD_REQUEST, "invalid-cursor", "The cursor is not valid";
-    /// A browser says that another site sent the request (`Sec-Fetch-Site`), and there are no tokens to tell whether
-    /// its user meant it. Use a page of the same origin, or a client that is no browser.
+    /// A page of another origin sent the request, as its `Origin` or `Sec-Fetch-Site` says, and there are no tokens to tell
+    /// whether its user meant it. Use a page of the same origin, or a client that is no browser; or list the page's origin
+    /// in `--cors-origins`.
     CrossSite = FORBIDDEN, "cross-site-request", "Requests from other sites are refused";
     /// There is no such item or reservation, or nothing at all, at this path.
     NotFound = NOT_FOUND, "not-found", "There is nothing here";
@@ -106,7 +111,7 @@ kinds! {
     /// the name of the problem that it would have alone.
     BatchRefused = CONFLICT, "batch-refused", "Some of the movements are refused";
     /// Some of the items of an import are refused, and so none was imported. `errors` names each one that is, by its line,
-    /// with the name of the problem that it would have alone; at most the first 1,000, and `error_count` tells how many
+    /// with the name of the problem that it would have alone; at most the first 100, and `error_count` tells how many
     /// there are. With `mode=upsert`, items that are there already are replaced rather than refused.
     ImportRefused = CONFLICT, "import-refused", "Some of the items are refused";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
@@ -123,23 +128,27 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// The request's path and query together are longer than this server reads: 16 KiB. Nothing was changed.
     UriTooLong = URI_TOO_LONG, "uri-too-long", "The request's target is too long";
-    /// The request has more than 100 header fields, or more than 64 KiB of them with its target. The connection ends;
-    /// nothing was changed.
-    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request's head is too large";
     /// The body is of a media type that this call does not read: the header `Accept` (of `PATCH`, `Accept-Patch`) lists
     /// those it does. Or it is compressed, which no call reads.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
+    /// The request names a host under which this server is not known, so that a page of another site may have sent it. Use
+    /// the server's address, or list the name in `--hosts` (`STOCKROOM_HOSTS`).
+    MisdirectedRequest = MISDIRECTED_REQUEST, "misdirected-request", "The server does not answer for this host";
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
     /// for a new request, and the old one only to send the same request again.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";
     /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
     InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
     /// The file is not what an import takes. Nothing was imported. `errors` names what is wrong, by line and by column or
-    /// JSON Pointer; at most the first 1,000 things, and `error_count` tells how many there are.
+    /// JSON Pointer; at most the first 100 things, and `error_count` tells how many there are.
     InvalidImport = UNPROCESSABLE_ENTITY, "invalid-import", "The file cannot be imported";
+    /// The header of the CSV file has more than 1,000 columns. Nothing was imported.
+    TooManyColumns = UNPROCESSABLE_ENTITY, "too-many-columns", "The file has too many columns";
     /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
     /// was made is not known: read before you send it again.
     Internal = INTERNAL_SERVER_ERROR, "internal-error", "The server failed";
+    /// The body has a transfer coding besides `chunked`. Nothing was changed. Send the body as it is.
+    UnsupportedTransferCoding = NOT_IMPLEMENTED, "unsupported-transfer-coding", "The transfer coding is not supported";
     /// The answer took too long. Whether a change was made is not known: read before you send it again.
     ResponseTimeout = SERVICE_UNAVAILABLE, "response-timeout", "The answer took too long";
     /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
@@ -151,8 +160,8 @@ kinds! {
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
-    /// As many exports are under way as may be at once, or another import. Nothing was begun. Send the request again after
-    /// the seconds in `Retry-After`.
+    /// As many exports are under way as may be at once, another import, or uploads that hold all the disk space that they
+    /// may. Nothing was begun. Send the request again after the seconds in `Retry-After`.
     TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports or imports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
@@ -163,54 +172,13 @@ kinds! {
     StorageFull = INSUFFICIENT_STORAGE, "storage-full", "The storage is full";
 }
 
-/// One thing that is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// In which line of a file, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u64>,
-    /// Where it is; `None` if it is the whole line.
-    #[serde(flatten)]
-    pub place: Option<Place>,
-    /// A stable word for what is wrong with it.
-    pub code: &'static str,
-    /// What a valid value is.
-    pub detail: String,
-}
-
-impl FieldError {
-    /// What is wrong with the value at `place`.
-    pub fn new(place: Place, invalid: Invalid) -> Self {
-        Self { line: None, place: Some(place), code: invalid.code, detail: invalid.detail }
-    }
-
-    /// What is wrong with a line of a file, as a whole.
-    pub fn of_line(line: u64, invalid: Invalid) -> Self {
-        Self { line: Some(line), place: None, code: invalid.code, detail: invalid.detail }
-    }
-}
-
-/// A place in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Place {
-    /// A value in the JSON body, as a JSON Pointer (RFC 6901); the empty one is the whole body.
-    Pointer(String),
-    /// A value in a CSV file, by the name of its column.
-    Column(String),
-    /// A parameter of the query, by name.
-    Parameter(String),
-    /// A header, by name.
-    Header(&'static str),
-}
-
 /// A refusal on its way to the client.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.name())]
 pub struct Problem {
     kind: Kind,
     detail: String,
-    errors: Vec<FieldError>,
+    errors: Errors,
     /// Further members of the document, which are all numbers (RFC 9457, section 3.2).
     numbers: BTreeMap<&'static str, i64>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -223,24 +191,21 @@ impl Problem {
         if kind.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
-        Self { kind, detail: detail.into(), errors: Vec::new(), numbers: BTreeMap::new(), headers }
+        Self { kind, detail: detail.into(), errors: Errors::default(), numbers: BTreeMap::new(), headers }
     }
 
-    /// Several things wrong with one request, all of them at once.
-    pub fn with_errors(kind: Kind, errors: Vec<FieldError>) -> Self {
-        let detail = match errors.len() {
-            1 => "One thing is wrong with the request; see errors.".to_owned(),
-            count => format!("{count} things are wrong with the request; see errors."),
+    /// All errors of one request or file at once. Beside those that are listed stands how many there are.
+    pub fn with_errors(kind: Kind, errors: impl Into<Errors>) -> Self {
+        let errors = errors.into();
+        let whole = match kind {
+            Kind::InvalidImport | Kind::ImportRefused | Kind::TooManyColumns => "file",
+            _ => "request",
         };
-        Self { errors, ..Self::new(kind, detail) }
-    }
-
-    /// Things that are wrong with a file, of which there may be more than are told.
-    pub fn with_error_count(kind: Kind, errors: Vec<FieldError>, count: u64) -> Self {
+        let (count, listed) = (errors.count(), errors.listed().len() as u64);
         let detail = match count {
-            1 => "One thing is wrong with the file; see errors.".to_owned(),
-            _ if count == errors.len() as u64 => format!("{count} things are wrong with the file; see errors."),
-            _ => format!("{count} things are wrong with the file; errors has the first {}.", errors.len()),
+            1 => format!("One thing is wrong with the {whole}; see errors."),
+            _ if count == listed => format!("{count} things are wrong with the {whole}; see errors."),
+            _ => format!("{count} things are wrong with the {whole}; errors has the first {listed}."),
         };
         let numbers = BTreeMap::from([("error_count", i64::try_from(count).unwrap_or(i64::MAX))]);
         Self { errors, numbers, ..Self::new(kind, detail) }
@@ -305,9 +270,9 @@ impl Problem {
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
-            instance,
+            instance: instance.filter(|path| path.len() <= MAX_INSTANCE),
             request_id,
-            errors: &self.errors,
+            errors: self.errors.listed(),
             numbers: &self.numbers,
         };
         serde_json::to_vec(&body).expect("a problem can be written as JSON")
@@ -335,23 +300,32 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::BatchRefused(refused) => {
-                let errors = refused.into_iter().map(|(index, refusal)| {
-                    let Self { kind, detail, .. } = refusal.into();
-                    FieldError::new(Place::Pointer(format!("/movements/{index}")), Invalid::new(kind.name(), detail))
-                });
-                Self::with_errors(Kind::BatchRefused, errors.collect())
+                let mut errors = Errors::default();
+                for (index, refusal) in refused {
+                    errors.add(|| {
+                        let Self { kind, detail, .. } = refusal.into();
+                        let pointer = Place::Pointer(format!("/movements/{index}"));
+                        FieldError::new(pointer, Invalid::new(kind.name(), detail))
+                    });
+                }
+                Self::with_errors(Kind::BatchRefused, errors)
             }
             WriteError::ImportRefused(RefusedRows { first, count }) => {
-                let errors = first.into_iter().map(|(line, refusal)| {
-                    let Self { kind, detail, .. } = refusal.into();
-                    FieldError::of_line(line, Invalid::new(kind.name(), detail))
-                });
-                Self::with_error_count(Kind::ImportRefused, errors.collect(), count)
+                let mut errors = Errors::default();
+                let unlisted = count - first.len() as u64;
+                for (line, refusal) in first {
+                    errors.add(|| {
+                        let Self { kind, detail, .. } = refusal.into();
+                        FieldError::of_line(line, Invalid::new(kind.name(), detail))
+                    });
+                }
+                errors.add_unlisted(unlisted);
+                Self::with_errors(Kind::ImportRefused, errors)
             }
             WriteError::KeyReused => {
                 let used = Invalid::new("used", "must be a key that no other request had");
                 let error = FieldError::new(Place::Header("Idempotency-Key"), used);
-                Self::with_errors(Kind::IdempotencyKeyReused, vec![error])
+                Self::with_errors(Kind::IdempotencyKeyReused, error)
             }
             WriteError::Store(error) => error.into(),
         }
@@ -377,11 +351,10 @@ impl From<Refusal> for Problem {
                 Self::new(Kind::ReservationClosed, detail)
             }
             Refusal::ItemExists => {
-                let mut problem =
-                    Self::new(Kind::ItemExists, "There is already an item with this id; it was not changed.");
                 let taken = Invalid::new("taken", "must be an id that no item has");
-                problem.errors.push(FieldError::new(Place::Pointer("/id".to_owned()), taken));
-                problem
+                let errors = FieldError::new(Place::Pointer("/id".to_owned()), taken).into();
+                let detail = "There is already an item with this id; it was not changed.";
+                Self { errors, ..Self::new(Kind::ItemExists, detail) }
             }
             Refusal::PreconditionFailed => Self::new(
                 Kind::PreconditionFailed,
@@ -392,9 +365,11 @@ impl From<Refusal> for Problem {
                 "This server changes items only under If-Match: read the item, and send its ETag along.",
             ),
             Refusal::Invalid(wrong) => {
-                let error =
-                    |(pointer, invalid): (&str, _)| FieldError::new(Place::Pointer(pointer.to_owned()), invalid);
-                Self::with_errors(Kind::InvalidBody, wrong.into_iter().map(error).collect())
+                let mut errors = Errors::default();
+                for (pointer, invalid) in wrong {
+                    errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+                }
+                Self::with_errors(Kind::InvalidBody, errors)
             }
             Refusal::InsufficientStock { quantity, reserved, wanted } => {
                 let available = quantity - reserved;
@@ -426,6 +401,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::NotDone, "The server stops, or the time is up: the import was taken back, whole.")
             }
             StoreError::Full => Self::new(Kind::StorageFull, "The disk is full; nothing was changed."),
+            StoreError::Panicked => Self::internal(),
             StoreError::Unavailable(cause) => {
                 tracing::error!(cause, "the storage is unavailable");
                 Self::new(Kind::Unavailable, "The storage does not answer; whether a change was made is not known.")

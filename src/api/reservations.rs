@@ -6,7 +6,7 @@ use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
-use super::changes::{Changes, unexpected};
+use super::changes::Changes;
 use super::conditional::{self, EntityTags};
 use super::idempotency::{Key, Target};
 use super::page::{CursorText, Limit, Listing};
@@ -16,10 +16,10 @@ use super::problem::{Kind, Problem};
 use super::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
-    Command, ItemId, Lifetime, Portion, Precondition, Reference, Reservation, ReservationId, ReservationState,
+    Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,
     Timestamp,
 };
-use crate::store::{Outcome, ReservationFilter, ReservationList, ReservationQuery, Store, Task, Written};
+use crate::store::{Operation, ReservationFilter, ReservationList, ReservationQuery, Store, Written};
 
 object! {
     /// Stock that is held for somebody. Members without a value are left out.
@@ -147,15 +147,14 @@ pub struct Reservations {
 }
 
 impl Reservations {
-    async fn close(&self, command: Command, key: Option<Key>, target: &Target) -> Result<Closed, Problem> {
-        let task = Task::Command(command, Precondition::None);
-        let Written { outcome, replayed } = self.changes.make(task, target.keyed(key, b"")).await?;
-        match outcome {
-            Outcome::Reserved(reservation) => {
-                Ok(Closed::Ok(Json(reservation.into()), replayed.then(|| "true".to_owned())))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+    async fn close<O: Operation<Outcome = Reservation>>(
+        &self,
+        operation: O,
+        key: Option<Key>,
+        target: &Target,
+    ) -> Result<Closed, Problem> {
+        let Written { outcome, replayed } = self.changes.make(operation, target.keyed(key, b"")).await?;
+        Ok(Closed::Ok(Json(outcome.into()), replayed.then(|| "true".to_owned())))
     }
 }
 
@@ -182,18 +181,13 @@ impl Reservations {
         body: JsonBody<NewReservation>,
     ) -> Result<Created, Problem> {
         let JsonBody { value: NewReservation { quantity, expires_in, reference }, bytes, .. } = body;
-        let reservation_id = ReservationId::generate();
-        let command = Command::Reserve { id: id.0, reservation_id, quantity, lifetime: expires_in, reference };
-        let task = Task::Command(command, conditional::precondition(if_match.0, None, false));
+        let precondition = conditional::precondition(if_match.0, None, false);
+        let (item_id, id, lifetime) = (id.0, ReservationId::generate(), expires_in);
+        let reserve = Reserve { item_id, id, quantity, lifetime, reference, precondition };
         let idempotency = target.keyed(idempotency_key.0, &bytes);
-        let Written { outcome, replayed } = self.changes.make(task, idempotency).await?;
-        match outcome {
-            Outcome::Reserved(reservation) => {
-                let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
-                Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
-            }
-            outcome => Err(unexpected(&outcome)),
-        }
+        let Written { outcome: reservation, replayed } = self.changes.make(reserve, idempotency).await?;
+        let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
+        Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
     }
 
     /// List reservations
@@ -261,7 +255,7 @@ impl Reservations {
         _checked: Checked,
         target: Target,
     ) -> Result<Closed, Problem> {
-        self.close(Command::Fulfil { id: id.0 }, idempotency_key.0, &target).await
+        self.close(Fulfil { id: id.0 }, idempotency_key.0, &target).await
     }
 
     /// Release a reservation
@@ -280,6 +274,6 @@ impl Reservations {
         _checked: Checked,
         target: Target,
     ) -> Result<Closed, Problem> {
-        self.close(Command::Release { id: id.0 }, idempotency_key.0, &target).await
+        self.close(Release { id: id.0 }, idempotency_key.0, &target).await
     }
 }

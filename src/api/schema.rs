@@ -7,7 +7,7 @@
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use serde_json::{Map, Value};
 
-use super::problem::{FieldError, Place};
+use super::errors::{Errors, FieldError, Pointer};
 use crate::domain::{
     Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name, Note,
     Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, UnitPrice,
@@ -34,10 +34,10 @@ pub trait Schema {
 /// A type that can be read from JSON, strictly.
 pub trait Read: Sized {
     /// Reads the value at `pointer`; on `None` it has put everything that is wrong into `errors`.
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self>;
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self>;
 
     /// What it means that the member at `pointer` is not there.
-    fn absent(pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn absent(pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         refuse(pointer, Invalid::new("required", "must be there"), errors)
     }
 }
@@ -59,11 +59,11 @@ impl<T: Schema> Schema for Option<T> {
 }
 
 impl<T: Read> Read for Option<T> {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         T::read(value, pointer, errors).map(Some)
     }
 
-    fn absent(_pointer: &str, _errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn absent(_pointer: Pointer<'_>, _errors: &mut Errors) -> Option<Self> {
         Some(None)
     }
 }
@@ -81,14 +81,14 @@ impl<T: Schema> Schema for Member<T> {
 }
 
 impl<T: Read> Read for Member<T> {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::Null => Some(Member::Clear),
             value => T::read(value, pointer, errors).map(Member::Set),
         }
     }
 
-    fn absent(_pointer: &str, _errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn absent(_pointer: Pointer<'_>, _errors: &mut Errors) -> Option<Self> {
         Some(Member::Keep)
     }
 }
@@ -104,14 +104,25 @@ impl<T: Schema> Schema for Vec<T> {
     }
 }
 
-impl<T: Read> Read for Vec<T> {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        let Value::Array(elements) = value else { return refuse(pointer, wrong_type(&value, "an array"), errors) };
-        let read = |(index, element)| T::read(element, &format!("{pointer}/{index}"), errors);
-        // All of them, also behind one that is wrong: its errors are not all there are.
-        let elements: Vec<_> = elements.into_iter().enumerate().map(read).collect();
-        elements.into_iter().collect()
+/// Reads an array of `min` to `max` elements. Its length is checked before anything is made of an element.
+pub fn read_array<T: Read>(
+    value: Value,
+    pointer: Pointer<'_>,
+    (min, max): (usize, usize),
+    elements: &str,
+    errors: &mut Errors,
+) -> Option<Vec<T>> {
+    let Value::Array(values) = value else { return refuse(pointer, wrong_type(&value, "an array"), errors) };
+    if !(min..=max).contains(&values.len()) {
+        return refuse(pointer, Invalid::new("length", format!("must have {min} to {max} {elements}")), errors);
     }
+    let count = values.len();
+    let mut read = Vec::with_capacity(count);
+    for (index, value) in values.into_iter().enumerate() {
+        // On behind one that is wrong: its errors are not all there are.
+        read.extend(T::read(value, pointer.element(index), errors));
+    }
+    (read.len() == count).then_some(read)
 }
 
 /// A schema in its place.
@@ -127,39 +138,34 @@ fn names(names: impl Iterator<Item = &'static str>) -> MetaSchemaRef {
     inline(MetaSchema { enum_items: names.map(Into::into).collect(), ..MetaSchema::new("string") })
 }
 
-/// Puts what is wrong at `pointer` into `errors`.
-pub fn refuse<T>(pointer: &str, invalid: Invalid, errors: &mut Vec<FieldError>) -> Option<T> {
-    errors.push(FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+/// Adds what is wrong at `pointer` to `errors`.
+pub fn refuse<T>(pointer: Pointer<'_>, invalid: Invalid, errors: &mut Errors) -> Option<T> {
+    errors.add(|| FieldError::new(pointer.place(), invalid));
     None
-}
-
-/// The pointer to the member `name` of the object at `pointer` (RFC 6901, section 3).
-pub fn member_pointer(pointer: &str, name: &str) -> String {
-    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The members of a JSON object that is being read.
 pub struct Members<'a> {
     members: Map<String, Value>,
-    pointer: &'a str,
-    errors: &'a mut Vec<FieldError>,
+    pointer: &'a Pointer<'a>,
+    errors: &'a mut Errors,
 }
 
 impl<'a> Members<'a> {
     /// The members of the object at `pointer`, if it is one.
-    pub fn of(value: Value, pointer: &'a str, errors: &'a mut Vec<FieldError>) -> Option<Self> {
+    pub fn of(value: Value, pointer: &'a Pointer<'a>, errors: &'a mut Errors) -> Option<Self> {
         match value {
             Value::Object(members) => Some(Self { members, pointer, errors }),
-            other => refuse(pointer, wrong_type(&other, "an object"), errors),
+            other => refuse(*pointer, wrong_type(&other, "an object"), errors),
         }
     }
 
     /// Takes out the member `name`.
     pub fn take<T: Read>(&mut self, name: &str) -> Option<T> {
-        let pointer = member_pointer(self.pointer, name);
+        let pointer = self.pointer.member(name);
         match self.members.remove(name) {
-            Some(value) => T::read(value, &pointer, self.errors),
-            None => T::absent(&pointer, self.errors),
+            Some(value) => T::read(value, pointer, self.errors),
+            None => T::absent(pointer, self.errors),
         }
     }
 
@@ -172,7 +178,7 @@ impl<'a> Members<'a> {
     pub fn finish(self) {
         for name in self.members.keys() {
             let unknown = Invalid::new("unknown-member", "is not a member that this call takes");
-            let _: Option<()> = refuse(&member_pointer(self.pointer, name), unknown, self.errors);
+            let _: Option<()> = refuse(self.pointer.member(name), unknown, self.errors);
         }
     }
 }
@@ -206,10 +212,10 @@ macro_rules! object {
         impl $crate::api::schema::Read for $name {
             fn read(
                 value: serde_json::Value,
-                pointer: &str,
-                errors: &mut Vec<$crate::api::problem::FieldError>,
+                pointer: $crate::api::errors::Pointer<'_>,
+                errors: &mut $crate::api::errors::Errors,
             ) -> Option<Self> {
-                let mut members = $crate::api::schema::Members::of(value, pointer, errors)?;
+                let mut members = $crate::api::schema::Members::of(value, &pointer, errors)?;
                 $(let $member = members.take::<$type>(stringify!($member));)*
                 $($(members.ignore(stringify!($ignored));)*)?
                 members.finish();
@@ -303,7 +309,7 @@ macro_rules! text_schemas {
             }
 
             impl Read for $type {
-                fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+                fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
                     match value {
                         Value::String(text) => {
                             $type::parse(text).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
@@ -341,7 +347,7 @@ macro_rules! integer_schemas {
             }
 
             impl Read for $type {
-                fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+                fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
                     read_integer(&value)
                         .and_then($type::new)
                         .map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
@@ -406,7 +412,7 @@ impl Schema for Reason {
 }
 
 impl Read for Reason {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::String(name) => Reason::parse(name).map_or_else(|invalid| refuse(pointer, invalid, errors), Some),
             other => refuse(pointer, wrong_type(&other, "a string"), errors),
@@ -452,7 +458,7 @@ impl Schema for Attributes {
 }
 
 impl Read for Attributes {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::Object(object) => {
                 Attributes::new(object).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
@@ -469,9 +475,12 @@ impl Schema for Map<String, Value> {
 }
 
 impl Read for Map<String, Value> {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
-            Value::Object(object) => Some(object),
+            Value::Object(patch) => match Attributes::check_patch(&patch) {
+                Ok(()) => Some(patch),
+                Err(invalid) => refuse(pointer, invalid, errors),
+            },
             other => refuse(pointer, wrong_type(&other, "an object"), errors),
         }
     }
@@ -500,8 +509,8 @@ impl Schema for UnitPrice {
 }
 
 impl Read for UnitPrice {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        let mut members = Members::of(value, pointer, errors)?;
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        let mut members = Members::of(value, &pointer, errors)?;
         let amount = members.take("amount");
         let currency = members.take("currency");
         members.finish();
@@ -531,8 +540,8 @@ impl Schema for UnitPricePatch {
 }
 
 impl Read for UnitPricePatch {
-    fn read(value: Value, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Self> {
-        let mut members = Members::of(value, pointer, errors)?;
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        let mut members = Members::of(value, &pointer, errors)?;
         let amount = members.take("amount");
         let currency = members.take("currency");
         members.finish();

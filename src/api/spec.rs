@@ -10,7 +10,7 @@ use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
 use super::problem::{self, Kind};
-use super::{Api, Described, payload};
+use super::{Api, Described, json};
 
 const DESCRIPTION: &str = "\
 An inventory with exact stock: nothing that was acknowledged is ever lost, and stock never goes wrong under concurrency.
@@ -29,7 +29,8 @@ fn generated() -> Value {
     let generated =
         OpenApiService::new(Described::<Api>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
     // The strict reader refuses a name that comes twice: an operation that another one hides.
-    let mut document = payload::parse(generated.as_bytes()).expect("the generated document is strict JSON");
+    let mut document =
+        json::read(generated.as_bytes(), usize::MAX).expect("the generated document is strict JSON").value;
     mend(&mut document);
     document["openapi"] = json!("3.1.0");
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
@@ -152,21 +153,22 @@ fn problem_schema() -> Value {
         "description": format!(
             "Why a request was refused (RFC 9457). The last part of `type` is one of {}.", names.join(", ")
         ),
-        "required": ["type", "title", "status", "detail", "instance", "request_id"],
+        "required": ["type", "title", "status", "detail", "request_id"],
         "properties": {
             "type": { "type": "string", "format": "uri-reference", "description": "What kind of problem it is; also the path of a page about it." },
             "title": { "type": "string", "description": "A summary, the same for every problem of this kind." },
             "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the answer." },
             "detail": { "type": "string", "description": "What is wrong with this request." },
-            "instance": { "type": "string", "format": "uri-reference", "description": "The path that was asked for." },
+            "instance": { "type": "string", "format": "uri-reference", "description": "The path that was asked for, unless it is very long." },
             "request_id": { "type": "string", "description": "What the request is called in the server's log." },
             "quantity": { "type": "integer", "format": "int64", "description": "How much there is, where there is too little or too much." },
             "reserved": { "type": "integer", "format": "int64", "description": "How much of that is reserved." },
             "available": { "type": "integer", "format": "int64", "description": "How much of it can be taken." },
-            "error_count": { "type": "integer", "format": "int64", "description": "How many things are wrong with a file; `errors` has the first 1,000." },
+            "error_count": { "type": "integer", "format": "int64", "description": "How many things are wrong; `errors` has the first 100 of them, or fewer that are long." },
             "errors": {
                 "type": "array",
-                "description": "Everything that is wrong, at once.",
+                "maxItems": 100,
+                "description": "What is wrong, all at once.",
                 "items": {
                     "type": "object",
                     "required": ["code", "detail"],
@@ -219,7 +221,8 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name))
     };
-    let mut kinds = vec![Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
+    let mut kinds =
+        vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
     if path != "/livez" {
         kinds.push(Kind::Unavailable);
     }
@@ -239,11 +242,16 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         kinds.push(Kind::NotAcceptable);
     }
     if operation.get("requestBody").is_some() {
-        kinds.extend([Kind::RequestTimeout, Kind::BodyTooLarge, Kind::UnsupportedMediaType]);
+        kinds.extend([
+            Kind::RequestTimeout,
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::UnsupportedTransferCoding,
+        ]);
         kinds.extend(if path == "/import" {
-            [Kind::InvalidImport, Kind::ImportRefused]
+            &[Kind::InvalidImport, Kind::ImportRefused, Kind::TooManyColumns][..]
         } else {
-            [Kind::InvalidJson, Kind::InvalidBody]
+            &[Kind::InvalidJson, Kind::InvalidBody]
         });
     }
     if method != "get" {

@@ -2,6 +2,8 @@
 
 use poem::http::{HeaderMap, HeaderValue};
 
+use super::request_id::unlike_any;
+
 /// The header that carries a trace from one service to the next.
 pub const TRACEPARENT: &str = "traceparent";
 
@@ -30,8 +32,8 @@ impl TraceContext {
         let zero = |id: &str| id.bytes().all(|byte| byte == b'0');
         (whole && version != "ff" && !zero(trace_id) && !zero(parent_id)).then(|| Self {
             trace_id: trace_id.to_owned(),
-            // The second half of such a UUID is random, and never zero.
-            span_id: format!("{:016x}", uuid::Uuid::now_v7().as_u64_pair().1),
+            // Zero would be no id.
+            span_id: format!("{:016x}", unlike_any().max(1)),
             flags: flags.to_owned(),
         })
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,18 +21,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Tag;
-use super::changes::unexpected;
 use super::idempotency::{Key, Target, keyed};
 use super::interchange::Format;
 use super::params::{Checked, Header, Parameter, Query};
-use super::payload::{Json, check_coding, check_media_type};
+use super::payload::{Json, check_coding, check_media_type, cut_short};
 use super::problem::{Kind, Problem};
 use super::router::MediaType;
 use super::schema::{Schema, inline, object};
 use super::upload::{Plan, import_file, unusable};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};
-use crate::store::{ImportMode, Imported, Outcome, Store, Written};
+use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
 const EXPORTS: usize = 4;
@@ -39,6 +39,9 @@ const EXPORTS: usize = 4;
 /// About how many bytes are sent at once, and how many such parts may wait for a client.
 const PART: usize = 64 * 1024;
 const PARTS_AHEAD: usize = 2;
+
+/// The fewest bytes of an upload that must arrive within each `--stall-timeout`.
+const MIN_RATE: usize = 64 * 1024;
 
 /// The calls that carry the whole inventory.
 pub struct Transfer {
@@ -48,6 +51,8 @@ pub struct Transfer {
     stall_timeout: Duration,
     queue_timeout: Duration,
     max_import: u64,
+    /// How many bytes all uploads hold on disk together.
+    held: Arc<AtomicU64>,
     imports: Semaphore,
 }
 
@@ -60,7 +65,8 @@ impl Transfer {
             exports: Arc::new(Semaphore::new(EXPORTS)),
             stall_timeout: settings.stall_timeout.get(),
             queue_timeout,
-            max_import: settings.max_import,
+            max_import: settings.max_import.get(),
+            held: Arc::default(),
             // One takes the writer for itself anyway.
             imports: Semaphore::new(1),
         }
@@ -146,7 +152,7 @@ impl Transfer {
     /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
     /// text is taken away again.
     ///
-    /// A refusal names everything that is wrong, each with its line; the first 1,000, and how many there are.
+    /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
@@ -163,12 +169,11 @@ impl Transfer {
         target: Target,
         upload: Upload,
     ) -> Result<ImportDone, Problem> {
-        let _place = self.imports.try_acquire().map_err(|_| {
-            Problem::new(Kind::TooManyTransfers, "Another import is under way.").with_header(header::CONNECTION, CLOSE)
-        })?;
         let Upload { format, announced, body } = upload;
         let mut digest = idempotency_key.0.is_some().then(|| target.digest());
-        let file = self.receive(announced, body, digest.as_mut()).await?;
+        let (file, _held) = self.receive(announced, body, digest.as_mut()).await?;
+        let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
+        let _permit = timeout(self.queue_timeout, self.imports.acquire()).await.map_err(busy)?;
         let plan = Plan {
             format,
             mode: mode.0.unwrap_or_default(),
@@ -178,9 +183,7 @@ impl Transfer {
             on_read: None,
         };
         let Written { outcome, replayed } = import_file(Arc::clone(&self.store), file, plan).await?;
-        let Outcome::Imported(Imported { created, updated, unchanged }) = outcome else {
-            return Err(unexpected(&outcome));
-        };
+        let Imported { created, updated, unchanged } = outcome;
         let imported = Json(ImportedItems { created, updated, unchanged });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
     }
@@ -188,7 +191,12 @@ impl Transfer {
 
 impl Transfer {
     /// Writes the body of an import into a file as it arrives.
-    async fn receive(&self, announced: u64, body: Body, mut digest: Option<&mut Sha256>) -> Result<File, Problem> {
+    async fn receive(
+        &self,
+        announced: u64,
+        body: Body,
+        mut digest: Option<&mut Sha256>,
+    ) -> Result<(File, HeldBytes), Problem> {
         let too_large = || {
             let detail = format!("The file may have at most {} bytes.", self.max_import);
             Problem::new(Kind::BodyTooLarge, detail).with_header(header::CONNECTION, CLOSE)
@@ -199,23 +207,30 @@ impl Transfer {
         let store = Arc::clone(&self.store);
         let file = tokio::task::spawn_blocking(move || store.scratch()).await.map_err(|_| Problem::internal())?;
         let mut file = tokio::fs::File::from_std(file.map_err(|error| unusable(&error))?);
+        let mut held = HeldBytes { all: Arc::clone(&self.held), own: 0 };
         let mut incoming = body.into_bytes_stream();
-        let mut total = 0u64;
+        let (mut rated, mut rate_deadline) = (0, Instant::now() + self.stall_timeout);
         loop {
-            let data = match timeout(self.stall_timeout, incoming.next()).await {
+            let data = match timeout_at(rate_deadline, incoming.next()).await {
                 Ok(Some(Ok(data))) => data,
-                Ok(Some(Err(_))) => {
-                    return Err(Problem::new(Kind::InvalidImport, "The file was cut short on its way."));
-                }
+                Ok(Some(Err(_))) => return Err(cut_short()),
                 Ok(None) => break,
                 Err(_elapsed) => {
-                    let detail = format!("Nothing of the file came within {} ms.", self.stall_timeout.as_millis());
+                    let milliseconds = self.stall_timeout.as_millis();
+                    let detail = format!("Less than {MIN_RATE} bytes of the file arrived within {milliseconds} ms.");
                     return Err(Problem::new(Kind::RequestTimeout, detail).with_header(header::CONNECTION, CLOSE));
                 }
             };
-            total += data.len() as u64;
-            if total > self.max_import {
+            rated += data.len();
+            if rated >= MIN_RATE {
+                (rated, rate_deadline) = (0, Instant::now() + self.stall_timeout);
+            }
+            if held.own + data.len() as u64 > self.max_import {
                 return Err(too_large());
+            }
+            if !held.add(data.len() as u64, self.max_import) {
+                let detail = format!("Other uploads hold most of the {} bytes that all may hold.", self.max_import);
+                return Err(Problem::new(Kind::TooManyTransfers, detail).with_header(header::CONNECTION, CLOSE));
             }
             if let Some(digest) = &mut digest {
                 digest.update(&data);
@@ -223,7 +238,31 @@ impl Transfer {
             file.write_all(&data).await.map_err(|error| unusable(&error))?;
         }
         file.flush().await.map_err(|error| unusable(&error))?;
-        Ok(file.into_std().await)
+        Ok((file.into_std().await, held))
+    }
+}
+
+/// The bytes that an upload holds on disk until its import is done.
+struct HeldBytes {
+    all: Arc<AtomicU64>,
+    own: u64,
+}
+
+impl HeldBytes {
+    /// Takes further bytes, unless all uploads would hold more than `max` then.
+    fn add(&mut self, bytes: u64, max: u64) -> bool {
+        let within = |all: u64| Some(all + bytes).filter(|all| *all <= max);
+        let taken = self.all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok();
+        if taken {
+            self.own += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
 

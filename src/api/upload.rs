@@ -7,13 +7,12 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::errors::{Errors, FieldError};
 use super::interchange::{Format, Rows};
-use super::problem::{FieldError, Kind, Problem};
+use super::problem::{Kind, Problem};
 use super::repeats::Ids;
 use crate::domain::Invalid;
-use crate::store::{
-    IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, RefusedRows, Store, StoreError, Written,
-};
+use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, StoreError, Written};
 
 /// About how many bytes of a file are handed to the store at once, and how many such parts may wait for it: a part for
 /// each item would cost more than the item.
@@ -40,7 +39,7 @@ pub struct Plan {
 }
 
 /// Imports a file, all of it or nothing.
-pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written, Problem> {
+pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written<Imported>, Problem> {
     let Plan { format, mode, dry_run, queue_timeout, idempotency, on_read } = plan;
     let wanted = Arc::new(());
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
@@ -74,58 +73,28 @@ fn check(
     format: Format,
     scratch: &dyn Fn() -> io::Result<File>,
 ) -> io::Result<Result<u64, Problem>> {
-    let mut flaws = Flaws::default();
     let mut rows = match Rows::new(format, BufReader::new(file))? {
         Ok(rows) => rows,
-        Err(errors) => {
-            flaws.extend(errors);
-            return Ok(Err(flaws.into()));
-        }
+        Err(problem) => return Ok(Err(problem)),
     };
-    let (mut count, mut ids) = (0, Ids::new(scratch));
+    let (mut count, mut ids, mut errors) = (0, Ids::new(scratch), Errors::default());
     while let Some(row) = rows.next()? {
         count += 1;
         match row {
             Ok(ImportRow { id: Some(id), line, .. }) => ids.add(&id, line)?,
             Ok(_) => {}
-            Err(errors) => flaws.extend(errors),
+            Err(of_row) => errors.extend(of_row, |error| error),
         }
     }
-    let repeated = ids.repeated(RefusedRows::LISTED)?;
-    let unlisted = repeated.count - repeated.first.len() as u64;
-    flaws.extend(repeated.first.into_iter().map(|(line, earlier)| {
-        FieldError::of_line(line, Invalid::new("repeated-id", format!("has the id that line {earlier} has already")))
-    }));
-    flaws.count += unlisted;
-    Ok(if flaws.count == 0 { Ok(count) } else { Err(flaws.into()) })
-}
-
-/// What is wrong with a file.
-#[derive(Default)]
-struct Flaws {
-    errors: Vec<FieldError>,
-    count: u64,
-}
-
-impl Flaws {
-    fn extend(&mut self, errors: impl IntoIterator<Item = FieldError>) {
-        for error in errors {
-            self.count += 1;
-            // Twice as many as are told, because those that come last may belong among the first.
-            if self.errors.len() < 2 * RefusedRows::LISTED {
-                self.errors.push(error);
-            }
-        }
+    let repeated = ids.repeated(Errors::LISTED)?;
+    let mut repetitions = Errors::default();
+    repetitions.add_unlisted(repeated.count - repeated.first.len() as u64);
+    for (line, earlier) in repeated.first {
+        let detail = || format!("has the id that line {earlier} has already");
+        repetitions.add(|| FieldError::of_line(line, Invalid::new("repeated-id", detail())));
     }
-}
-
-impl From<Flaws> for Problem {
-    fn from(flaws: Flaws) -> Self {
-        let Flaws { mut errors, count } = flaws;
-        errors.sort_by_key(|error| error.line);
-        errors.truncate(RefusedRows::LISTED);
-        Problem::with_error_count(Kind::InvalidImport, errors, count)
-    }
+    let errors = errors.merged_by_line(repetitions);
+    Ok(if errors.is_empty() { Ok(count) } else { Err(Problem::with_errors(Kind::InvalidImport, errors)) })
 }
 
 /// The items of a file that was found to be in order, read by a thread of its own while the store writes.

@@ -8,9 +8,10 @@ use std::sync::mpsc::sync_channel;
 use http_body_util::BodyExt;
 use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
+use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
-use super::progress::Progress;
+use super::progress;
 use super::remote::{self, Remote};
 use crate::api::Format;
 use crate::config::{Database, Settings};
@@ -47,14 +48,14 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
 async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(), String> {
     let request = Request::get("/export").header(ACCEPT, format.media_type()).body(remote::empty());
     let answer = server.connect().await?.send(request.expect("the request is well-formed")).await;
-    let answer = answer.map_err(|error| format!("the server does not answer: {error}"))?;
+    let answer = answer.map_err(|error| server.does_not_answer(&error))?;
     if answer.status() != StatusCode::OK {
         let problem = remote::problem(answer).await;
-        return Err(format!("the server refuses: {}", problem["detail"].as_str().unwrap_or_default()));
+        return Err(format!("the server at {server} refuses: {}", problem["detail"].as_str().unwrap_or_default()));
     }
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| format!("the export broke off: {error}"))?;
+        let frame = frame.map_err(|error| format!("the export from {server} broke off: {error}"))?;
         if let Some(data) = frame.data_ref() {
             output.write(data)?;
         }
@@ -94,7 +95,7 @@ fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), 
 struct Output {
     name: String,
     to: To,
-    progress: Progress,
+    progress: ProgressBar,
 }
 
 enum To {
@@ -104,7 +105,7 @@ enum To {
 
 impl Output {
     fn create(path: &Path) -> Result<Self, String> {
-        let progress = Progress::new("exporting", None);
+        let progress = progress::bar("exporting", None);
         if path == Path::new("-") {
             let to = To::Standard(BufWriter::new(io::stdout()));
             return Ok(Self { name: "standard output".to_owned(), to, progress });
@@ -127,13 +128,13 @@ impl Output {
             To::File { temporary, .. } => temporary.write_all(bytes),
             To::Standard(output) => output.write_all(bytes),
         };
-        self.progress.add(bytes.len() as u64);
+        self.progress.inc(bytes.len() as u64);
         written.map_err(|error| cannot_write(&self.name, &error))
     }
 
     fn finish(self) -> Result<(), String> {
         let Self { name, to, progress } = self;
-        progress.clear();
+        progress.finish_and_clear();
         let finished = match to {
             To::Standard(mut output) => output.flush(),
             To::File { path, temporary } => keep(temporary, &path),

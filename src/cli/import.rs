@@ -11,18 +11,19 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Request, StatusCode};
+use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
 
-use super::progress::Progress;
+use super::progress;
 use super::remote::{self, Body, Remote};
 use crate::api::{Format, Plan, import_file};
 use crate::config::{Database, Settings};
 use crate::server;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{ImportMode, Imported, Outcome, Store, Written};
+use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,12 +89,13 @@ async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments
     let input = tokio::fs::File::from_std(input);
     let (request, body) = match length {
         Some(length) => {
-            (request.header(CONTENT_LENGTH, length), body(input.take(length), Progress::new("sending", Some(length))))
+            (request.header(CONTENT_LENGTH, length), body(input.take(length), progress::bar("sending", Some(length))))
         }
-        None => (request, body(input, Progress::new("sending", None))),
+        None => (request, body(input, progress::bar("sending", None))),
     };
     let mut connection = server.connect().await?;
-    let failed = |error: &dyn Error| format!("the server broke off, so that it is not known what it did: {error}");
+    let failed =
+        |error: &dyn Error| format!("the server at {server} broke off, so that it is not known what it did: {error}");
     let answer = connection.send(request.body(body).expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| failed(&error))?;
     if answer.status() != StatusCode::OK {
@@ -104,9 +106,9 @@ async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments
 }
 
 /// A body made of what is read.
-fn body(input: impl AsyncRead + Send + Sync + 'static, progress: Progress) -> Body {
+fn body(input: impl AsyncRead + Send + Sync + 'static, progress: ProgressBar) -> Body {
     let frames = ReaderStream::with_capacity(input, 64 * 1024).map_ok(move |data| {
-        progress.add(data.len() as u64);
+        progress.inc(data.len() as u64);
         Frame::data(data)
     });
     BodyExt::boxed(StreamBody::new(frames))
@@ -122,7 +124,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
         None => copy(input, &*store).map_err(|error| cannot_read(name, &error))?,
     };
     // It is read twice.
-    let progress = Progress::new("importing", Some(2 * length));
+    let progress = progress::bar("importing", Some(2 * length));
     let counter = progress.clone();
     let plan = Plan {
         format,
@@ -130,14 +132,13 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
         dry_run: *dry_run,
         queue_timeout: PATIENCE,
         idempotency: None,
-        on_read: Some(Arc::new(move |count| counter.add(count))),
+        on_read: Some(Arc::new(move |count| counter.inc(count))),
     };
     let answer = import_file(Arc::clone(&store), file, plan).await;
-    progress.clear();
+    progress.finish_and_clear();
     store.close().await;
     Ok(match answer {
-        Ok(Written { outcome: Outcome::Imported(imported), .. }) => Ok(imported),
-        Ok(Written { outcome, .. }) => return Err(format!("the store answered another task's outcome: {outcome:?}")),
+        Ok(Written { outcome, .. }) => Ok(outcome),
         Err(problem) => Err(serde_json::from_slice(&problem.to_json("", None, "")).expect("a problem is JSON")),
     })
 }

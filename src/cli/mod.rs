@@ -64,8 +64,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    let unknown = unknown_variables(std::env::vars_os());
+    let serves = matches!(command, None | Some(Command::Serve));
+    for name in unknown.iter().filter(|_| !serves) {
+        eprintln!("stockroom: {name} is no setting and is ignored; see stockroom --help");
+    }
     let outcome = match command {
-        None | Some(Command::Serve) => serve::run(&settings),
+        None | Some(Command::Serve) => serve::run(&settings, &unknown),
         Some(Command::Openapi(arguments)) => openapi::run(&settings, &arguments),
         Some(Command::Import(arguments)) => import::run(&settings, &arguments),
         Some(Command::Export(arguments)) => export::run(&settings, &arguments),
@@ -92,8 +97,35 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
     });
-    eprintln!("stockroom: {line}; see stockroom --help");
+    let nearest =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter().find_map(|kind| error.get(kind));
+    let nearest = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+    eprintln!("stockroom: {line}{nearest}; see stockroom --help");
     ExitCode::from(2)
+}
+
+/// The environment variables that look like settings and are none, but for those that Kubernetes makes for the services
+/// beside a service called `stockroom`.
+fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let command = Cli::command();
+    let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_env).collect();
+    let of_kubernetes = |name: &str, value: &str| {
+        name.contains("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT")
+            || (name.contains("_PORT") && value.contains("://"))
+            || ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| {
+                let ends = ["", "_PROTO", "_PORT", "_ADDR"].map(|end| format!("{protocol}{end}"));
+                name.contains("_PORT_") && ends.iter().any(|end| name.ends_with(end))
+            })
+    };
+    let unknown = variables.filter(|(name, _)| !known.contains(&name.as_os_str())).filter_map(|(name, value)| {
+        let name = name.to_str()?;
+        let ours = name.starts_with("STOCKROOM_") && !of_kubernetes(name, &value.to_string_lossy());
+        ours.then(|| name.to_owned())
+    });
+    let mut unknown: Vec<_> = unknown.collect();
+    unknown.sort();
+    unknown
 }
 
 /// Which setting has a bad value: its flag, its environment variable (the value may come from there), and what a good
@@ -125,6 +157,27 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_that_are_no_settings_are_found_and_those_of_kubernetes_are_not() {
+        let variables = [
+            ("STOCKROOM_LISTEN", "127.0.0.1:1"),
+            ("STOCKROOM_LISEN", "127.0.0.1:1"),
+            ("STOCKROOM_PORT", "8080"),
+            ("PATH", "/bin"),
+            ("STOCKROOM_SERVICE_HOST", "10.0.0.1"),
+            ("STOCKROOM_SERVICE_PORT", "80"),
+            ("STOCKROOM_SERVICE_PORT_HTTP", "80"),
+            ("STOCKROOM_PORT", "tcp://10.0.0.1:80"),
+            ("STOCKROOM_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("STOCKROOM_PORT_80_TCP_PROTO", "tcp"),
+            ("STOCKROOM_PORT_80_TCP_PORT", "80"),
+            ("STOCKROOM_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("STOCKROOM_BACKUP_PORT_80_UDP_ADDR", "10.0.0.1"),
+        ];
+        let unknown = unknown_variables(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(unknown, ["STOCKROOM_LISEN", "STOCKROOM_PORT"]);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

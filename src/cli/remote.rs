@@ -1,6 +1,7 @@
 //! A server that a subcommand talks to.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -57,9 +58,25 @@ impl Remote {
             Address::Tcp(address) => (handshake(TcpStream::connect(address).await).await, &**address),
             Address::Unix(socket) => (handshake(UnixStream::connect(socket).await).await, "localhost"),
         };
-        let sender = sender.map_err(|error| format!("the server does not answer: {error}"))?;
+        let sender = sender.map_err(|error| self.does_not_answer(&*error))?;
         let host = host.parse().map_err(|_| format!("{host} is not the name of a host"))?;
         Ok(Connection { sender, host, base_path: self.base_path.clone() })
+    }
+
+    /// The message that this server cannot be reached, or breaks off before it answers.
+    pub fn does_not_answer(&self, error: &dyn Error) -> String {
+        // hyper leaves the reason to the source.
+        let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        format!("the server at {self} does not answer: {error}{reason}")
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Tcp(address) => write!(f, "http://{address}{}", self.base_path),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 

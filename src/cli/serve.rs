@@ -1,8 +1,11 @@
 use crate::config::Settings;
 use crate::server;
 
-/// Serves until it is told to stop.
-pub fn run(settings: &Settings) -> Result<(), String> {
+/// Serves until it is told to stop. `unknown` are environment variables that look like settings and are none.
+pub fn run(settings: &Settings, unknown: &[String]) -> Result<(), String> {
     let _log = server::start_log(settings);
+    for variable in unknown {
+        tracing::warn!(variable, "an environment variable is no setting and is ignored");
+    }
     super::runtime()?.block_on(server::run(settings)).map_err(|error| error.to_string())
 }

@@ -79,8 +79,7 @@ impl Version {
 
 /// A JSON object of the client's own making: a home for fields that Stockroom does not know.
 ///
-/// Numbers are those of RFC 8259, section 6: 64-bit integers and binary64 keep their value, longer ones are
-/// rounded; what needs more digits belongs in a string.
+/// Its numbers are those that 64-bit integers and binary64 hold exactly; what needs more digits belongs in a string.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Map<String, Value>);
@@ -89,17 +88,27 @@ impl Attributes {
     /// The most bytes that the object may take as compact JSON: 16 KiB.
     pub const MAX_BYTES: usize = 16 * 1024;
 
+    /// The most bytes that a merge patch of the object may take as compact JSON: enough to take away all of one full
+    /// object and to fill it again.
+    pub const MAX_PATCH_BYTES: usize = 4 * Self::MAX_BYTES;
+
     /// Takes an object of at most [`Attributes::MAX_BYTES`] without NUL, which PostgreSQL's texts cannot hold.
     pub fn new(object: Map<String, Value>) -> Result<Self, Invalid> {
         let attributes = Self(object);
         let json = attributes.to_json();
         if json.len() > Self::MAX_BYTES {
-            Err(Invalid::new("too-long", format!("must take at most {} bytes as JSON", Self::MAX_BYTES)))
+            Err(too_long(Self::MAX_BYTES))
         } else if json.contains("\\u0000") && attributes.0.iter().any(|(key, value)| has_nul(key, value)) {
             Err(Invalid::new("control-character", "must not contain the character U+0000"))
         } else {
             Ok(attributes)
         }
+    }
+
+    /// Refuses a merge patch that is too long to be applied.
+    pub fn check_patch(patch: &Map<String, Value>) -> Result<(), Invalid> {
+        let json = serde_json::to_vec(patch).expect("a JSON object can be written as JSON");
+        if json.len() > Self::MAX_PATCH_BYTES { Err(too_long(Self::MAX_PATCH_BYTES)) } else { Ok(()) }
     }
 
     /// These attributes with a merge patch applied (RFC 7396).
@@ -114,10 +123,19 @@ impl Attributes {
         serde_json::from_str(json).map(Self).map_err(|_| Invalid::wrong_type("a JSON object"))
     }
 
+    /// Whether the object has no members.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The object, as compact JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(&self.0).expect("a JSON object can be written as JSON")
     }
+}
+
+fn too_long(max: usize) -> Invalid {
+    Invalid::new("too-long", format!("must take at most {max} bytes as JSON"))
 }
 
 fn has_nul(key: &str, value: &Value) -> bool {

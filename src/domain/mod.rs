@@ -1,7 +1,7 @@
 //! What an inventory is: items, quantities, money, ledger entries, reservations, and the rules by which they change.
 //!
-//! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads what a [`Command`] is about, asks
-//! [`decide`] what it comes to, and writes that down; so every store keeps the same rules by construction.
+//! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads the subject of a [`Command`], has the command decided,
+//! and saves the changes; so every store keeps the same rules by construction.
 
 mod epoch;
 mod invalid;
@@ -27,7 +27,10 @@ pub use movement::{Delta, Movement, Reason, StockChange};
 pub use patch::{ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
-pub use rules::{Change, Command, Current, Decision, Effect, Precondition, Refusal, Subject, decide, settle};
+pub use rules::{
+    Change, Command, Create, Current, Decision, Delete, Fulfil, Move, Now, Patch, Precondition, Refusal, Release,
+    Replace, Reserve, Subject, settle,
+};
 pub use summary::{Summary, Total};
 pub use text::{Description, Label, Name, Note, Reference};
 pub use time::Timestamp;

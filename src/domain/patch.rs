@@ -109,11 +109,11 @@ impl UnitPricePatch {
 
 /// Merges `patch` into `target` (RFC 7396, section 2): null removes, objects are merged, anything else replaces.
 pub fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    // All at once: to take them out one by one would move what follows each time.
+    target.retain(|name, _| !matches!(patch.get(name), Some(Value::Null)));
     for (name, value) in patch {
         match value {
-            Value::Null => {
-                target.shift_remove(name);
-            }
+            Value::Null => {}
             Value::Object(inner) => {
                 let member = target.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
                 if !member.is_object() {

@@ -1,117 +1,143 @@
-//! The rules by which items change: a pure function from what is there and what is asked to what comes of it.
+//! The rules by which items change: pure functions from a command and the state it meets to the changes it makes.
+
+use std::sync::Arc;
 
 use super::{
     Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Portion, Quantity, Reference,
     Reservation, ReservationId, ReservationState, StockChange, Timestamp, Version,
 };
 
-/// What a client asks to have changed.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Put a new item into the inventory.
-    Create {
-        /// Its id, which no item may have yet.
-        id: ItemId,
-        /// What is said of it.
-        details: Details,
-        /// Its first stock.
-        quantity: Quantity,
-    },
-    /// Set all of an item's writable fields anew. Under [`Precondition::Absent`] it makes the item instead.
-    Replace {
-        /// Which item.
-        id: ItemId,
-        /// What is said of it from now on.
-        details: Details,
-        /// Its stock from now on; `None` leaves it as it is (and a new item without stock).
-        quantity: Option<Quantity>,
-    },
-    /// Change some of an item's writable fields.
-    Patch {
-        /// Which item.
-        id: ItemId,
-        /// Which fields, and what they are to be.
-        patch: Box<ItemPatch>,
-    },
-    /// Take an item out of the inventory, which must not have open reservations.
-    Delete {
-        /// Which item.
-        id: ItemId,
-    },
-    /// Move an item's stock.
-    Move {
-        /// Which item.
-        id: ItemId,
-        /// What became of its stock.
-        movement: Box<Movement>,
-    },
-    /// Hold some of an item's stock.
-    Reserve {
-        /// Which item.
-        id: ItemId,
-        /// What the reservation is to be called; no other one may be.
-        reservation_id: ReservationId,
-        /// How much to hold.
-        quantity: Portion,
-        /// For how long.
-        lifetime: Lifetime,
-        /// What it belongs to elsewhere.
-        reference: Option<Reference>,
-    },
-    /// Take what a reservation holds out of the stock.
-    Fulfil {
-        /// Which reservation.
-        id: ReservationId,
-    },
-    /// Give up a reservation before its time.
-    Release {
-        /// Which reservation.
-        id: ReservationId,
-    },
+/// A change that a client asks for.
+pub trait Command {
+    /// The state that the command leaves behind.
+    type Outcome;
+
+    /// Returns the item or reservation whose state is needed to decide the command.
+    fn subject(&self) -> Subject<'_>;
+
+    /// Decides the command on the current state of its subject.
+    ///
+    /// A precondition is evaluated only where the command would be carried out without it (RFC 9110, section 13.2.1).
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Self::Outcome>, Refusal>;
 }
 
-/// What a command is about.
+/// The subject of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
     /// The item with this id.
     Item(&'a ItemId),
-    /// The reservation with this id, and the item that it holds stock of.
+    /// The item that is to get this id, which may have been used before.
+    NewItem(&'a ItemId),
+    /// The reservation with this id, and the item whose stock it holds.
     Reservation(&'a ReservationId),
 }
 
-impl Command {
-    /// What must be known for the command to be decided.
-    pub fn subject(&self) -> Subject<'_> {
-        match self {
-            Command::Create { id, .. }
-            | Command::Replace { id, .. }
-            | Command::Patch { id, .. }
-            | Command::Delete { id }
-            | Command::Move { id, .. }
-            | Command::Reserve { id, .. } => Subject::Item(id),
-            Command::Fulfil { id } | Command::Release { id } => Subject::Reservation(id),
-        }
-    }
+/// Creates an item.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// The id of the new item.
+    pub id: ItemId,
+    /// Its details.
+    pub details: Details,
+    /// Its initial stock.
+    pub quantity: Quantity,
+    /// [`Precondition::Absent`] refuses a taken id as a failed precondition. Any other has no meaning here.
+    pub precondition: Precondition,
 }
 
-/// What must be true of an item for a command to be carried out (RFC 9110, section 13).
+/// Replaces all writable fields of an item.
+#[derive(Clone, Debug)]
+pub struct Replace {
+    /// The item.
+    pub id: ItemId,
+    /// Its new details.
+    pub details: Details,
+    /// Its new stock; `None` keeps the present one.
+    pub quantity: Option<Quantity>,
+    /// The condition on the item's version.
+    pub precondition: Precondition,
+}
+
+/// Changes some writable fields of an item.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The item.
+    pub id: ItemId,
+    /// The fields to change, with their new values.
+    pub patch: Box<ItemPatch>,
+    /// The condition on the item's version.
+    pub precondition: Precondition,
+}
+
+/// Deletes an item without open reservations.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    /// The item.
+    pub id: ItemId,
+    /// The condition on the item's version.
+    pub precondition: Precondition,
+}
+
+/// Moves or counts the stock of an item.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The item.
+    pub id: ItemId,
+    /// The movement.
+    pub movement: Movement,
+    /// The condition on the item's version.
+    pub precondition: Precondition,
+}
+
+/// Reserves some stock of an item.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// The item.
+    pub item_id: ItemId,
+    /// The id of the new reservation, which no other one may have.
+    pub id: ReservationId,
+    /// The stock to hold.
+    pub quantity: Portion,
+    /// The time until the reservation expires.
+    pub lifetime: Lifetime,
+    /// A reference to something elsewhere, such as an order.
+    pub reference: Option<Reference>,
+    /// The condition on the item's version.
+    pub precondition: Precondition,
+}
+
+/// Takes the stock that a reservation holds out of the inventory.
+#[derive(Clone, Debug)]
+pub struct Fulfil {
+    /// The reservation.
+    pub id: ReservationId,
+}
+
+/// Gives up a reservation before its time.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The reservation.
+    pub id: ReservationId,
+}
+
+/// A condition on an item that a command depends on (RFC 9110, section 13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Nothing in particular.
+    /// No condition.
     #[default]
     None,
-    /// The item is there, in whatever version (`If-Match: *`).
+    /// The item exists (`If-Match: *`).
     Exists,
-    /// The item is not there (`If-None-Match: *`).
+    /// The item does not exist (`If-None-Match: *`).
     Absent,
-    /// The item is there, in one of these versions; none of them is what an `If-Match` of only weak tags comes to.
+    /// The item has one of these versions. An `If-Match` of weak tags alone has none.
     VersionIn(Vec<Version>),
-    /// The command ought to come with a precondition and has none, so that nothing is true enough for it.
+    /// A precondition is required here, and the request has none.
     Missing,
 }
 
 impl Precondition {
-    /// Refuses to change an item that a client can have read in this version, if it is not true of that.
+    /// Refuses to change an item that the client could read in this version.
     fn check(&self, version: Version) -> Result<(), Refusal> {
         match self {
             Precondition::None | Precondition::Exists => Ok(()),
@@ -122,49 +148,58 @@ impl Precondition {
     }
 }
 
-/// What a store knows of a command's subject when the command arrives.
+/// The time of a write, by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The ledger's time, which never goes back: `at` and `updated_at`.
+    pub at: Timestamp,
+    /// The wall clock: reservations begin and expire by it, so that one ledger entry dated in the future stops nothing.
+    pub wall: Timestamp,
+}
+
+/// The current state of a command's subject.
 #[derive(Clone, Debug, Default)]
-pub struct Current {
-    /// The item, if there is one.
-    pub item: Option<Item>,
-    /// The last version that the id ever had, also when its item is gone.
+pub struct Current<'a> {
+    /// The item, if it exists.
+    pub item: Option<&'a Arc<Item>>,
+    /// The last version that the id had, also after the item was deleted.
     pub last_version: Version,
-    /// The item's open reservations whose time is up, the earliest first.
-    pub due: Vec<Reservation>,
-    /// The reservation, if the command is about one and it is there.
-    pub reservation: Option<Reservation>,
+    /// The item's open reservations that are due to expire, the earliest first.
+    pub due: Vec<&'a Reservation>,
+    /// The reservation, if the command is about one and it exists.
+    pub reservation: Option<&'a Reservation>,
 }
 
-/// What a command comes to.
+impl Current<'_> {
+    fn before(&self, now: Now) -> Result<Before, Refusal> {
+        let item = self.item.ok_or(Refusal::NotFound)?;
+        let expired = settle(item, &self.due, now);
+        let settled = expired.last().and_then(|change| change.item.as_ref()).unwrap_or(item);
+        Ok(Before { item: Arc::clone(settled), read: item.version, expired })
+    }
+}
+
+/// The changes that a command makes, all of which belong into one transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What is to be written, in this order and all of it in one transaction: first the expiries that were due.
-    pub changes: Vec<Change>,
-    /// What the command did.
-    pub effect: Effect,
+pub struct Decision<T> {
+    /// The expiries that were due, which come first.
+    pub expired: Vec<Change>,
+    /// The command's own change; `None` if everything is as it asks already.
+    pub change: Option<Change>,
+    /// The state after the command.
+    pub outcome: T,
 }
 
-/// What a command did.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// What the last of the changes tells.
-    Changed,
-    /// Nothing: the item is as the command wants it already, and this is it.
-    Item(Item),
-    /// Nothing: the reservation was closed in this way before.
-    Reservation(Reservation),
-}
-
-/// The new state of an item and the entry that tells of it.
+/// The new state of an item, with the ledger entry that records it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The item from now on; `None` when it is deleted.
-    pub item: Option<Item>,
-    /// Whether anything but its stock and its version is new.
+    /// The item's new state; `None` after its deletion.
+    pub item: Option<Arc<Item>>,
+    /// Whether more than its stock and its version changed.
     pub details: bool,
-    /// The reservation that was made or closed, from now on.
+    /// The new state of the reservation that was made or closed.
     pub reservation: Option<Reservation>,
-    /// The ledger entry that belongs to the change.
+    /// The ledger entry.
     pub entry: Entry,
 }
 
@@ -224,236 +259,294 @@ pub enum Refusal {
     },
 }
 
-/// Lets reservations expire whose time is up: one entry for each, in their order.
+/// Expires reservations that are due: one change for each, in their order.
 ///
-/// Whoever changes an item does this first, so that stock is available from the very moment at which its reservation
-/// ends, however late that is written down.
-pub fn settle(item: &Item, due: &[Reservation], now: Timestamp) -> Vec<Change> {
-    let mut item = item.clone();
-    let expire = |reservation: &Reservation| {
+/// Every command on an item does this first, so that stock is available from the very moment at which its reservation
+/// ends, however late that is recorded.
+pub fn settle(item: &Arc<Item>, due: &[&Reservation], now: Now) -> Vec<Change> {
+    let mut item = Arc::clone(item);
+    let expire = |reservation: &&Reservation| {
         let portion = reservation.quantity.get();
         let reserved = Quantity::new(item.reserved.get() - portion).expect("an open reservation's stock is reserved");
-        let after = Item { reserved, version: item.version.next(), updated_at: now, ..item.clone() };
-        let closed = closed(reservation, ReservationState::Expired, now);
-        let change = held(Event::Expired, &item, after.clone(), closed, now);
-        item = after;
+        let after = Item { reserved, version: item.version.next(), updated_at: now.at, ..(*item).clone() };
+        let change = held(Event::Expired, &item, after, closed(reservation, ReservationState::Expired, now));
+        item = Arc::clone(change.item.as_ref().expect("an expiry deletes no item"));
         change
     };
     due.iter().map(expire).collect()
 }
 
-/// An item before a command, with what was due settled.
-struct Before<'a> {
-    item: &'a Item,
-    /// The version in which a client can have read it: what is settled now is not held against its `If-Match`.
+/// An item before a command, after its due reservations have expired.
+struct Before {
+    item: Arc<Item>,
+    /// The version in which a client could read it: an expiry settled now does not fail its `If-Match`.
     read: Version,
+    expired: Vec<Change>,
 }
 
-/// Decides what `command` comes to at `now`, given what is there.
-///
-/// The precondition is looked at only where the command would be carried out without it (RFC 9110,
-/// section 13.2.1).
-pub fn decide(
-    command: &Command,
-    precondition: &Precondition,
-    current: &Current,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
-    let mut changes = current.item.as_ref().map_or_else(Vec::new, |item| settle(item, &current.due, now));
-    let settled = changes.last().map_or(&current.item, |change| &change.item).clone();
-    let before = || {
-        let (item, read) = settled.as_ref().zip(current.item.as_ref()).ok_or(Refusal::NotFound)?;
-        Ok(Before { item, read: read.version })
-    };
-    let change = match command {
-        Command::Create { id, details, quantity } => {
-            if settled.is_some() {
-                return Err(Refusal::ItemExists);
-            }
-            created(id, details, *quantity, current.last_version, now)
-        }
-        Command::Replace { id, details, quantity } if *precondition == Precondition::Absent => {
-            if settled.is_some() {
-                return Err(Refusal::PreconditionFailed);
-            }
-            created(id, details, quantity.unwrap_or_default(), current.last_version, now)
-        }
-        Command::Replace { details, quantity, .. } => {
-            match updated(&before()?, details.clone(), *quantity, precondition, now)? {
-                Some(change) => change,
-                None => return Ok(Decision { changes, effect: Effect::Item(before()?.item.clone()) }),
-            }
-        }
-        Command::Patch { patch, .. } => {
-            let before = before()?;
-            let details = patch.apply(&before.item.details).map_err(Refusal::Invalid)?;
-            match updated(&before, details, patch.quantity, precondition, now)? {
-                Some(change) => change,
-                None => return Ok(Decision { changes, effect: Effect::Item(before.item.clone()) }),
-            }
-        }
-        Command::Delete { .. } => deleted(&before()?, precondition, now)?,
-        Command::Move { movement, .. } => moved(&before()?, movement, precondition, now)?,
-        Command::Reserve { reservation_id, quantity, lifetime, reference, .. } => {
-            let before = before()?;
-            let reservation = Reservation {
-                id: reservation_id.clone(),
-                item_id: before.item.id.clone(),
-                quantity: *quantity,
-                state: ReservationState::Open,
-                reference: reference.clone(),
-                created_at: now,
-                expires_at: now.saturating_add(lifetime.get()),
-                closed_at: None,
-            };
-            reserved(&before, reservation, precondition, now)?
-        }
-        Command::Fulfil { .. } | Command::Release { .. } => {
-            let (state, event) = match command {
-                Command::Fulfil { .. } => (ReservationState::Fulfilled, Event::Fulfilled),
-                _ => (ReservationState::Released, Event::Released),
-            };
-            let reservation = current.reservation.as_ref().ok_or(Refusal::NoReservation)?;
-            match reservation.state {
-                ReservationState::Open if reservation.is_due(now) => return Err(Refusal::ReservationExpired),
-                ReservationState::Open => {}
-                earlier if earlier == state => {
-                    return Ok(Decision { changes, effect: Effect::Reservation(reservation.clone()) });
-                }
-                ReservationState::Expired => return Err(Refusal::ReservationExpired),
-                earlier => return Err(Refusal::ReservationClosed { state: earlier }),
-            }
-            let Before { item, .. } = before()?;
-            let portion = reservation.quantity.get();
-            let less = |quantity: Quantity, by| {
-                Quantity::new(quantity.get() - by).expect("an open reservation's stock is there, and is reserved")
-            };
-            let after = Item {
-                quantity: less(item.quantity, if state == ReservationState::Fulfilled { portion } else { 0 }),
-                reserved: less(item.reserved, portion),
-                version: item.version.next(),
-                updated_at: now,
-                ..item.clone()
-            };
-            held(event, item, after, closed(reservation, state, now), now)
-        }
-    };
-    changes.push(change);
-    Ok(Decision { changes, effect: Effect::Changed })
-}
-
-/// A new item, which goes on from the last version that its id ever had.
-fn created(id: &ItemId, details: &Details, quantity: Quantity, last_version: Version, now: Timestamp) -> Change {
-    let item = Item {
-        id: id.clone(),
-        details: details.clone(),
-        quantity,
-        reserved: Quantity::ZERO,
-        version: last_version.next(),
-        created_at: now,
-        updated_at: now,
-    };
-    let entry = entry(Event::Created, Quantity::ZERO, &item, now);
-    Change { item: Some(item), details: true, reservation: None, entry }
-}
-
-/// The item as it is to be, or `None` if it is that already.
-fn updated(
-    before: &Before<'_>,
-    details: Details,
-    quantity: Option<Quantity>,
-    precondition: &Precondition,
-    now: Timestamp,
-) -> Result<Option<Change>, Refusal> {
-    let Before { item, read } = *before;
-    let quantity = quantity.unwrap_or(item.quantity);
-    enough(item, quantity.get())?;
-    precondition.check(read)?;
-    let new_details = item.details != details;
-    if !new_details && item.quantity == quantity {
-        return Ok(None);
+impl Before {
+    fn changed<T>(self, change: Change, outcome: T) -> Decision<T> {
+        Decision { expired: self.expired, change: Some(change), outcome }
     }
-    let after = Item { details, quantity, version: item.version.next(), updated_at: now, ..item.clone() };
-    let entry = entry(Event::Updated, item.quantity, &after, now);
-    Ok(Some(Change { item: Some(after), details: new_details, reservation: None, entry }))
-}
 
-/// An item goes, and all of its stock with it.
-fn deleted(before: &Before<'_>, precondition: &Precondition, now: Timestamp) -> Result<Change, Refusal> {
-    let Before { item, read } = *before;
-    if item.reserved > Quantity::ZERO {
-        return Err(Refusal::HasReservations { reserved: item.reserved.get() });
+    /// Records the new state of the item, which is the outcome too.
+    fn becomes(self, after: Item, details: bool, entry: Entry) -> Decision<Arc<Item>> {
+        let after = Arc::new(after);
+        let change = Change { item: Some(Arc::clone(&after)), details, reservation: None, entry };
+        self.changed(change, after)
     }
-    precondition.check(read)?;
-    let after = Item { quantity: Quantity::ZERO, version: item.version.next(), ..item.clone() };
-    let entry = entry(Event::Deleted, item.quantity, &after, now);
-    Ok(Change { item: None, details: true, reservation: None, entry })
+
+    /// The item with other details or another stock, or as it is if it has them already.
+    fn updated(
+        self,
+        details: Details,
+        quantity: Option<Quantity>,
+        precondition: &Precondition,
+        now: Now,
+    ) -> Result<Decision<Arc<Item>>, Refusal> {
+        let item = &self.item;
+        let quantity = quantity.unwrap_or(item.quantity);
+        require_stock(item, quantity.get())?;
+        precondition.check(self.read)?;
+        let new_details = item.details != details;
+        if !new_details && item.quantity == quantity {
+            let outcome = Arc::clone(item);
+            return Ok(Decision { expired: self.expired, change: None, outcome });
+        }
+        let after = Item {
+            id: item.id.clone(),
+            details,
+            quantity,
+            reserved: item.reserved,
+            version: item.version.next(),
+            created_at: item.created_at,
+            updated_at: now.at,
+        };
+        let entry = entry(Event::Updated, item.quantity, &after);
+        Ok(self.becomes(after, new_details, entry))
+    }
 }
 
-/// The item after a movement: also a count that changes nothing is an event, and makes a version.
-fn moved(
-    before: &Before<'_>,
-    movement: &Movement,
-    precondition: &Precondition,
-    now: Timestamp,
-) -> Result<Change, Refusal> {
-    let Before { item, read } = *before;
-    let (event, wanted) = match movement.change {
-        StockChange::By(delta) => (Event::Moved, item.quantity.get() + delta.get()),
-        StockChange::To(counted) => (Event::Counted, counted.get()),
-    };
-    enough(item, wanted)?;
-    let quantity =
-        Quantity::new(wanted).map_err(|_| Refusal::TooMuchStock { quantity: item.quantity.get(), wanted })?;
-    precondition.check(read)?;
-    let after = Item { quantity, version: item.version.next(), updated_at: now, ..item.clone() };
-    let entry = Entry {
-        reason: Some(movement.reason),
-        note: movement.note.clone(),
-        reference: movement.reference.clone(),
-        ..entry(event, item.quantity, &after, now)
-    };
-    Ok(Change { item: Some(after), details: false, reservation: None, entry })
+impl Command for Create {
+    type Outcome = Arc<Item>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::NewItem(&self.id)
+    }
+
+    /// The item's version follows the last one that its id had.
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
+        if current.item.is_some() {
+            return Err(match self.precondition {
+                Precondition::Absent => Refusal::PreconditionFailed,
+                _ => Refusal::ItemExists,
+            });
+        }
+        let item = Arc::new(Item {
+            id: self.id.clone(),
+            details: self.details.clone(),
+            quantity: self.quantity,
+            reserved: Quantity::ZERO,
+            version: current.last_version.next(),
+            created_at: now.at,
+            updated_at: now.at,
+        });
+        let entry = entry(Event::Created, Quantity::ZERO, &item);
+        let change = Change { item: Some(Arc::clone(&item)), details: true, reservation: None, entry };
+        Ok(Decision { expired: Vec::new(), change: Some(change), outcome: item })
+    }
 }
 
-/// The item with some of its stock held by a new reservation.
-fn reserved(
-    before: &Before<'_>,
-    reservation: Reservation,
-    precondition: &Precondition,
-    now: Timestamp,
-) -> Result<Change, Refusal> {
-    let Before { item, read } = *before;
+impl Command for Replace {
+    type Outcome = Arc<Item>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
+        current.before(now)?.updated(self.details.clone(), self.quantity, &self.precondition, now)
+    }
+}
+
+impl Command for Patch {
+    type Outcome = Arc<Item>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
+        let before = current.before(now)?;
+        let details = self.patch.apply(&before.item.details).map_err(Refusal::Invalid)?;
+        before.updated(details, self.patch.quantity, &self.precondition, now)
+    }
+}
+
+impl Command for Delete {
+    type Outcome = ();
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.id)
+    }
+
+    /// All of the item's stock leaves the ledger with it.
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<()>, Refusal> {
+        let before = current.before(now)?;
+        let item = &before.item;
+        if item.reserved > Quantity::ZERO {
+            return Err(Refusal::HasReservations { reserved: item.reserved.get() });
+        }
+        self.precondition.check(before.read)?;
+        let after =
+            Item { quantity: Quantity::ZERO, version: item.version.next(), updated_at: now.at, ..(**item).clone() };
+        let entry = entry(Event::Deleted, item.quantity, &after);
+        Ok(before.changed(Change { item: None, details: true, reservation: None, entry }, ()))
+    }
+}
+
+impl Command for Move {
+    type Outcome = Arc<Item>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.id)
+    }
+
+    /// A count that changes nothing is an event too, and makes a version.
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
+        let before = current.before(now)?;
+        let item = &before.item;
+        let (event, wanted) = match self.movement.change {
+            StockChange::By(delta) => (Event::Moved, item.quantity.get() + delta.get()),
+            StockChange::To(counted) => (Event::Counted, counted.get()),
+        };
+        require_stock(item, wanted)?;
+        let quantity =
+            Quantity::new(wanted).map_err(|_| Refusal::TooMuchStock { quantity: item.quantity.get(), wanted })?;
+        self.precondition.check(before.read)?;
+        let after = Item { quantity, version: item.version.next(), updated_at: now.at, ..(**item).clone() };
+        let entry = Entry {
+            reason: Some(self.movement.reason),
+            note: self.movement.note.clone(),
+            reference: self.movement.reference.clone(),
+            ..entry(event, item.quantity, &after)
+        };
+        Ok(before.becomes(after, false, entry))
+    }
+}
+
+impl Command for Reserve {
+    type Outcome = Reservation;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.item_id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
+        let before = current.before(now)?;
+        let item = &before.item;
+        let portion = self.quantity.get();
+        require_stock(item, item.quantity.get() - portion)?;
+        self.precondition.check(before.read)?;
+        let reservation = Reservation {
+            id: self.id.clone(),
+            item_id: self.item_id.clone(),
+            quantity: self.quantity,
+            state: ReservationState::Open,
+            reference: self.reference.clone(),
+            created_at: now.wall,
+            expires_at: now.wall.saturating_add(self.lifetime.get()),
+            closed_at: None,
+        };
+        let reserved = Quantity::new(item.reserved.get() + portion).expect("no more is reserved than there is");
+        let after = Item { reserved, version: item.version.next(), updated_at: now.at, ..(**item).clone() };
+        let change = held(Event::Reserved, item, after, reservation.clone());
+        Ok(before.changed(change, reservation))
+    }
+}
+
+impl Command for Fulfil {
+    type Outcome = Reservation;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Reservation(&self.id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
+        close(current, ReservationState::Fulfilled, Event::Fulfilled, now)
+    }
+}
+
+impl Command for Release {
+    type Outcome = Reservation;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Reservation(&self.id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
+        close(current, ReservationState::Released, Event::Released, now)
+    }
+}
+
+/// Closes a reservation. Repeating the step that closed it changes nothing; another step is refused.
+fn close(
+    current: &Current<'_>,
+    state: ReservationState,
+    event: Event,
+    now: Now,
+) -> Result<Decision<Reservation>, Refusal> {
+    let reservation = current.reservation.ok_or(Refusal::NoReservation)?;
+    match reservation.state {
+        ReservationState::Open if reservation.is_due(now.wall) => return Err(Refusal::ReservationExpired),
+        ReservationState::Open => {}
+        earlier if earlier == state => {
+            let expired = current.item.map_or_else(Vec::new, |item| settle(item, &current.due, now));
+            return Ok(Decision { expired, change: None, outcome: reservation.clone() });
+        }
+        ReservationState::Expired => return Err(Refusal::ReservationExpired),
+        earlier => return Err(Refusal::ReservationClosed { state: earlier }),
+    }
+    let before = current.before(now)?;
+    let item = &before.item;
     let portion = reservation.quantity.get();
-    enough(item, item.quantity.get() - portion)?;
-    precondition.check(read)?;
-    let reserved = Quantity::new(item.reserved.get() + portion).expect("no more is reserved than there is");
-    let after = Item { reserved, version: item.version.next(), updated_at: now, ..item.clone() };
-    Ok(held(Event::Reserved, item, after, reservation, now))
+    let less = |quantity: Quantity, by| {
+        Quantity::new(quantity.get() - by).expect("an open reservation's stock exists, and is reserved")
+    };
+    let after = Item {
+        quantity: less(item.quantity, if state == ReservationState::Fulfilled { portion } else { 0 }),
+        reserved: less(item.reserved, portion),
+        version: item.version.next(),
+        updated_at: now.at,
+        ..(**item).clone()
+    };
+    let reservation = closed(reservation, state, now);
+    let change = held(event, item, after, reservation.clone());
+    Ok(before.changed(change, reservation))
 }
 
-/// What happened to an item by one of its reservations.
-fn held(event: Event, before: &Item, after: Item, reservation: Reservation, now: Timestamp) -> Change {
+/// The change of an item by one of its reservations.
+fn held(event: Event, before: &Item, after: Item, reservation: Reservation) -> Change {
     let entry = Entry {
         reference: reservation.reference.clone(),
         reservation_id: Some(reservation.id.clone()),
-        ..entry(event, before.quantity, &after, now)
+        ..entry(event, before.quantity, &after)
     };
-    Change { item: Some(after), details: false, reservation: Some(reservation), entry }
+    Change { item: Some(Arc::new(after)), details: false, reservation: Some(reservation), entry }
 }
 
-fn closed(reservation: &Reservation, state: ReservationState, now: Timestamp) -> Reservation {
-    Reservation { state, closed_at: Some(now), ..reservation.clone() }
+fn closed(reservation: &Reservation, state: ReservationState, now: Now) -> Reservation {
+    Reservation { state, closed_at: Some(now.wall), ..reservation.clone() }
 }
 
 /// Refuses to leave less of an item than is reserved.
-fn enough(item: &Item, wanted: i64) -> Result<(), Refusal> {
+fn require_stock(item: &Item, wanted: i64) -> Result<(), Refusal> {
     let (quantity, reserved) = (item.quantity.get(), item.reserved.get());
     if wanted < reserved { Err(Refusal::InsufficientStock { quantity, reserved, wanted }) } else { Ok(()) }
 }
 
-/// The entry for a change that left the item like this.
-fn entry(event: Event, quantity_before: Quantity, after: &Item, now: Timestamp) -> Entry {
+/// The ledger entry for a change that left the item in this state.
+fn entry(event: Event, quantity_before: Quantity, after: &Item) -> Entry {
     Entry {
         item_id: after.id.clone(),
         event,
@@ -465,7 +558,7 @@ fn entry(event: Event, quantity_before: Quantity, after: &Item, now: Timestamp) 
         note: None,
         reference: None,
         reservation_id: None,
-        at: now,
+        at: after.updated_at,
     }
 }
 
@@ -502,25 +595,57 @@ mod tests {
         }
     }
 
-    fn there(item: Item) -> Current {
-        Current { last_version: item.version, item: Some(item), ..Current::default() }
+    /// An inventory that knows one item.
+    #[derive(Default)]
+    struct State {
+        item: Option<Arc<Item>>,
+        last_version: Version,
+        due: Vec<Reservation>,
+        reservation: Option<Reservation>,
     }
 
-    fn replace(name: &str, to: Option<i64>) -> Command {
-        Command::Replace { id: id(), details: details(name), quantity: to.map(quantity) }
+    impl State {
+        fn decide<C: Command>(&self, command: &C) -> Result<Decision<C::Outcome>, Refusal> {
+            self.decide_at(command, Now { at: moment(9), wall: moment(9) })
+        }
+
+        fn decide_at<C: Command>(&self, command: &C, now: Now) -> Result<Decision<C::Outcome>, Refusal> {
+            let current = Current {
+                item: self.item.as_ref(),
+                last_version: self.last_version,
+                due: self.due.iter().collect(),
+                reservation: self.reservation.as_ref(),
+            };
+            command.decide(&current, now)
+        }
     }
 
-    fn changed(decision: Result<Decision, Refusal>) -> Change {
-        let Decision { mut changes, effect } = decision.unwrap();
-        assert_eq!((changes.len(), effect), (1, Effect::Changed));
-        changes.remove(0)
+    fn there(item: Item) -> State {
+        State { last_version: item.version, item: Some(Arc::new(item)), ..State::default() }
+    }
+
+    fn replace(name: &str, to: Option<i64>) -> Replace {
+        Replace { id: id(), details: details(name), quantity: to.map(quantity), precondition: Precondition::None }
+    }
+
+    fn create(number: i64, precondition: Precondition) -> Create {
+        Create { id: id(), details: details("Widget"), quantity: quantity(number), precondition }
+    }
+
+    fn delete(precondition: Precondition) -> Delete {
+        Delete { id: id(), precondition }
+    }
+
+    fn changed<T>(decision: Result<Decision<T>, Refusal>) -> Change {
+        let decision = decision.unwrap_or_else(|refusal| panic!("{refusal}"));
+        assert_eq!(decision.expired, []);
+        decision.change.unwrap()
     }
 
     #[test]
     fn a_created_again_id_goes_on_from_its_last_version() {
-        let command = Command::Create { id: id(), details: details("Widget"), quantity: quantity(5) };
-        let gone = Current { last_version: Version::new(7), ..Current::default() };
-        let change = changed(decide(&command, &Precondition::None, &gone, moment(9)));
+        let gone = State { last_version: Version::new(7), ..State::default() };
+        let change = changed(gone.decide(&create(5, Precondition::None)));
         assert_eq!(change.item.unwrap().version, Version::new(8));
         assert_eq!(
             (change.entry.event, change.entry.delta, change.entry.version),
@@ -530,7 +655,7 @@ mod tests {
 
     #[test]
     fn replacing_without_a_quantity_leaves_the_stock() {
-        let change = changed(decide(&replace("Gadget", None), &Precondition::None, &there(item(10, 2)), moment(9)));
+        let change = changed(there(item(10, 2)).decide(&replace("Gadget", None)));
         let after = change.item.unwrap();
         assert_eq!((after.quantity.get(), after.reserved.get()), (10, 2));
         assert_eq!((after.created_at, after.updated_at), (moment(1), moment(9)));
@@ -539,27 +664,28 @@ mod tests {
 
     #[test]
     fn a_change_that_changes_nothing_keeps_the_version() {
-        let decision = decide(&replace("Widget", Some(10)), &Precondition::None, &there(item(10, 0)), moment(9));
-        assert_eq!(decision, Ok(Decision { changes: Vec::new(), effect: Effect::Item(item(10, 0)) }));
+        let decision = there(item(10, 0)).decide(&replace("Widget", Some(10)));
+        assert_eq!(decision, Ok(Decision { expired: Vec::new(), change: None, outcome: Arc::new(item(10, 0)) }));
     }
 
     #[test]
     fn stock_is_never_set_below_what_is_reserved() {
-        let decision = decide(&replace("Widget", Some(1)), &Precondition::None, &there(item(10, 2)), moment(9));
+        let decision = there(item(10, 2)).decide(&replace("Widget", Some(1)));
         assert_eq!(decision, Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
     }
 
-    fn movement(change: StockChange) -> Command {
+    fn movement(change: StockChange, precondition: Precondition) -> Move {
         let movement = Movement { change, reason: Reason::Sold, note: None, reference: None };
-        Command::Move { id: id(), movement: Box::new(movement) }
+        Move { id: id(), movement, precondition }
+    }
+
+    fn by(delta: i64, precondition: Precondition) -> Move {
+        movement(StockChange::By(Delta::new(delta).unwrap()), precondition)
     }
 
     #[test]
     fn a_movement_takes_what_is_available_and_not_one_more() {
-        let by = |delta: i64| {
-            let command = movement(StockChange::By(Delta::new(delta).unwrap()));
-            decide(&command, &Precondition::None, &there(item(10, 2)), moment(9))
-        };
+        let by = |delta: i64| there(item(10, 2)).decide(&by(delta, Precondition::None));
         let change = changed(by(-8));
         let after = change.item.unwrap();
         assert_eq!((after.quantity.get(), after.version, after.updated_at), (2, Version::new(4), moment(9)));
@@ -573,10 +699,8 @@ mod tests {
 
     #[test]
     fn a_count_is_written_down_even_if_it_changes_nothing() {
-        let counted = |number: i64| {
-            let command = movement(StockChange::To(quantity(number)));
-            decide(&command, &Precondition::None, &there(item(10, 2)), moment(9))
-        };
+        let counted =
+            |number: i64| there(item(10, 2)).decide(&movement(StockChange::To(quantity(number)), Precondition::None));
         for (number, delta) in [(10, 0), (7, -3), (12, 2), (2, -8)] {
             let change = changed(counted(number));
             assert_eq!((change.entry.event, change.entry.delta), (Event::Counted, delta));
@@ -588,47 +712,40 @@ mod tests {
     #[test]
     fn a_stale_movement_is_refused_only_where_it_would_succeed() {
         let stale = Precondition::VersionIn(vec![Version::new(1)]);
-        let by = |delta: i64| movement(StockChange::By(Delta::new(delta).unwrap()));
         let there = there(item(10, 0));
-        assert_eq!(decide(&by(-1), &stale, &there, moment(9)), Err(Refusal::PreconditionFailed));
-        assert!(matches!(decide(&by(-11), &stale, &there, moment(9)), Err(Refusal::InsufficientStock { .. })));
+        assert_eq!(there.decide(&by(-1, stale.clone())), Err(Refusal::PreconditionFailed));
+        assert!(matches!(there.decide(&by(-11, stale)), Err(Refusal::InsufficientStock { .. })));
     }
 
     #[test]
     fn deleting_takes_all_stock_out_of_the_ledger() {
-        let change =
-            changed(decide(&Command::Delete { id: id() }, &Precondition::None, &there(item(10, 0)), moment(9)));
+        let change = changed(there(item(10, 0)).decide(&delete(Precondition::None)));
         assert_eq!(change.item, None);
         assert_eq!(
             (change.entry.event, change.entry.delta, change.entry.quantity),
             (Event::Deleted, -10, Quantity::ZERO)
         );
-        assert_eq!(change.entry.version, Version::new(4));
+        assert_eq!((change.entry.version, change.entry.at), (Version::new(4), moment(9)));
     }
 
     #[test]
-    fn replacing_what_must_be_absent_creates_it_or_changes_nothing() {
-        let nothing = Current::default();
-        let change = changed(decide(&replace("Widget", Some(4)), &Precondition::Absent, &nothing, moment(9)));
+    fn creating_what_must_be_absent_creates_it_or_changes_nothing() {
+        let change = changed(State::default().decide(&create(4, Precondition::Absent)));
         assert_eq!((change.entry.event, change.entry.delta), (Event::Created, 4));
         let taken = there(item(10, 0));
-        assert_eq!(
-            decide(&replace("Widget", Some(4)), &Precondition::Absent, &taken, moment(9)),
-            Err(Refusal::PreconditionFailed)
-        );
-        assert_eq!(decide(&replace("Widget", None), &Precondition::None, &nothing, moment(9)), Err(Refusal::NotFound));
+        assert_eq!(taken.decide(&create(4, Precondition::Absent)), Err(Refusal::PreconditionFailed));
+        assert_eq!(taken.decide(&create(4, Precondition::None)), Err(Refusal::ItemExists));
+        assert_eq!(State::default().decide(&replace("Widget", None)), Err(Refusal::NotFound));
     }
 
     #[test]
     fn a_precondition_counts_only_where_the_command_would_succeed() {
-        let stale = Precondition::VersionIn(vec![Version::new(1), Version::new(2)]);
-        let nothing = Current::default();
-        let delete = Command::Delete { id: id() };
-        assert_eq!(decide(&delete, &stale, &nothing, moment(9)), Err(Refusal::NotFound));
-        assert_eq!(decide(&delete, &stale, &there(item(1, 0)), moment(9)), Err(Refusal::PreconditionFailed));
-        assert!(decide(&delete, &Precondition::Exists, &there(item(1, 0)), moment(9)).is_ok());
-        let fresh = Precondition::VersionIn(vec![Version::new(3)]);
-        assert!(decide(&delete, &fresh, &there(item(1, 0)), moment(9)).is_ok());
+        let stale = || Precondition::VersionIn(vec![Version::new(1), Version::new(2)]);
+        assert_eq!(State::default().decide(&delete(stale())), Err(Refusal::NotFound));
+        let there = there(item(1, 0));
+        assert_eq!(there.decide(&delete(stale())), Err(Refusal::PreconditionFailed));
+        assert!(there.decide(&delete(Precondition::Exists)).is_ok());
+        assert!(there.decide(&delete(Precondition::VersionIn(vec![Version::new(3)]))).is_ok());
     }
 
     fn reservation(text: &str, quantity: i64, expires_at: i64) -> Reservation {
@@ -644,92 +761,103 @@ mod tests {
         }
     }
 
-    fn reserve(quantity: i64) -> Command {
-        Command::Reserve {
-            id: id(),
-            reservation_id: reservation("a", 1, 0).id,
+    fn reserve(quantity: i64) -> Reserve {
+        Reserve {
+            item_id: id(),
+            id: reservation("a", 1, 0).id,
             quantity: Portion::new(quantity).unwrap(),
             lifetime: Lifetime::new(2).unwrap(),
             reference: None,
+            precondition: Precondition::None,
         }
     }
 
-    fn close(by: fn(ReservationId) -> Command, reservation: Reservation) -> Result<Decision, Refusal> {
-        let command = by(reservation.id.clone());
-        let current = Current { reservation: Some(reservation), ..there(item(10, 2)) };
-        decide(&command, &Precondition::None, &current, moment(9))
+    fn close(state: ReservationState, reservation: Reservation) -> Result<Decision<Reservation>, Refusal> {
+        let id = reservation.id.clone();
+        let there = State { reservation: Some(reservation), ..there(item(10, 2)) };
+        match state {
+            ReservationState::Fulfilled => there.decide(&Fulfil { id }),
+            _ => there.decide(&Release { id }),
+        }
     }
 
     #[test]
     fn a_reservation_holds_what_is_available_and_not_one_more() {
-        let change = changed(decide(&reserve(8), &Precondition::None, &there(item(10, 2)), moment(9)));
+        let change = changed(there(item(10, 2)).decide(&reserve(8)));
         let (after, made) = (change.item.unwrap(), change.reservation.unwrap());
         assert_eq!((after.quantity.get(), after.reserved.get(), after.available().get()), (10, 10, 0));
         assert_eq!((made.state, made.created_at, made.expires_at), (ReservationState::Open, moment(9), moment(2009)));
         assert_eq!((change.entry.event, change.entry.delta, change.entry.reserved.get()), (Event::Reserved, 0, 10));
         assert_eq!(change.entry.reservation_id, Some(made.id));
-        let refused = decide(&reserve(9), &Precondition::None, &there(item(10, 2)), moment(9));
+        let refused = there(item(10, 2)).decide(&reserve(9));
         assert_eq!(refused, Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
-        let most = decide(&reserve(Portion::MAX), &Precondition::None, &there(item(10, 2)), moment(9));
+        let most = there(item(10, 2)).decide(&reserve(Portion::MAX));
         assert!(matches!(most, Err(Refusal::InsufficientStock { .. })));
     }
 
     #[test]
     fn fulfilling_takes_the_stock_and_releasing_gives_it_back() {
-        let fulfil = |id| Command::Fulfil { id };
-        let release = |id| Command::Release { id };
-        for (by, state, event, left, delta) in [
-            (fulfil as fn(_) -> _, ReservationState::Fulfilled, Event::Fulfilled, 8, -2),
-            (release, ReservationState::Released, Event::Released, 10, 0),
-        ] {
-            let change = changed(close(by, reservation("a", 2, 99)));
+        let (fulfilled, released) = (ReservationState::Fulfilled, ReservationState::Released);
+        for (state, other, event, left, delta) in
+            [(fulfilled, released, Event::Fulfilled, 8, -2), (released, fulfilled, Event::Released, 10, 0)]
+        {
+            let change = changed(close(state, reservation("a", 2, 99)));
             let after = change.item.unwrap();
             assert_eq!((after.quantity.get(), after.reserved.get(), after.version), (left, 0, Version::new(4)));
             assert_eq!((change.entry.event, change.entry.delta), (event, delta));
             let closed = change.reservation.unwrap();
             assert_eq!((closed.state, closed.closed_at), (state, Some(moment(9))));
-            let again = close(by, closed.clone()).unwrap();
-            assert_eq!(again, Decision { changes: Vec::new(), effect: Effect::Reservation(closed.clone()) });
-            let other = close(if state == ReservationState::Fulfilled { release } else { fulfil }, closed);
-            assert_eq!(other, Err(Refusal::ReservationClosed { state }));
-            assert_eq!(close(by, reservation("a", 2, 9)), Err(Refusal::ReservationExpired));
+            let again = close(state, closed.clone()).unwrap();
+            assert_eq!(again, Decision { expired: Vec::new(), change: None, outcome: closed.clone() });
+            assert_eq!(close(other, closed), Err(Refusal::ReservationClosed { state }));
+            assert_eq!(close(state, reservation("a", 2, 9)), Err(Refusal::ReservationExpired));
             let expired = Reservation { state: ReservationState::Expired, ..reservation("a", 2, 9) };
-            assert_eq!(close(by, expired), Err(Refusal::ReservationExpired));
+            assert_eq!(close(state, expired), Err(Refusal::ReservationExpired));
         }
     }
 
     #[test]
     fn what_is_due_is_settled_before_the_command_and_is_not_held_against_its_precondition() {
         let due = vec![reservation("a", 3, 5), reservation("b", 2, 9)];
-        let current = Current { due, ..there(item(10, 6)) };
+        let there = State { due, ..there(item(10, 6)) };
         let read = Precondition::VersionIn(vec![Version::new(3)]);
-        let take = movement(StockChange::By(Delta::new(-9).unwrap()));
-        let decision = decide(&take, &read, &current, moment(9)).unwrap();
-        let told: Vec<_> = decision
-            .changes
+        let decision = there.decide(&by(-9, read.clone())).unwrap();
+        let changes: Vec<_> = decision.expired.into_iter().chain(decision.change).collect();
+        let told: Vec<_> = changes
             .iter()
             .map(|change| {
                 (change.entry.event, change.entry.delta, change.entry.reserved.get(), change.entry.version.get())
             })
             .collect();
         assert_eq!(told, [(Event::Expired, 0, 3, 4), (Event::Expired, 0, 1, 5), (Event::Moved, -9, 1, 6)]);
-        let states: Vec<_> = decision.changes.iter().map(|c| c.reservation.as_ref().map(|r| r.state)).collect();
+        let states: Vec<_> = changes.iter().map(|c| c.reservation.as_ref().map(|r| r.state)).collect();
         assert_eq!(states, [Some(ReservationState::Expired), Some(ReservationState::Expired), None]);
         let settled = Precondition::VersionIn(vec![Version::new(5)]);
-        assert_eq!(decide(&take, &settled, &current, moment(9)), Err(Refusal::PreconditionFailed));
-        let unchanged = decide(&replace("Widget", None), &read, &current, moment(9)).unwrap();
-        assert_eq!(unchanged.changes.len(), 2);
-        assert!(matches!(unchanged.effect, Effect::Item(item) if item.version == Version::new(5)));
+        assert_eq!(there.decide(&by(-9, settled)), Err(Refusal::PreconditionFailed));
+        let unchanged = there.decide(&Replace { precondition: read, ..replace("Widget", None) }).unwrap();
+        assert_eq!((unchanged.expired.len(), unchanged.change), (2, None));
+        assert_eq!(unchanged.outcome.version, Version::new(5));
+    }
+
+    #[test]
+    fn reservations_follow_the_wall_clock_and_the_ledger_its_own_time() {
+        let now = Now { at: moment(5_000), wall: moment(9) };
+        let change = changed(there(item(10, 2)).decide_at(&reserve(1), now));
+        let made = change.reservation.unwrap();
+        assert_eq!((made.created_at, made.expires_at), (moment(9), moment(2009)));
+        assert_eq!((change.entry.at, change.item.unwrap().updated_at), (moment(5_000), moment(5_000)));
+        let open = State { reservation: Some(reservation("a", 2, 99)), ..there(item(10, 2)) };
+        assert!(open.decide_at(&Fulfil { id: reservation("a", 2, 99).id }, now).is_ok());
     }
 
     #[test]
     fn an_item_with_open_reservations_is_not_deleted() {
-        let delete = Command::Delete { id: id() };
-        let refused = decide(&delete, &Precondition::None, &there(item(10, 2)), moment(9));
+        let refused = there(item(10, 2)).decide(&delete(Precondition::None));
         assert_eq!(refused, Err(Refusal::HasReservations { reserved: 2 }));
-        let current = Current { due: vec![reservation("a", 2, 9)], ..there(item(10, 2)) };
-        let changes = decide(&delete, &Precondition::None, &current, moment(9)).unwrap().changes;
-        assert_eq!((changes.len(), &changes[1].item), (2, &None));
-        assert_eq!((changes[1].entry.delta, changes[1].entry.reserved), (-10, Quantity::ZERO));
+        let due = State { due: vec![reservation("a", 2, 9)], ..there(item(10, 2)) };
+        let decision = due.decide(&delete(Precondition::None)).unwrap();
+        let change = decision.change.unwrap();
+        assert_eq!((decision.expired.len(), &change.item), (1, &None));
+        assert_eq!((change.entry.delta, change.entry.reserved), (-10, Quantity::ZERO));
     }
 }

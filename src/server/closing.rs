@@ -1,4 +1,4 @@
-use poem::http::{HeaderValue, Version, header};
+use poem::http::{HeaderValue, header};
 use poem::{Endpoint, Request, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +15,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Closing<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        // HTTP/2 has no such header (RFC 9113, section 8.2.2).
-        let has_header = request.version() <= Version::HTTP_11;
         let mut response = self.app.get_response(request).await;
-        if has_header && self.leaving.is_cancelled() {
+        if self.leaving.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

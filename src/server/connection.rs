@@ -1,25 +1,24 @@
+//! Connections: HTTP/1.1 on each, within limits on time and size, and an end that loses no answer.
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use poem::http::header;
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::listener::Stream;
-use super::refusal;
 use crate::config::Settings;
 
 /// The most bytes that a request's head may have.
@@ -28,93 +27,91 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The most header fields that a request may have.
 const MAX_HEADERS: usize = 100;
 
-/// How many requests one HTTP/2 connection may have under way at once.
-const MAX_STREAMS: u32 = 100;
+/// For how long, and for how many bytes, a client may go on sending after the last answer of its connection: a
+/// connection closed with bytes unread is reset, and the answer lost with it (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const MAX_LINGERING: u64 = 1024 * 1024;
 
-/// The connections under way, and the limits on them.
+/// The open connections, and the limits on them.
 pub struct Connections<E> {
     app: Arc<E>,
-    http: auto::Builder<TokioExecutor>,
-    places: Arc<Semaphore>,
-    graceful: GracefulShutdown,
-    header_timeout: Duration,
+    http: http1::Builder,
     stall_timeout: Duration,
-    base_path: Arc<str>,
+    max: u32,
+    permits: Arc<Semaphore>,
+    stopping: CancellationToken,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
-    /// No connections yet, all of which `app` will answer.
+    /// Returns the limits of `settings`, without any connection yet; `app` answers the requests.
     pub fn new(app: E, settings: &Settings) -> Self {
-        let header_timeout = settings.header_timeout.get();
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(settings.header_timeout.get())
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEAD as u32)
-            .keep_alive_interval(settings.stall_timeout.get())
-            .keep_alive_timeout(header_timeout);
         Self {
             app: Arc::new(app),
             http,
-            places: Arc::new(Semaphore::new(settings.max_connections as usize)),
-            graceful: GracefulShutdown::new(),
-            header_timeout,
             stall_timeout: settings.stall_timeout.get(),
-            base_path: settings.base_path.as_str().into(),
+            max: settings.max_connections,
+            permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
+            stopping: CancellationToken::new(),
         }
     }
 
     /// Waits until one more connection may be accepted.
-    pub async fn place(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed")
+    pub async fn permit(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Serves a connection, which gives its place back when it ends.
-    pub fn start(&self, stream: Stream, peer: RemoteAddr, place: OwnedSemaphorePermit) {
+    /// Serves a connection in a task of its own, which returns the permit at its end.
+    pub fn start(&self, stream: Stream, peer: RemoteAddr, permit: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
-        let refused = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Guarded {
-            stream,
-            opening: Some(Box::pin(sleep(self.header_timeout))),
-            matched: 0,
-            stall_timeout: self.stall_timeout,
-            stalled: None,
-            base_path: Arc::clone(&self.base_path),
-            continues: false,
-            refusal: None,
-            refused: Arc::clone(&refused),
-            lingering: None,
-        });
         let service = hyper::service::service_fn(move |request| {
-            let (app, refused) = (Arc::clone(&app), Arc::clone(&refused));
-            // Nothing in the API asks which of the server's addresses a client took.
+            // No handler asks for the address that the client connected to.
             let local = LocalAddr(Addr::custom("local", ""));
             let request = Request::from((request, local, peer.clone(), Scheme::HTTP));
-            async move {
-                let response = app.get_response(request).await;
-                if response.headers().contains_key(header::CONNECTION) {
-                    refused.store(true, Ordering::Relaxed);
-                }
-                Ok::<poem::http::Response<_>, Infallible>(response.into())
-            }
+            let app = Arc::clone(&app);
+            // Boxed, because hyper moves the future, which has several kilobytes.
+            Box::pin(async move { Ok::<poem::http::Response<_>, Infallible>(app.get_response(request).await.into()) })
         });
-        let connection = self.graceful.watch(self.http.serve_connection(io, service).into_owned());
+        let io = TokioIo::new(Guarded { stream, stall_timeout: self.stall_timeout, stalled: None });
+        let mut connection = self.http.serve_connection(io, service);
+        let stopping = self.stopping.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection ended early");
+            let outcome = tokio::select! {
+                outcome = &mut connection => Some(outcome),
+                () = stopping.cancelled() => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    // An idle connection ends at once, and no answer of it is on its way.
+                    match (&mut connection).now_or_never() {
+                        Some(_) => None,
+                        None => Some((&mut connection).await),
+                    }
+                }
+            };
+            let lingers = match outcome {
+                Some(Ok(())) => true,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a connection ended early");
+                    // hyper has answered what is not HTTP; after any other error nobody reads an answer.
+                    error.is_parse()
+                }
+                None => false,
+            };
+            if lingers {
+                let stream = connection.into_parts().io.into_inner().stream;
+                linger(stream).await;
             }
-            drop(place);
+            drop(permit);
         });
     }
 
-    /// Lets the requests under way finish within `grace`, and cuts off those that do not.
+    /// Closes idle connections, lets the requests under way finish within `grace`, and cuts off those that do not.
     pub async fn finish(self, grace: Duration) {
-        if tokio::time::timeout(grace, self.graceful.shutdown()).await.is_err() {
+        self.stopping.cancel();
+        if timeout(grace, self.permits.acquire_many(self.max)).await.is_err() {
             tracing::warn!(grace_ms = grace.as_millis() as u64, "requests were still under way and are cut off");
         }
     }
@@ -135,92 +132,26 @@ pub fn raise_file_limit(connections: u32) {
     }
 }
 
-/// How long, and for how many bytes, a client that was refused may go on sending before its connection is closed: a
-/// connection closed with bytes unread is reset, and the refusal lost with it (RFC 9112, section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const MAX_LINGERING: usize = 1024 * 1024;
+/// Closes the server's side, then reads and discards what the client still sends, until it closes its side too or
+/// reaches a limit.
+async fn linger(mut stream: Stream) {
+    // hyper has done so except after some errors; the second time does nothing.
+    let _ = stream.shutdown().await;
+    let mut rest = stream.take(MAX_LINGERING);
+    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+}
 
-/// What a client sends first on HTTP/2 (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// A stream that fails with `TimedOut` where hyper would wait for ever: while a client has not said which HTTP it
-/// speaks, and while it takes nothing of what is sent to it. It also gives hyper's own refusals their words.
+/// A stream whose writes fail with `TimedOut` when the client takes nothing of an answer for `stall_timeout`; hyper
+/// would wait for ever.
 struct Guarded {
     stream: Stream,
-    /// Runs until it is clear which HTTP the client speaks; `matched` bytes of the preface have come meanwhile.
-    opening: Option<Pin<Box<Sleep>>>,
-    matched: usize,
     stall_timeout: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
-    base_path: Arc<str>,
-    /// Whether the last write was cut short, so that what comes next goes on in the midst of an answer.
-    continues: bool,
-    /// What is left to write in place of a refusal of hyper's own.
-    refusal: Option<Bytes>,
-    /// Whether the connection ends before all of a request was read.
-    refused: Arc<AtomicBool>,
-    /// Runs while a client that was refused may go on sending, with what it has sent meanwhile.
-    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Guarded {
-    fn note_opening(&mut self, bytes: &[u8]) {
-        let expected = &PREFACE[self.matched..];
-        let common = bytes.iter().zip(expected).take_while(|(byte, expected)| byte == expected).count();
-        self.matched += common;
-        let differs = common < bytes.len().min(expected.len());
-        if differs || self.matched == PREFACE.len() {
-            self.opening = None;
-        }
-    }
-
-    /// Whether `buf` is a refusal of hyper's own, in place of which another one is to be written.
-    fn refuses(&mut self, buf: &[u8]) -> bool {
-        if self.refusal.is_none() && !self.continues {
-            self.refusal = refusal::in_place_of(buf, &self.base_path);
-        }
-        self.refusal.is_some()
-    }
-
-    fn note_written(&mut self, offered: usize, outcome: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(written)) = outcome {
-            self.continues = *written < offered;
-        }
-    }
-
-    fn poll_write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.refusal.as_mut().filter(|rest| !rest.is_empty()) {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            rest.advance(written);
-        }
-        self.refusal = None;
-        self.refused.store(true, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Waits until a client that was refused ends its side, within limits.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.refused.load(Ordering::Relaxed) {
-            return Poll::Ready(());
-        }
-        let (time, sent) = self.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), 0));
-        let mut bytes = [0; 4096];
-        while *sent < MAX_LINGERING {
-            let mut buf = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => *sent += buf.filled().len(),
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return time.as_mut().poll(cx),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// The outcome of a write, or a failure if it has waited too long.
+    /// Returns the outcome of a write, or an error if it has waited too long.
     fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.stalled = None;
@@ -234,31 +165,14 @@ impl Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if let Some(opening) = &mut this.opening {
-            match outcome {
-                Poll::Pending => {
-                    ready!(opening.as_mut().poll(cx));
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Ready(_) => this.note_opening(&buf.filled()[before..]),
-            }
-        }
-        outcome
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.refuses(buf) {
-            let outcome = this.poll_write_refusal(cx).map_ok(|()| buf.len());
-            return this.unless_stalled(cx, outcome);
-        }
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.note_written(buf.len(), &outcome);
         this.unless_stalled(cx, outcome)
     }
 
@@ -268,13 +182,7 @@ impl AsyncWrite for Guarded {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(first) = bufs.iter().find(|buf| !buf.is_empty())
-            && this.refuses(first)
-        {
-            return Pin::new(this).poll_write(cx, first);
-        }
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.note_written(bufs.iter().map(|buf| buf.len()).sum(), &outcome);
         this.unless_stalled(cx, outcome)
     }
 
@@ -291,7 +199,6 @@ impl AsyncWrite for Guarded {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_shutdown(cx);
-        ready!(this.unless_stalled(cx, outcome))?;
-        this.poll_linger(cx).map(Ok)
+        this.unless_stalled(cx, outcome)
     }
 }

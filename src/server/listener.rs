@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 
 use poem::Addr;
 use poem::web::RemoteAddr;
+use rustix::fs::Mode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::config::{BasePath, Listen};
+use crate::config::{BasePath, Listen, SocketMode};
 
 /// A socket that listens.
 pub struct Listener {
@@ -31,8 +32,8 @@ pub struct BindError {
 }
 
 impl Listener {
-    /// Listens at this address. A Unix socket that a dead server left behind is replaced.
-    pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
+    /// Listens at this address, at a Unix socket with this mode. A socket that a dead server left behind is replaced.
+    pub async fn bind(listen: &Listen, mode: SocketMode) -> Result<Self, BindError> {
         let failed = |error| BindError { listen: listen.clone(), error };
         match listen {
             Listen::Tcp(address) => {
@@ -45,7 +46,11 @@ impl Listener {
                 if is_socket && UnixStream::connect(path).await.is_err() {
                     std::fs::remove_file(path).map_err(failed)?;
                 }
-                let socket = UnixListener::bind(path).map_err(failed)?;
+                // The socket has its mode from the first moment on; the umask is the only way to that.
+                let umask = rustix::process::umask(Mode::from_raw_mode(!mode.get() & 0o777));
+                let socket = UnixListener::bind(path);
+                rustix::process::umask(umask);
+                let socket = socket.map_err(failed)?;
                 Ok(Self { socket: Socket::Unix(socket), local: listen.clone() })
             }
         }

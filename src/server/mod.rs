@@ -4,9 +4,7 @@ mod closing;
 mod connection;
 mod listener;
 mod log;
-mod refusal;
 mod signal;
-mod sweeper;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +42,7 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     settings.check().map_err(ServeError::Settings)?;
     let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
-    let listener = Listener::bind(&settings.listen).await?;
+    let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
     let store: Arc<dyn Store> = match &settings.database {
         Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
         Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
@@ -56,7 +54,6 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
         version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
     );
-    let sweeper = tokio::spawn(sweeper::run(Arc::clone(&store)));
     let stop = async {
         stop.await;
         if let Some(delay) = settings.shutdown_delay {
@@ -67,7 +64,6 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
         shutdown.stopping.cancel();
     };
     serve(listener, app, settings, stop).await;
-    sweeper.abort();
     store.close().await;
     tracing::info!("stockroom has stopped");
     Ok(())
@@ -95,9 +91,9 @@ async fn accept<E: Endpoint<Output = Response> + 'static>(
     connections: &connection::Connections<E>,
 ) {
     loop {
-        let place = connections.place().await;
+        let permit = connections.permit().await;
         match listener.accept().await {
-            Ok((stream, peer)) => connections.start(stream, peer, place),
+            Ok((stream, peer)) => connections.start(stream, peer, permit),
             // Mostly too many open files, or a client that was gone already. Trying at once again would spin.
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");

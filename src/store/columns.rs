@@ -1,18 +1,51 @@
-//! The columns that both stores read, in the order in which each reads them.
+//! The columns of each table, once for both stores. Statements are made from these lists, and rows are read by the
+//! positions in them, so that the two cannot differ.
 
-/// The columns of an item.
-macro_rules! item_columns {
-    () => {
-        "id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount, \
-         price_currency, attributes, version, created_at, updated_at"
+/// Declares a table: a module with its columns' positions, and the lists of them that statements are made of.
+///
+/// ```ignore
+/// table! { item: id text, quantity bigint }
+/// // item::LIST == "id, quantity", item::quantity == 1, item::ARRAYS == "$1::text[], $2::bigint[]"
+/// ```
+macro_rules! table {
+    ($(#[$doc:meta])* $table:ident: $first:ident $first_type:ident $(, $column:ident $type:ident)* $(,)?) => {
+        $(#[$doc])*
+        #[allow(non_upper_case_globals, non_camel_case_types, dead_code, reason = "named as the columns are")]
+        pub mod $table {
+            enum Position { $first $(, $column)* }
+            pub const $first: usize = Position::$first as usize;
+            $(pub const $column: usize = Position::$column as usize;)*
+
+            /// The columns, as a statement names them.
+            pub const LIST: &str = concat!(stringify!($first) $(, ", ", stringify!($column))*);
+            /// The columns in order.
+            pub const COLUMNS: &[&str] = &[stringify!($first) $(, stringify!($column))*];
+            /// The types that PostgreSQL has for them, in order.
+            pub const TYPES: &[&str] = &[stringify!($first_type) $(, stringify!($type))*];
+        }
     };
 }
-pub(super) use item_columns;
 
-/// The columns of a reservation.
-macro_rules! reservation_columns {
-    () => {
-        "id, item_id, quantity, state, reference, created_at, expires_at, closed_at"
-    };
+table! {
+    /// The table of items.
+    item: id text, name text, description text, category text, location text, unit text, quantity bigint,
+    reserved bigint, reorder_level bigint, price_amount text, price_currency text, attributes text, version bigint,
+    created_at bigint, updated_at bigint,
 }
-pub(super) use reservation_columns;
+
+table! {
+    /// The ledger.
+    ledger: position bigint, item_id text, event text, delta bigint, quantity bigint, reserved bigint, version bigint,
+    reason text, note text, reference text, reservation_id text, at bigint,
+}
+
+table! {
+    /// The table of reservations.
+    reservation: id text, item_id text, quantity bigint, state text, reference text, created_at bigint,
+    expires_at bigint, closed_at bigint,
+}
+
+/// Returns `column = excluded.column` for each of these columns but the first, which is the key.
+pub fn set_excluded(columns: &[&str]) -> String {
+    columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,16 +1,20 @@
-//! Many items at once, on their way into the store.
+//! Imports: many items in one transaction, decided and saved chunk by chunk, so that memory stays flat.
 
 use std::io;
 use std::time::Instant;
 
-use super::{IdempotencyKey, StoreError, WriteError};
-use crate::domain::{
-    self, Change, Command, Current, Decision, Details, Effect, Event, ItemId, Precondition, Quantity, Refusal,
-    Timestamp,
-};
+use tokio::task::{JoinHandle, spawn_blocking};
 
-/// After how many items it is looked whether anybody still wants the import.
-pub(super) const WANTED_EVERY: u64 = 64;
+use super::disk::{Disk, DiskError, Transaction};
+use super::machine::{Batch, Draft, Operation, Wanted};
+use super::{IdempotencyKey, StoreError, WriteError, Written};
+use crate::domain::{Create, Details, ItemId, Precondition, Quantity, Refusal, Replace, Subject};
+
+/// The number of rows that are decided and saved at once.
+const CHUNK: usize = 500;
+
+/// The name under which the outcome of an import is remembered.
+const NAME: &str = "imported";
 
 /// Items to be put into the inventory: all of them or, if one is refused, none.
 pub struct Import {
@@ -44,64 +48,144 @@ pub struct ImportRow {
     pub quantity: Option<Quantity>,
 }
 
-impl ImportRow {
-    /// Its line, and the command that it comes to.
-    pub(super) fn into_command(self) -> (u64, Command) {
-        let Self { line, id, details, quantity } = self;
-        (line, Command::Replace { id: id.unwrap_or_else(ItemId::generate), details, quantity })
+/// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
+///
+/// A dry run decides the rows on a snapshot, beside all writers. `withdrawn` tells whether to give up.
+pub async fn carry_out<D: Disk>(
+    disk: &mut D,
+    import: Import,
+    withdrawn: impl Fn() -> bool,
+) -> Result<Result<Written<Imported>, WriteError>, DiskError> {
+    let Import { rows, count, mode, dry_run, deadline: _, idempotency } = import;
+    let mut wanted = Wanted::default();
+    wanted.add_key(idempotency.as_ref());
+    let transaction = if dry_run { Transaction::Snapshot } else { Transaction::Import };
+    let mut batch = Batch::new(disk.begin(transaction, &wanted).await?);
+    if let Some(repeated) = batch.repeat(NAME, idempotency.as_ref()) {
+        disk.confirm().await?;
+        return Ok(repeated);
+    }
+    let mut tally = Tally::default();
+    // One chunk is read from the file while the one before it is decided and saved.
+    let mut next = read(rows);
+    loop {
+        let Ok((rows, chunk)) = next.await else { return Ok(Err(unreadable("reading it ended in a panic"))) };
+        let chunk = match chunk {
+            Ok(chunk) if chunk.is_empty() => break,
+            Ok(chunk) => chunk,
+            Err(error) => return Ok(Err(unreadable(error))),
+        };
+        if withdrawn() {
+            return Ok(Err(StoreError::Withdrawn.into()));
+        }
+        next = read(rows);
+        let rows: Vec<_> = chunk.into_iter().map(|row| Row::new(row, mode)).collect();
+        let mut wanted = Wanted::default();
+        rows.iter().for_each(|row| row.want(&mut wanted));
+        batch.forget();
+        batch.add(disk.load(&wanted).await?);
+        for row in &rows {
+            let decided = batch.carry_out(row, None).map(|written| written.outcome);
+            if let Err(error) = tally.add(row.line, decided) {
+                return Ok(Err(error));
+            }
+        }
+        let changes = batch.take_changes();
+        if !dry_run && tally.refused.count == 0 {
+            disk.save(&changes).await?;
+        }
+    }
+    let imported = match tally.finish(count) {
+        Ok(imported) => imported,
+        Err(error) => return Ok(Err(error)),
+    };
+    if !dry_run {
+        batch.remember(NAME, idempotency.as_ref(), &imported);
+        disk.commit(&batch.take_changes()).await?;
+    }
+    Ok(Ok(Written { outcome: imported, replayed: false }))
+}
+
+/// Reads the next rows on a thread where that may wait.
+fn read(mut rows: ImportRows) -> JoinHandle<(ImportRows, io::Result<Vec<ImportRow>>)> {
+    spawn_blocking(move || {
+        let chunk = rows.by_ref().take(CHUNK).collect();
+        (rows, chunk)
+    })
+}
+
+/// A row of an import, as an operation: an item that is created or replaced.
+struct Row {
+    line: u64,
+    id: ItemId,
+    details: Details,
+    quantity: Option<Quantity>,
+    mode: ImportMode,
+}
+
+impl Row {
+    fn new(row: ImportRow, mode: ImportMode) -> Self {
+        let ImportRow { line, id, details, quantity } = row;
+        Self { line, id: id.unwrap_or_else(ItemId::generate), details, quantity, mode }
     }
 }
 
-/// Decides what the command of a row comes to, as if it had come alone.
-pub(super) fn decide(
-    command: &Command,
-    mode: ImportMode,
-    current: &Current,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
-    let precondition = match (&current.item, mode) {
-        (Some(_), ImportMode::Create) => return Err(Refusal::ItemExists),
-        (Some(_), ImportMode::Upsert) => Precondition::None,
-        // Under which a replacement makes the item.
-        (None, _) => Precondition::Absent,
-    };
-    domain::decide(command, &precondition, current, now)
+/// The effect of a row.
+#[derive(Clone, Copy, serde::Deserialize, serde::Serialize)]
+enum Effect {
+    Created,
+    Updated,
+    Unchanged,
 }
 
-/// What an import has come to so far.
+impl Operation for Row {
+    type Outcome = Effect;
+    const NAME: &'static str = "imported";
+
+    fn want(&self, wanted: &mut Wanted) {
+        wanted.add(Subject::NewItem(&self.id));
+    }
+
+    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Effect, WriteError> {
+        let Self { id, details, quantity, mode, .. } = self;
+        let (id, details, precondition) = (id.clone(), details.clone(), Precondition::None);
+        if draft.item(&id).is_none() {
+            let quantity = quantity.unwrap_or_default();
+            draft.command(&Create { id, details, quantity, precondition })?;
+            return Ok(Effect::Created);
+        }
+        if *mode == ImportMode::Create {
+            return Err(Refusal::ItemExists.into());
+        }
+        let (_item, changed) = draft.decide(&Replace { id, details, quantity: *quantity, precondition })?;
+        Ok(if changed { Effect::Updated } else { Effect::Unchanged })
+    }
+}
+
+/// The outcome of an import so far.
 #[derive(Default)]
-pub(super) struct ImportTally {
+struct Tally {
     imported: Imported,
     refused: RefusedRows,
     count: u64,
 }
 
-impl ImportTally {
-    /// How many rows there were.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Counts a row in; gives back what is to be written of it, which is nothing once one is refused.
-    pub fn add(&mut self, line: u64, decision: Result<Decision, Refusal>) -> Option<Vec<Change>> {
+impl Tally {
+    /// Counts a row. Fails if it failed for another reason than a rule.
+    fn add(&mut self, line: u64, decided: Result<Effect, WriteError>) -> Result<(), WriteError> {
         self.count += 1;
-        let Decision { changes, effect } = match decision {
-            Ok(decision) => decision,
-            Err(refusal) => {
-                self.refused.add(line, refusal);
-                return None;
-            }
-        };
-        match (effect, changes.last().map(|change| change.entry.event)) {
-            (Effect::Changed, Some(Event::Created)) => self.imported.created += 1,
-            (Effect::Changed, _) => self.imported.updated += 1,
-            (Effect::Item(_) | Effect::Reservation(_), _) => self.imported.unchanged += 1,
+        match decided {
+            Ok(Effect::Created) => self.imported.created += 1,
+            Ok(Effect::Updated) => self.imported.updated += 1,
+            Ok(Effect::Unchanged) => self.imported.unchanged += 1,
+            Err(WriteError::Refused(refusal)) => self.refused.add(line, refusal),
+            Err(error) => return Err(error),
         }
-        (self.refused.count == 0).then_some(changes)
+        Ok(())
     }
 
-    /// What all rows came to, of which there ought to be `count`.
-    pub fn finish(self, count: u64) -> Result<Imported, WriteError> {
+    /// Returns the outcome of all rows, of which there must be `count`.
+    fn finish(self, count: u64) -> Result<Imported, WriteError> {
         if self.refused.count > 0 {
             Err(WriteError::ImportRefused(self.refused))
         } else if self.count != count {
@@ -112,9 +196,8 @@ impl ImportTally {
     }
 }
 
-/// What is to be imported breaks off.
-pub(super) fn unreadable(cause: impl std::fmt::Display) -> WriteError {
-    StoreError::Unavailable(format!("what is to be imported cannot be read: {cause}")).into()
+fn unreadable(cause: impl std::fmt::Display) -> WriteError {
+    StoreError::Unavailable(format!("cannot read the import: {cause}")).into()
 }
 
 /// What becomes of an item of an import that is there already.
@@ -149,7 +232,7 @@ pub struct RefusedRows {
 
 impl RefusedRows {
     /// How many are told of one by one.
-    pub const LISTED: usize = 1_000;
+    pub const LISTED: usize = 100;
 
     /// Adds an item.
     pub fn add(&mut self, line: u64, refusal: Refusal) {

@@ -1,52 +1,54 @@
-//! Where an inventory is kept, and what a keeper of it promises.
+//! The storage of an inventory: the trait that every store implements, and its promises.
 
 mod check;
 mod columns;
+mod disk;
 mod import;
 mod ledger;
+mod machine;
+mod operations;
 pub mod postgres;
 mod query;
-mod queue;
 mod reservations;
 pub mod sqlite;
+mod writer;
 
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::check::Report;
 pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
+pub use self::machine::{Draft, Key, Operation, REMEMBERED, Wanted};
+pub use self::operations::{Expire, MoveAll, Moved};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
-
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
-use crate::domain::{
-    Command, Effect, Epoch, Event, Item, ItemId, Movement, Position, Precondition, Refusal, Reservation, ReservationId,
-    Summary,
-};
+pub use self::writer::Queue;
+use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
 
-/// A place that keeps an inventory.
+/// A store of one inventory.
 ///
-/// What every implementation promises:
+/// Every implementation promises:
 ///
-/// - **Durable.** When [`Store::write`] answers with an [`Outcome`], the change is on stable storage: neither a
-///   killed process nor a lost power supply takes it back.
-/// - **Atomic.** A write is done whole, with its ledger entry in the same transaction, or not at all. A refusal
-///   changes nothing, and harms no other write.
-/// - **Serial.** Writes take effect one after the other, each on what those before it left behind. Ledger positions
-///   have no gaps and stand in that order.
-/// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees one moment, never half
-///   of a change.
-/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`] and [`StoreError::Full`] mean
-///   that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write was done.
+/// - **Durable.** When [`Queue::write`] returns an outcome, the change is on stable storage: neither a killed process nor
+///   a power failure takes it back.
+/// - **Atomic.** A write is done whole, with its ledger entry in the same transaction, or not at all. A refusal changes
+///   nothing, and harms no other write.
+/// - **Serial.** Writes take effect one after the other, each on the state that those before it left. Ledger positions
+///   have no gaps and follow that order.
+/// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees a consistent snapshot.
+/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`], [`StoreError::Full`] and
+///   [`StoreError::Panicked`] mean that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write
+///   was done.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError>;
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError>;
 
     /// A part of the list of items.
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;
@@ -80,15 +82,12 @@ pub trait Store: Send + Sync {
     /// A part of the list of reservations.
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError>;
 
-    /// Carries out one task; once it has begun it is finished, whether or not the caller still waits.
-    ///
-    /// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change:
-    /// the same request under the same key is answered from memory, and changes nothing again.
-    async fn write(&self, write: Write) -> Result<Written, WriteError>;
+    /// The queue that leads to the writer.
+    fn queue(&self) -> &Queue;
 
-    /// Puts many items into the inventory, or none; with the same promises as [`Store::write`], but that it is taken back
-    /// if the caller goes or the store is to close before it is done. Other writes wait for it.
-    async fn import(&self, import: Import) -> Result<Written, WriteError>;
+    /// Imports many items, or none, with the promises of [`Queue::write`]; but an import whose caller goes, or that is not
+    /// done when the store closes, is rolled back. Other writes wait for it, unless it is a dry run.
+    async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError>;
 
     /// An empty file without a name, where there is room for what is imported. It goes when it is closed.
     fn scratch(&self) -> io::Result<File>;
@@ -103,106 +102,48 @@ pub trait Store: Send + Sync {
 /// What takes one item after the other, and `None` behind the last one.
 pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 
-/// A task on its way to the store.
+/// An operation for a store to carry out.
+///
+/// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change: the same
+/// request under the same key is answered from memory, and changes nothing again.
 #[derive(Clone, Debug)]
-pub struct Write {
-    /// What is to be done.
-    pub task: Task,
-    /// When to give up on a write that has not begun.
+pub struct Write<O> {
+    /// The operation. Before it changes an item, it expires the item's overdue reservations, in the same transaction.
+    pub operation: O,
+    /// The moment at which to give up a write that has not begun.
     pub deadline: Instant,
-    /// What makes it safe to send the write again.
+    /// The key that makes it safe to send the write again.
     pub idempotency: Option<IdempotencyKey>,
 }
-
-/// What a write can be asked to do. Whatever it changes, it first lets the reservations of that item expire whose time
-/// is up, in the same transaction.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and a box would cost it an allocation")]
-pub enum Task {
-    /// Carry out a command if its precondition is true.
-    Command(Command, Precondition),
-    /// Carry out movements one after the other: all of them or, if one is refused, none.
-    Movements {
-        /// Which item each moves, and how.
-        movements: Vec<(ItemId, Movement)>,
-        /// Whether to find out what would come of them, and leave everything as it is.
-        dry_run: bool,
-    },
-    /// Let some reservations expire whose time is up, whether or not anybody touches their items.
-    Expire,
-}
-
-/// How long a success is remembered under its key.
-pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How many reservations one [`Task::Expire`] lets expire at the most.
-const EXPIRED_AT_ONCE: usize = 256;
 
 /// A client's own name for a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Whose name it is: keys of different clients never meet.
+    /// The owner of the name: keys of different clients never meet.
     pub scope: String,
     /// The name.
     pub key: String,
-    /// A digest of all that makes the request what it is.
+    /// A digest of everything that makes the request what it is.
     pub fingerprint: [u8; 32],
+}
+
+impl IdempotencyKey {
+    /// Returns the scope and the name.
+    pub fn name(&self) -> Key {
+        (self.scope.clone(), self.key.clone())
+    }
 }
 
 /// An answered write.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    /// What it came to.
-    pub outcome: Outcome,
-    /// Whether it was done at an earlier time, and the outcome is the one of then.
+pub struct Written<T> {
+    /// Its outcome.
+    pub outcome: T,
+    /// Whether it was done before, under the same idempotency key, and the outcome is that of the first time.
     pub replayed: bool,
 }
 
-/// What a write came to.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The new item.
-    Created(Item),
-    /// The item as it is now, whether or not anything about it had to be changed.
-    Updated(Item),
-    /// The item is gone.
-    Deleted,
-    /// What was written into the ledger, and the item after it.
-    Moved(Record, Item),
-    /// What was written into the ledger, or would have been, in the order of the movements.
-    MovedAll(Vec<Record>),
-    /// The reservation as it is now, whether or not that had to be changed.
-    Reserved(Reservation),
-    /// What an import did, or would have done.
-    Imported(Imported),
-    /// Reservations have expired.
-    Expired {
-        /// Whether some are left that are due as well.
-        more: bool,
-    },
-}
-
-impl Outcome {
-    /// What a command came to, by its effect and the last of its changes: the entry in its place, the item after it and
-    /// the reservation.
-    fn of(effect: Effect, last: Option<(Record, Option<Item>, Option<Reservation>)>) -> Self {
-        match (effect, last) {
-            (Effect::Item(item), _) => Outcome::Updated(item),
-            (Effect::Reservation(reservation), _) => Outcome::Reserved(reservation),
-            (Effect::Changed, Some((record, item, reservation))) => match (record.entry.event, item, reservation) {
-                (_, _, Some(reservation)) => Outcome::Reserved(reservation),
-                (Event::Created, Some(item), None) => Outcome::Created(item),
-                (Event::Moved | Event::Counted, Some(item), None) => Outcome::Moved(record, item),
-                (_, Some(item), None) => Outcome::Updated(item),
-                (_, None, None) => Outcome::Deleted,
-            },
-            (Effect::Changed, None) => unreachable!("a command that changed something has a last change"),
-        }
-    }
-}
-
-/// Why a write was not done, or not surely.
+/// The reason why a write was not done, or not surely.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The rules forbid it.
@@ -238,6 +179,9 @@ pub enum StoreError {
     /// There is no space left; the write was not done.
     #[error("the storage is full")]
     Full,
+    /// Deciding the write panicked; it was not done.
+    #[error("the write ended in a panic")]
+    Panicked,
     /// The storage fails or is closed. The text is for the log, not for clients.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),

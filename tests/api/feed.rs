@@ -1,12 +1,8 @@
 //! What the feed promises: whoever follows the ledger gets all of it, in its order, nothing twice, wherever it was cut.
 
-use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hyper::body::Body;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -234,41 +230,6 @@ fn the_end_of_the_server_ends_every_feed_in_order() {
     assert_eq!(server.wait().0.code(), Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn over_http_2_many_follow_on_one_connection_and_end_in_order() {
-    let server = server(&["--shutdown-grace", "1h"]);
-    let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut bodies = Vec::new();
-    for _ in 0..50 {
-        let request = hyper::Request::get(server.url("/ledger?after=0")).header(STREAM.0, STREAM.1);
-        let answer = sender.send_request(request.body(String::new()).unwrap()).await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
-        bodies.push(answer.into_body());
-    }
-    for body in &mut bodies {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.unwrap().unwrap();
-        let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
-        assert_eq!(text.matches("\ndata: {\"position\":").count(), 2, "{text}");
-    }
-    server.signal(Signal::TERM);
-    for mut body in bodies {
-        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            frame.expect("the stream ends in order");
-        }
-    }
-    assert_eq!(server.wait().0.code(), Some(0));
-}
-
-/// What a process has in memory, in bytes: `VmRSS` now, `VmHWM` at the most so far.
-fn memory(server: &Server, name: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap() * 1024
-}
-
 #[test]
 fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_more_happens() {
     const STALLED: usize = 20;
@@ -287,7 +248,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
             });
         }
     });
-    let before = memory(&server, "VmHWM:");
+    let before = server.peak_memory();
     let mut stalled: Vec<_> = (0..STALLED).map(|_| ask(&server, "/ledger?after=0", None).unwrap()).collect();
     for _ in 0..STALLED {
         server.logged(|line| line["path"] == "/ledger" && line["status"] == 200);
@@ -303,7 +264,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
             Follower::connect(&server, "/ledger", None)
         })
         .collect();
-    let grown = memory(&server, "VmHWM:") - before;
+    let grown = server.peak_memory() - before;
     tell(&format!("{STALLED} followers that took nothing cost {} KiB at the most", grown / 1024));
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     for stream in &mut stalled {

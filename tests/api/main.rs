@@ -11,6 +11,7 @@ use common::{Place, postgres, tell};
 mod common;
 
 mod cors;
+mod door;
 mod feed;
 mod idempotency;
 mod import;

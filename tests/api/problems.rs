@@ -178,8 +178,12 @@ fn another_media_type_is_refused_with_the_right_one() {
     server.send("POST", "/inventory", &[], body).problem(415, "unsupported-media-type");
     server.send("PUT", "/inventory/a", &[], body).problem(415, "unsupported-media-type");
     assert_eq!(server.all_items(), items);
-    for media_type in ["application/json; charset=utf-8", "Application/JSON;charset=\"UTF-8\"", "application/json;v=1"]
-    {
+    for media_type in [
+        "application/json; charset=utf-8",
+        "application/json; charset=utf8",
+        "Application/JSON;charset=\"UTF-8\"",
+        "application/json;v=1",
+    ] {
         server.send("POST", "/inventory", &[("Content-Type", media_type)], body).expect(201);
     }
 }

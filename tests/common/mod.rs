@@ -259,6 +259,19 @@ impl Server {
         self.process.id()
     }
 
+    /// The most bytes of memory that it has had so far, or since [`Server::forget_peak_memory`].
+    pub fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap() * 1024
+    }
+
+    /// Measures the peak of its memory from now on.
+    pub fn forget_peak_memory(&self) {
+        // proc(5): 5 resets the peak resident set size.
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     /// The next line of its log for which `wanted` holds.
     pub fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let log = self.log.lock().unwrap();

@@ -275,6 +275,11 @@ impl Session {
         Self { client, timeline, connector: connector.clone(), warning }
     }
 
+    /// A connection that was made elsewhere, and lasts for one transaction.
+    pub fn made_elsewhere(connector: &Connector, client: ClientWrapper) -> Self {
+        Self { client, timeline: Timeline::MAX, connector: connector.clone(), warning: Warning::default() }
+    }
+
     /// Whether it still leads to the primary, as far as that is known.
     pub fn is_usable(&self) -> bool {
         !self.client.is_closed() && self.connector.require_latest(self.timeline).is_ok()

@@ -7,6 +7,7 @@ use tokio_postgres::error::{Severity, SqlState};
 use super::tls::TlsError;
 use crate::domain::Invalid;
 use crate::store::StoreError;
+use crate::store::disk::{DiskError, Fault};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,7 @@ pub enum Failure {
     #[error("{}", causes(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// All connections are in use, or none can be made.
-    #[error("no connection can be had: {0}")]
+    #[error("cannot get a connection: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
     /// It does not answer.
     #[error("the database does not answer")]
@@ -52,21 +53,6 @@ pub enum Failure {
     Replaced,
 }
 
-/// What a failure means for the transaction that it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// The connection is gone, or leads to where nothing can be written any more.
-    Lost,
-    /// It met another transaction; a second try may succeed.
-    Conflict,
-    /// It waited too long.
-    Busy,
-    /// There is no space left.
-    Full,
-    /// Nothing that a second try would mend.
-    Broken,
-}
-
 impl Failure {
     /// What PostgreSQL stores, read back, is not valid.
     pub fn corrupt(column: usize, error: &Invalid) -> Self {
@@ -92,8 +78,8 @@ impl Failure {
         }
     }
 
-    /// What this means for the transaction that it ended.
-    pub fn meaning(&self) -> Meaning {
+    /// Returns what the failure means for the transaction that it ended.
+    pub fn fault(&self) -> Fault {
         let error = match self {
             Failure::Postgres(error) => error,
             Failure::Silent
@@ -101,25 +87,26 @@ impl Failure {
             | Failure::ReadOnly(_)
             | Failure::OldPrimary { .. }
             | Failure::NoPrimary(_)
-            | Failure::Warned(_) => return Meaning::Lost,
-            Failure::Corrupt { .. } | Failure::Replaced => return Meaning::Broken,
+            | Failure::Warned(_) => return Fault::Lost,
+            Failure::Replaced => return Fault::Replaced,
+            Failure::Corrupt { .. } => return Fault::Broken,
         };
         let Some(told) = error.as_db_error() else {
             let by_the_way = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-            return if error.is_closed() || by_the_way { Meaning::Lost } else { Meaning::Broken };
+            return if error.is_closed() || by_the_way { Fault::Lost } else { Fault::Broken };
         };
         if matches!(told.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
-            return Meaning::Lost;
+            return Fault::Lost;
         }
         match *told.code() {
-            SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Meaning::Conflict,
-            SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Meaning::Busy,
-            SqlState::DISK_FULL => Meaning::Full,
+            SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Fault::Conflict,
+            SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Fault::Busy,
+            SqlState::DISK_FULL => Fault::Full,
             // A server that became a standby, or that does not know itself what became of it.
             SqlState::READ_ONLY_SQL_TRANSACTION
             | SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
-            | SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Meaning::Lost,
-            _ => Meaning::Broken,
+            | SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Fault::Lost,
+            _ => Fault::Broken,
         }
     }
 
@@ -146,14 +133,19 @@ impl Failure {
     }
 }
 
-impl From<Failure> for StoreError {
-    /// For a transaction that was certainly not committed, or that only read.
+impl From<Failure> for DiskError {
     fn from(failure: Failure) -> Self {
-        match (&failure, failure.meaning()) {
-            (Failure::Pool(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)), _)
-            | (_, Meaning::Busy | Meaning::Conflict) => StoreError::Busy,
-            (_, Meaning::Full) => StoreError::Full,
-            (_, Meaning::Lost | Meaning::Broken) => StoreError::Unavailable(failure.to_string()),
+        DiskError::new(failure.fault(), failure.to_string())
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Pool(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+                StoreError::Busy
+            }
+            failure => DiskError::from(failure).into_store_error(),
         }
     }
 }

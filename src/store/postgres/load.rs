@@ -1,197 +1,148 @@
-//! What must be known of the database to decide writes: asked for all of them at once.
+//! Loads everything that a batch wants to know, in one round trip.
 
 use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::batch::{Batch, Key, Layer, Remembered};
 use super::error::Failure;
-use super::rows::{self, item_from_row, now, required, reservation_from_row, timestamp, value};
-use crate::domain::{Command, Epoch, ItemId, Position, Precondition, Subject, Version};
-use crate::store::columns::{item_columns, reservation_columns};
-use crate::store::{EXPIRED_AT_ONCE, IdempotencyKey, Outcome, Task, Write};
+use super::rows::{self, item_from_row, required, reservation_from_row, timestamp, value};
+use crate::domain::{Epoch, ItemId, Now, ReservationId, Timestamp, Version};
+use crate::store::columns::{item, reservation};
+use crate::store::machine::{EXPIRED_AT_ONCE, Found, Known, Remembered, Wanted};
 
-/// What writes are about.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    items: HashSet<String>,
-    /// Ids that an item may be made with: how they were last used is wanted too.
-    made: HashSet<String>,
-    /// Reservations, and with each its item.
-    reservations: HashSet<String>,
-    keys: HashSet<Key>,
-    /// Whether all reservations are to be looked through for those that are due.
-    due: bool,
-}
-
-impl Wanted {
-    /// Adds what a write is about.
-    pub fn add(&mut self, write: &Write) {
-        self.add_key(write.idempotency.as_ref());
-        match &write.task {
-            Task::Command(command, precondition) => self.add_command(command, precondition),
-            Task::Movements { movements, .. } => {
-                self.items.extend(movements.iter().map(|(id, _)| id.as_str().to_owned()));
-            }
-            Task::Expire => self.due = true,
-        }
-    }
-
-    /// Adds what a command is about.
-    pub fn add_command(&mut self, command: &Command, precondition: &Precondition) {
-        match command.subject() {
-            Subject::Item(id) => self.items.insert(id.as_str().to_owned()),
-            Subject::Reservation(id) => self.reservations.insert(id.as_str().to_owned()),
-        };
-        match command {
-            Command::Create { id, .. } => self.made.insert(id.as_str().to_owned()),
-            Command::Replace { id, .. } if *precondition == Precondition::Absent => {
-                self.made.insert(id.as_str().to_owned())
-            }
-            _ => false,
-        };
-    }
-
-    /// Adds a key.
-    pub fn add_key(&mut self, key: Option<&IdempotencyKey>) {
-        self.keys.extend(key.map(|key| (key.scope.clone(), key.key.clone())));
-    }
-}
-
-/// The one row that says where the ledger ends, as it was found.
-#[derive(Clone, Copy, Debug)]
-pub struct Found {
-    /// Its last position.
-    pub position: Position,
-    /// What tells it from others.
-    pub epoch: Epoch,
-}
-
-/// Statements on one connection, each prepared when it is first used.
-macro_rules! prepared {
-    ($connection:expr, $wanted:expr, $sql:expr) => {
-        if $wanted { Some($connection.prepare_cached($sql).await?) } else { None }
-    };
-}
-
-/// Where the ledger ends. The lock, which lets nobody else write before the end of the transaction, comes first, and
-/// the clock is read once it is held.
+/// The end of the ledger. The lock, which keeps every other writer off to the end of the transaction, comes first.
 const LOCK: &str = "SELECT position, epoch FROM head FOR UPDATE";
 
-/// The same without the lock, for those who only look.
+/// The same without the lock, for a snapshot.
 const LOOK: &str = "SELECT position, epoch FROM head";
 
-const CLOCK: &str = concat!("SELECT ", now!());
+/// The wall clock, in milliseconds of Unix time. As a subquery it is read once, so that an index can serve.
+const WALL: &str = "(SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+
+/// The time of the last ledger entry, and the wall clock once the lock is held.
+static CLOCK: LazyLock<String> = LazyLock::new(|| format!("SELECT at, {WALL} FROM head"));
 
 const REMEMBERED: &str = "
     SELECT scope, key, fingerprint, outcome, at FROM idempotency
     WHERE (scope, key) IN (SELECT * FROM unnest($1::bytea[], $2::bytea[]))";
 
-const ITEMS: &str = concat!(
-    "SELECT ",
-    item_columns!(),
-    " FROM item WHERE id IN
-          (SELECT unnest($1::text[]) UNION SELECT item_id FROM reservation WHERE id = ANY ($2::text[]))"
-);
+/// The ids of the wanted items ($1), and of those whose stock the wanted reservations ($2) hold.
+const IDS: &str = "(SELECT unnest($1::text[]) UNION SELECT item_id FROM reservation WHERE id = ANY ($2::text[]))";
+
+static ITEMS: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id IN {IDS}", item::LIST));
 
 const VERSIONS: &str = "
     SELECT id, (SELECT version FROM ledger WHERE item_id = id ORDER BY version DESC LIMIT 1)
     FROM unnest($1::text[]) AS id";
 
-const RESERVATIONS: &str = concat!("SELECT ", reservation_columns!(), " FROM reservation WHERE id = ANY ($1::text[])");
+static RESERVATIONS: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM reservation WHERE id = ANY ($1::text[])", reservation::LIST));
 
-const DUE: &str = concat!(
-    "SELECT ",
-    reservation_columns!(),
-    " FROM reservation WHERE state = 'open' AND expires_at <= ",
-    now!(),
-    " AND item_id IN (SELECT unnest($1::text[]) UNION SELECT item_id FROM reservation WHERE id = ANY ($2::text[]))
-      ORDER BY expires_at, id"
-);
+static DUE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM reservation WHERE state = 'open' AND expires_at <= {WALL} AND item_id IN {IDS}
+         ORDER BY expires_at, id",
+        reservation::LIST
+    )
+});
 
-const DUE_FIRST: &str = concat!(
-    "SELECT ",
-    reservation_columns!(),
-    " FROM reservation WHERE state = 'open' AND expires_at <= ",
-    now!(),
-    " ORDER BY expires_at, id LIMIT $1"
-);
+static OVERDUE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM reservation WHERE state = 'open' AND expires_at <= {WALL} ORDER BY expires_at, id LIMIT {}",
+        reservation::LIST,
+        EXPIRED_AT_ONCE
+    )
+});
 
-/// Begins a transaction with `begin`, locks the ledger's end if `lock` says so, and learns what is wanted: all in one
-/// round trip, or in two if reservations are looked for that are due.
+/// Begins a transaction with the statement `begin`, locks the ledger if `lock`, and loads what is wanted: in one round
+/// trip, or in two if overdue reservations are wanted, whose items are known only then.
 pub async fn begin(
     connection: &ClientWrapper,
     begin: &str,
     lock: bool,
     wanted: &Wanted,
-) -> Result<(Found, Batch), Failure> {
-    let ends = connection.prepare_cached(if lock { LOCK } else { LOOK }).await?;
-    let clock = connection.prepare_cached(CLOCK).await?;
+) -> Result<(Found, Epoch), Failure> {
+    let head = connection.prepare_cached(if lock { LOCK } else { LOOK }).await?;
+    let clock = connection.prepare_cached(&CLOCK).await?;
     let statements = Statements::prepare(connection, wanted).await?;
-    let (begun, end, time, found) = tokio::join!(
+    let (begun, head, time, answers) = tokio::join!(
         biased;
         connection.batch_execute(begin),
-        connection.query_one(&ends, &[]),
+        connection.query_one(&head, &[]),
         connection.query_one(&clock, &[]),
         statements.ask(connection, wanted),
     );
     begun?;
-    let (position, epoch) = rows::head(&end?, 0)?;
-    let mut batch = Batch::new(timestamp(&time?, 0)?, position);
-    found?.fill(&mut batch)?;
-    let held = batch.due_first.iter().map(|id| &batch.found.reservations[id].item_id);
-    // Of an item that was asked for, all that is due is known already, and must not be told twice.
-    let held = held.filter(|id| !batch.found.items.contains_key(id)).map(|id| id.as_str().to_owned());
-    let held = Wanted { items: held.collect(), ..Wanted::default() };
-    learn(connection, &held, &mut batch).await?;
-    Ok((Found { position, epoch }, batch))
+    let (head, epoch) = rows::head(&head?, 0)?;
+    let now = now(&time?)?;
+    let mut known = answers?.known()?;
+    let held = known.overdue.iter().map(|id| &known.reservations[id].item_id);
+    let held: HashSet<_> = held.filter(|id| !known.items.contains_key(*id)).cloned().collect();
+    if !held.is_empty() {
+        let more = self::known(connection, &Wanted { items: held, ..Wanted::default() }).await?;
+        known.items.extend(more.items);
+        known.reservations.extend(more.reservations);
+        known.due.extend(more.due);
+    }
+    Ok((Found { now, head, known }, epoch))
 }
 
-/// Learns what is wanted, in the transaction that has begun.
-pub async fn learn(connection: &ClientWrapper, wanted: &Wanted, batch: &mut Batch) -> Result<(), Failure> {
-    let statements = Statements::prepare(connection, wanted).await?;
-    statements.ask(connection, wanted).await?.fill(batch)
+/// Loads what is wanted, in the transaction that is open.
+pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known, Failure> {
+    Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()
 }
 
-/// What is to be asked of all that can be.
+/// The ledger's time never goes before that of its last entry, also if the database's clock was set back.
+fn now(row: &Row) -> Result<Now, Failure> {
+    let last: Option<i64> = value(row, 0)?;
+    let last: Option<Timestamp> = last.map(|_| timestamp(row, 0)).transpose()?;
+    let wall = timestamp(row, 1)?;
+    Ok(Now { at: last.map_or(wall, |last| wall.max(last)), wall })
+}
+
+/// The statements that are needed, prepared when they are first used.
 struct Statements {
     remembered: Option<Statement>,
     items: Option<Statement>,
     versions: Option<Statement>,
     reservations: Option<Statement>,
     due: Option<Statement>,
-    due_first: Option<Statement>,
+    overdue: Option<Statement>,
 }
 
 impl Statements {
     async fn prepare(connection: &ClientWrapper, wanted: &Wanted) -> Result<Self, Failure> {
+        let prepare = async |needed: bool, sql: &str| -> Result<Option<Statement>, Failure> {
+            Ok(if needed { Some(connection.prepare_cached(sql).await?) } else { None })
+        };
         let items = !wanted.items.is_empty() || !wanted.reservations.is_empty();
         Ok(Self {
-            remembered: prepared!(connection, !wanted.keys.is_empty(), REMEMBERED),
-            items: prepared!(connection, items, ITEMS),
-            versions: prepared!(connection, !wanted.made.is_empty(), VERSIONS),
-            reservations: prepared!(connection, !wanted.reservations.is_empty(), RESERVATIONS),
-            due: prepared!(connection, items, DUE),
-            due_first: prepared!(connection, wanted.due, DUE_FIRST),
+            remembered: prepare(!wanted.keys.is_empty(), REMEMBERED).await?,
+            items: prepare(items, &ITEMS).await?,
+            versions: prepare(!wanted.new_items.is_empty(), VERSIONS).await?,
+            reservations: prepare(!wanted.reservations.is_empty(), &RESERVATIONS).await?,
+            due: prepare(items, &DUE).await?,
+            overdue: prepare(wanted.overdue, &OVERDUE).await?,
         })
     }
 
     async fn ask(&self, connection: &ClientWrapper, wanted: &Wanted) -> Result<Answers, Failure> {
-        let texts = |set: &HashSet<String>| set.iter().cloned().collect::<Vec<_>>();
-        let (items, made, reservations) = (texts(&wanted.items), texts(&wanted.made), texts(&wanted.reservations));
+        let ids = |ids: &HashSet<ItemId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+        let (items, new_items) = (ids(&wanted.items), ids(&wanted.new_items));
+        let reservations: Vec<_> = wanted.reservations.iter().map(ReservationId::as_str).collect();
         let (scopes, keys): (Vec<_>, Vec<_>) =
             wanted.keys.iter().map(|(scope, key)| (scope.as_bytes(), key.as_bytes())).unzip();
-        let limit = EXPIRED_AT_ONCE as i64;
-        let (remembered, found, versions, held, due, due_first) = tokio::join!(
+        let (remembered, found, versions, held, due, overdue) = tokio::join!(
             biased;
             ask(connection, &self.remembered, vec![&scopes, &keys]),
             ask(connection, &self.items, vec![&items, &reservations]),
-            ask(connection, &self.versions, vec![&made]),
+            ask(connection, &self.versions, vec![&new_items]),
             ask(connection, &self.reservations, vec![&reservations]),
             ask(connection, &self.due, vec![&items, &reservations]),
-            ask(connection, &self.due_first, vec![&limit]),
+            ask(connection, &self.overdue, vec![]),
         );
         Ok(Answers {
             remembered: remembered?,
@@ -199,7 +150,7 @@ impl Statements {
             versions: versions?,
             reservations: held?,
             due: due?,
-            due_first: due_first?,
+            overdue: overdue?,
         })
     }
 }
@@ -222,47 +173,47 @@ struct Answers {
     versions: Vec<Row>,
     reservations: Vec<Row>,
     due: Vec<Row>,
-    due_first: Vec<Row>,
+    overdue: Vec<Row>,
 }
 
 impl Answers {
-    fn fill(&self, batch: &mut Batch) -> Result<(), Failure> {
-        let Layer { items, versions, reservations, .. } = &mut batch.found;
+    fn known(&self) -> Result<Known, Failure> {
+        let mut known = Known::default();
         for row in &self.items {
             let item = item_from_row(row)?;
-            items.insert(item.id.clone(), Some(item));
+            known.items.insert(item.id.clone(), Arc::new(item));
         }
         for row in &self.versions {
             if let Some(version) = value::<Option<i64>>(row, 1)? {
-                versions.insert(required(row, 0, ItemId::parse)?, Version::new(version));
+                known.versions.insert(required(row, 0, ItemId::parse)?, Version::new(version));
             }
         }
         for row in &self.reservations {
             let reservation = reservation_from_row(row)?;
-            reservations.insert(reservation.id.clone(), reservation);
+            known.reservations.insert(reservation.id.clone(), reservation);
         }
         for row in &self.due {
             let reservation = reservation_from_row(row)?;
-            batch.due.entry(reservation.item_id.clone()).or_default().push(reservation.id.clone());
-            reservations.insert(reservation.id.clone(), reservation);
+            known.due.entry(reservation.item_id.clone()).or_default().push(reservation.id.clone());
+            known.reservations.insert(reservation.id.clone(), reservation);
         }
-        for row in &self.due_first {
+        for row in &self.overdue {
             let reservation = reservation_from_row(row)?;
-            batch.due_first.push(reservation.id.clone());
-            reservations.insert(reservation.id.clone(), reservation);
+            known.overdue.push(reservation.id.clone());
+            known.reservations.insert(reservation.id.clone(), reservation);
         }
         for row in &self.remembered {
             let text = |column| -> Result<String, Failure> {
                 Ok(String::from_utf8_lossy(value::<&[u8]>(row, column)?).into_owned())
             };
-            let broken = |column, error: String| Failure::Corrupt { column, error };
+            let broken = |_| Failure::Corrupt { column: 2, error: "not 32 bytes".to_owned() };
             let remembered = Remembered {
-                fingerprint: value::<&[u8]>(row, 2)?.try_into().map_err(|_| broken(2, "not 32 bytes".to_owned()))?,
-                outcome: serde_json::from_str::<Outcome>(value(row, 3)?).map_err(|e| broken(3, e.to_string()))?,
+                fingerprint: value::<&[u8]>(row, 2)?.try_into().map_err(broken)?,
+                outcome: value(row, 3)?,
                 at: timestamp(row, 4)?,
             };
-            batch.remembered.insert((text(0)?, text(1)?), remembered);
+            known.remembered.insert((text(0)?, text(1)?), remembered);
         }
-        Ok(())
+        Ok(known)
     }
 }

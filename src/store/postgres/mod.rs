@@ -1,28 +1,23 @@
-//! The store of several replicas: one PostgreSQL database, in each replica one task that writes, and connections that
+//! The store of several replicas: one PostgreSQL database, in each replica one writer, and a pool of connections that
 //! read.
 //!
-//! All writes of all replicas lock one row before anything else and hold it to their commit. So they come one after the
-//! other, in the order of their ledger positions, and no two of them can be in each other's way. Each replica pays that
-//! lock once for many writes: it takes all that wait, learns in one round trip all that they are about, decides them in
-//! memory, and writes what came of them in a second one. They are answered once the commit is.
+//! All writers lock one row before anything else and hold it to their commit. So the writes of all replicas come one after
+//! the other, in the order of their ledger positions, and no two of them can conflict. Each replica pays that lock once
+//! for many writes.
 
-mod batch;
 mod check;
 mod connect;
+mod disk;
 mod error;
 mod head;
-mod import;
-mod ledger;
-mod lists;
 mod load;
 mod migrations;
 mod query;
+mod read;
 mod readers;
-mod reservations;
 mod rows;
 mod save;
 mod tls;
-mod writer;
 
 use std::fs::File;
 use std::io;
@@ -38,13 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::check::check;
 use self::connect::Connector;
+use self::disk::PostgresDisk;
 pub use self::error::Failure;
 use self::head::Head;
 use self::readers::{Readers, read};
-use self::writer::Writer;
+use super::writer::{GROUP, Queue};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, ItemList, ItemQuery, ItemSink, Record, ReservationList,
-    ReservationQuery, Store, StoreError, Write, WriteError, Written,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
+    ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
@@ -64,7 +60,9 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 /// An inventory in one PostgreSQL database, which several of these may share.
 pub struct PostgresStore {
     readers: Readers,
-    writer: Writer,
+    connector: Connector,
+    queue: Queue,
+    writer: Mutex<Option<JoinHandle<()>>>,
     epoch: Epoch,
     committed: watch::Receiver<Position>,
     /// Whether the database holds another ledger by now than the one that was opened.
@@ -146,11 +144,12 @@ pub enum OpenError {
 impl PostgresStore {
     /// Opens the database at `url` and brings its schema up to date. If it is away, waits for it for a minute.
     pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
-        Self::open_within(url, PATIENCE).await
+        Self::open_with(url, PATIENCE, true).await
     }
 
-    /// As [`PostgresStore::open`], with another time for which the database may be away.
-    pub async fn open_within(url: &PostgresUrl, patience: Duration) -> Result<Self, OpenError> {
+    /// As [`PostgresStore::open`], with another time for which the database may be away. Overdue reservations expire by
+    /// themselves if `sweeping`, and otherwise at the next write to their item.
+    pub async fn open_with(url: &PostgresUrl, patience: Duration, sweeping: bool) -> Result<Self, OpenError> {
         let connector = Connector::new(url)?;
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         let (position, epoch) = loop {
@@ -171,9 +170,12 @@ impl PostgresStore {
         let head = Arc::new(Head::new(epoch, position, Arc::clone(&replaced)));
         let (committed, stop) = (head.subscribe(), CancellationToken::new());
         let readers = Readers::new(&connector);
-        let writer = Writer::start(connector.clone(), Arc::clone(&head), epoch);
-        let follower = Mutex::new(Some(tokio::spawn(head::follow(connector, head, stop.clone()))));
-        Ok(Self { readers, writer, epoch, committed, replaced, follower, stop })
+        let disk = PostgresDisk::new(connector.clone(), Arc::clone(&head), epoch);
+        let (queue, writer) = Queue::new(disk, GROUP, sweeping);
+        let writer = Mutex::new(Some(tokio::spawn(writer)));
+        let follower = head::follow(connector.clone(), head, stop.clone());
+        let follower = Mutex::new(Some(tokio::spawn(follower)));
+        Ok(Self { readers, connector, queue, writer, epoch, committed, replaced, follower, stop })
     }
 
     /// Refuses to answer for a ledger that is not there any more.
@@ -197,41 +199,41 @@ pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenErro
     let connector = Connector::new(url)?;
     let mut connection = Readers::new(&connector).connection().await.map_err(failed)?;
     migrations::require_known(&connection, url).await?;
-    lists::each_item(&mut connection, sink).await.map_err(failed)
+    read::each_item(&mut connection, sink).await.map_err(failed)
 }
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| lists::item(&connection, id))
+        Ok(read!(self.readers, |connection| read::item(&connection, id))?.map(Arc::new))
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| lists::items(&mut connection, &query))
+        read!(self.readers, |connection| read::items(&mut connection, &query))
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| lists::summary(&connection))
+        read!(self.readers, |connection| read::summary(&connection))
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
         self.same()?;
         // The sink is there once: the connection shows that it lives before it gets it.
         let mut connection = read!(self.readers, |connection| readers::alive(connection))?;
-        Ok(lists::each_item(&mut connection, sink).await?)
+        Ok(read::each_item(&mut connection, sink).await?)
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| ledger::entry(&connection, position))
+        read!(self.readers, |connection| read::entry(&connection, position))
     }
 
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| ledger::entries(&connection, &query, self.epoch))
+        read!(self.readers, |connection| read::entries(&connection, &query, self.epoch))
     }
 
     fn epoch(&self) -> Epoch {
@@ -244,30 +246,36 @@ impl Store for PostgresStore {
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| ledger::history(&connection, &query))
+        read!(self.readers, |connection| read::history(&connection, &query))
     }
 
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| reservations::reservation(&connection, id))
+        read!(self.readers, |connection| read::reservation(&connection, id))
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| reservations::list(&connection, &query))
+        read!(self.readers, |connection| read::reservations(&connection, &query))
     }
 
-    async fn write(&self, write: Write) -> Result<Written, WriteError> {
-        self.writer.queue().write(write).await
+    fn queue(&self) -> &Queue {
+        &self.queue
     }
 
-    async fn import(&self, import: Import) -> Result<Written, WriteError> {
-        if import.dry_run {
-            self.same()?;
-            let connection = self.readers.connection().await.map_err(StoreError::from)?;
-            return import::try_out(connection, import).await.map_err(StoreError::from)?;
+    async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {
+        if !import.dry_run {
+            return self.queue.import(import).await;
         }
-        self.writer.queue().import(import).await
+        self.same()?;
+        let connection = self.readers.connection().await.map_err(StoreError::from)?;
+        // Taken out of the pool, so that nobody gets it with this transaction if the caller goes.
+        let session = deadpool_postgres::Object::take(connection);
+        let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.replaced)));
+        let disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
+        import::carry_out(&mut disk.with_session(session), import, || false)
+            .await
+            .map_err(|error| error.into_store_error())?
     }
 
     fn scratch(&self) -> io::Result<File> {
@@ -276,7 +284,7 @@ impl Store for PostgresStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.same()?;
-        self.writer.queue().healthy()?;
+        self.queue.healthy()?;
         let ask = async { read!(self.readers, |connection| readers::alive(connection)) };
         let silent = |_elapsed| StoreError::from(Failure::Silent);
         timeout(READY_WITHIN, ask).await.map_err(silent)?.map(drop)
@@ -284,7 +292,13 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.readers.close();
-        self.writer.close().await;
+        self.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.await.is_err()
+        {
+            tracing::error!("the writer ended in a panic");
+        }
         self.stop.cancel();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(follower) = follower

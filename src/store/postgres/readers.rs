@@ -1,7 +1,8 @@
 use deadpool_postgres::{Object, Pool};
 
 use super::connect::Connector;
-use super::error::{Failure, Meaning};
+use super::error::Failure;
+use crate::store::disk::Fault;
 
 /// Connections that read, made when they are needed and kept.
 pub struct Readers {
@@ -39,7 +40,7 @@ pub async fn alive(connection: Object) -> Result<Object, Failure> {
 
 /// Whether a read failed because of its connection, so that it is worth to ask again on another one.
 pub fn is_worth_another(failure: &Failure) -> bool {
-    matches!(failure, Failure::Postgres(_)) && failure.meaning() == Meaning::Lost
+    matches!(failure, Failure::Postgres(_)) && failure.fault() == Fault::Lost
 }
 
 /// Reads by a connection of these [`Readers`], and once more by a new one if that was dead.

@@ -1,4 +1,4 @@
-//! How items, entries and reservations stand in their tables.
+//! Maps rows of the tables to domain types.
 
 use std::pin::pin;
 
@@ -13,81 +13,70 @@ use crate::domain::{
     Version,
 };
 use crate::store::Record;
+use crate::store::columns::{item, ledger, reservation};
 
-/// The columns that [`record_from_row`] reads, in its order.
-macro_rules! entry_columns {
-    () => {
-        "ledger.position, item_id, event, delta, quantity, reserved, version, reason, note, reference, \
-         reservation_id, ledger.at"
-    };
-}
-pub(super) use entry_columns;
-
-/// What time it is: the database's clock, but never before the last entry of the ledger.
-macro_rules! now {
-    () => {
-        "(SELECT greatest(at, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM head)"
-    };
-}
-pub(super) use now;
-
-/// Reads a row of `item_columns!`.
+/// Reads a row of the columns of [`item`].
 pub fn item_from_row(row: &Row) -> Result<Item, Failure> {
-    let amount = optional(row, 9, Amount::parse)?;
-    let currency = optional(row, 10, Currency::parse)?;
+    let amount = optional(row, item::price_amount, Amount::parse)?;
+    let currency = optional(row, item::price_currency, Currency::parse)?;
     Ok(Item {
-        id: required(row, 0, ItemId::parse)?,
+        id: required(row, item::id, ItemId::parse)?,
         details: Details {
-            name: required(row, 1, Name::parse)?,
-            description: optional(row, 2, Description::parse)?,
-            category: optional(row, 3, Label::parse)?,
-            location: optional(row, 4, Label::parse)?,
-            unit: optional(row, 5, Label::parse)?,
-            reorder_level: value::<Option<i64>>(row, 8)?.map(|_| quantity(row, 8)).transpose()?,
+            name: required(row, item::name, Name::parse)?,
+            description: optional(row, item::description, Description::parse)?,
+            category: optional(row, item::category, Label::parse)?,
+            location: optional(row, item::location, Label::parse)?,
+            unit: optional(row, item::unit, Label::parse)?,
+            reorder_level: value::<Option<i64>>(row, item::reorder_level)?
+                .map(|_| quantity(row, item::reorder_level))
+                .transpose()?,
             unit_price: amount.zip(currency).map(|(amount, currency)| UnitPrice { amount, currency }),
-            attributes: required(row, 11, Attributes::from_json)?,
+            attributes: required(row, item::attributes, Attributes::from_json)?,
         },
-        quantity: quantity(row, 6)?,
-        reserved: quantity(row, 7)?,
-        version: Version::new(value(row, 12)?),
-        created_at: timestamp(row, 13)?,
-        updated_at: timestamp(row, 14)?,
+        quantity: quantity(row, item::quantity)?,
+        reserved: quantity(row, item::reserved)?,
+        version: Version::new(value(row, item::version)?),
+        created_at: timestamp(row, item::created_at)?,
+        updated_at: timestamp(row, item::updated_at)?,
     })
 }
 
-/// Reads a row of `entry_columns!`.
+/// Reads a row of the columns of [`ledger`].
 pub fn record_from_row(row: &Row) -> Result<Record, Failure> {
     let entry = Entry {
-        item_id: required(row, 1, ItemId::parse)?,
-        event: required(row, 2, Event::parse)?,
-        delta: value(row, 3)?,
-        quantity: quantity(row, 4)?,
-        reserved: quantity(row, 5)?,
-        version: Version::new(value(row, 6)?),
-        reason: optional(row, 7, Reason::parse)?,
-        note: optional(row, 8, Note::parse)?,
-        reference: optional(row, 9, Reference::parse)?,
-        reservation_id: optional(row, 10, ReservationId::parse)?,
-        at: timestamp(row, 11)?,
+        item_id: required(row, ledger::item_id, ItemId::parse)?,
+        event: required(row, ledger::event, Event::parse)?,
+        delta: value(row, ledger::delta)?,
+        quantity: quantity(row, ledger::quantity)?,
+        reserved: quantity(row, ledger::reserved)?,
+        version: Version::new(value(row, ledger::version)?),
+        reason: optional(row, ledger::reason, Reason::parse)?,
+        note: optional(row, ledger::note, Note::parse)?,
+        reference: optional(row, ledger::reference, Reference::parse)?,
+        reservation_id: optional(row, ledger::reservation_id, ReservationId::parse)?,
+        at: timestamp(row, ledger::at)?,
     };
-    Ok(Record { position: Position::new(value(row, 0)?), entry })
+    Ok(Record { position: Position::new(value(row, ledger::position)?), entry })
 }
 
-/// Reads a row of `reservation_columns!`.
+/// Reads a row of the columns of [`reservation`].
 pub fn reservation_from_row(row: &Row) -> Result<Reservation, Failure> {
     Ok(Reservation {
-        id: required(row, 0, ReservationId::parse)?,
-        item_id: required(row, 1, ItemId::parse)?,
-        quantity: Portion::new(value(row, 2)?).map_err(|error| Failure::corrupt(2, &error))?,
-        state: required(row, 3, ReservationState::parse)?,
-        reference: optional(row, 4, Reference::parse)?,
-        created_at: timestamp(row, 5)?,
-        expires_at: timestamp(row, 6)?,
-        closed_at: value::<Option<i64>>(row, 7)?.map(|_| timestamp(row, 7)).transpose()?,
+        id: required(row, reservation::id, ReservationId::parse)?,
+        item_id: required(row, reservation::item_id, ItemId::parse)?,
+        quantity: Portion::new(value(row, reservation::quantity)?)
+            .map_err(|error| Failure::corrupt(reservation::quantity, &error))?,
+        state: required(row, reservation::state, ReservationState::parse)?,
+        reference: optional(row, reservation::reference, Reference::parse)?,
+        created_at: timestamp(row, reservation::created_at)?,
+        expires_at: timestamp(row, reservation::expires_at)?,
+        closed_at: value::<Option<i64>>(row, reservation::closed_at)?
+            .map(|_| timestamp(row, reservation::closed_at))
+            .transpose()?,
     })
 }
 
-/// Reads at most `limit` rows, and no further ones after `max_bytes` of text; and whether there are more.
+/// Reads at most `limit` rows, and none after `max_bytes` of text. Returns whether there are more.
 pub async fn page<T>(
     rows: RowStream,
     limit: usize,
@@ -106,23 +95,23 @@ pub async fn page<T>(
     Ok((page, false))
 }
 
-/// How many bytes of text a row has.
+/// Returns the bytes of text in a row.
 pub fn text_bytes(row: &Row) -> Result<usize, Failure> {
     let texts = row.columns().iter().enumerate().filter(|(_, column)| *column.type_() == Type::TEXT);
     texts.map(|(column, _)| Ok(value::<Option<&str>>(row, column)?.map_or(0, str::len))).sum()
 }
 
-/// A value, as PostgreSQL has it.
+/// Reads a value.
 pub fn value<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, Failure> {
     Ok(row.try_get(column)?)
 }
 
-/// A value that is always there, by its parser.
+/// Parses a value that is never NULL.
 pub fn required<'a, T>(row: &'a Row, column: usize, parse: fn(&'a str) -> Result<T, Invalid>) -> Result<T, Failure> {
     parse(value(row, column)?).map_err(|error| Failure::corrupt(column, &error))
 }
 
-/// A value that may be NULL, by its parser.
+/// Parses a value that may be NULL.
 fn optional<'a, T>(
     row: &'a Row,
     column: usize,
@@ -136,12 +125,12 @@ fn quantity(row: &Row, column: usize) -> Result<Quantity, Failure> {
     Quantity::new(value(row, column)?).map_err(|error| Failure::corrupt(column, &error))
 }
 
-/// A moment, which is stored in milliseconds of Unix time.
+/// Reads a moment, which is stored in milliseconds of Unix time.
 pub fn timestamp(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     Timestamp::from_unix_milliseconds(value(row, column)?).map_err(|error| Failure::corrupt(column, &error))
 }
 
-/// Where the ledger ends, and which one it is: a row of `position, epoch`, from this column on.
+/// Reads the last position and the epoch of the ledger: the columns `position, epoch`, from this one on.
 pub fn head(row: &Row, column: usize) -> Result<(Position, Epoch), Failure> {
     Ok((Position::new(value(row, column)?), required(row, column + 1, Epoch::parse)?))
 }

@@ -1,32 +1,34 @@
-//! What a batch has done, written down: a few statements for all of it, in one round trip.
+//! Saves what a batch changed: one statement for each table, all in one round trip.
+
+use std::sync::LazyLock;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join_all;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use super::batch::{Batch, Layer};
-use super::error::{Failure, Meaning};
+use super::error::Failure;
 use super::head::CHANNEL;
-use super::lists::SEPARATOR;
+use super::read::SEPARATOR;
 use crate::domain::{
-    Amount, Currency, Description, Epoch, EventId, Item, Label, Note, Position, Quantity, Reason, Reference,
-    Reservation, ReservationId, Timestamp,
+    Amount, Currency, Description, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation,
+    ReservationId, Timestamp,
 };
+use crate::store::columns::{item, ledger, reservation, set_excluded};
+use crate::store::disk::{DiskError, Fault};
+use crate::store::machine::{Changes, ItemChange};
 use crate::store::{Record, lower_case};
 
-const PUT_ITEMS: &str = "
-    INSERT INTO item (id, name, description, category, location, unit, quantity, reserved, reorder_level, price_amount,
-                      price_currency, attributes, version, created_at, updated_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                         $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[],
-                         $14::bigint[], $15::bigint[])
-    ON CONFLICT (id) DO UPDATE SET
-        name = excluded.name, description = excluded.description, category = excluded.category,
-        location = excluded.location, unit = excluded.unit, quantity = excluded.quantity, reserved = excluded.reserved,
-        reorder_level = excluded.reorder_level, price_amount = excluded.price_amount,
-        price_currency = excluded.price_currency, attributes = excluded.attributes, version = excluded.version,
-        created_at = excluded.created_at, updated_at = excluded.updated_at";
+/// An INSERT of any number of rows, from one array for each column.
+fn insert(table: &str, columns: &[&str], types: &[&str]) -> String {
+    let arrays: Vec<_> = (1..).zip(types).map(|(number, kind)| format!("${number}::{kind}[]")).collect();
+    format!("INSERT INTO {table} ({}) SELECT * FROM unnest({})", columns.join(", "), arrays.join(", "))
+}
+
+static PUT_ITEMS: LazyLock<String> = LazyLock::new(|| {
+    let insert = insert("item", item::COLUMNS, item::TYPES);
+    format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", set_excluded(item::COLUMNS))
+});
 
 const PUT_TEXTS: &str = "
     INSERT INTO item_text (id, text) SELECT * FROM unnest($1::text[], $2::text[])
@@ -42,17 +44,12 @@ const DELETE_ITEMS: &str = "DELETE FROM item WHERE id = ANY ($1::text[])";
 
 const DELETE_TEXTS: &str = "DELETE FROM item_text WHERE id = ANY ($1::text[])";
 
-const PUT_RESERVATIONS: &str = "
-    INSERT INTO reservation (id, item_id, quantity, state, reference, created_at, expires_at, closed_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[],
-                         $8::bigint[])
-    ON CONFLICT (id) DO UPDATE SET state = excluded.state, closed_at = excluded.closed_at";
+static PUT_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
+    let insert = insert("reservation", reservation::COLUMNS, reservation::TYPES);
+    format!("{insert} ON CONFLICT (id) DO UPDATE SET state = excluded.state, closed_at = excluded.closed_at")
+});
 
-const APPEND: &str = "
-    INSERT INTO ledger (position, item_id, event, delta, quantity, reserved, version, reason, note, reference,
-                        reservation_id, at)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                         $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[])";
+static APPEND: LazyLock<String> = LazyLock::new(|| insert("ledger", ledger::COLUMNS, ledger::TYPES));
 
 const FORGET: &str = "
     DELETE FROM idempotency WHERE (scope, key) IN
@@ -68,23 +65,8 @@ const MOVE_HEAD: &str = "UPDATE head SET position = $1, at = $2";
 
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 
-/// How many old answers are forgotten for each new one: more than one, so that the table shrinks again after a rush.
+/// More old outcomes are forgotten than new ones remembered, so that the table shrinks again after a rush.
 const FORGOTTEN_AT_ONCE: i64 = 4;
-
-/// Why a transaction was not committed, or perhaps was.
-#[derive(Debug)]
-pub struct NotCommitted {
-    /// What went wrong.
-    pub failure: Failure,
-    /// Whether it may have been committed all the same, because the connection was lost after `COMMIT` was sent.
-    pub perhaps: bool,
-}
-
-impl From<Failure> for NotCommitted {
-    fn from(failure: Failure) -> Self {
-        Self { failure, perhaps: false }
-    }
-}
 
 /// A statement with its values.
 struct Step {
@@ -105,9 +87,9 @@ impl Flight<'_> {
         Ok(())
     }
 
-    /// Sends all of them, and `COMMIT` behind them if it is asked for.
-    async fn send(self, commit: bool) -> Result<(), NotCommitted> {
-        // Nothing is sent any more, and so nothing is done.
+    /// Sends all of them and, if asked, `COMMIT` after them.
+    async fn send(self, commit: bool) -> Result<(), DiskError> {
+        // Nothing can be sent any more, so that nothing is done.
         if self.connection.is_closed() {
             return Err(Failure::Silent.into());
         }
@@ -121,8 +103,8 @@ impl Flight<'_> {
         // After a statement that was refused, COMMIT rolls back and says nothing of it.
         for answer in written.into_iter().chain([ended]) {
             answer.map_err(|error| {
-                let failure = Failure::from(error);
-                NotCommitted { perhaps: commit && failure.meaning() == Meaning::Lost, failure }
+                let error = DiskError::from(Failure::from(error));
+                DiskError { may_be_committed: commit && error.kind == Fault::Lost, ..error }
             })?;
         }
         Ok(())
@@ -131,41 +113,37 @@ impl Flight<'_> {
 
 /// Collects a column.
 macro_rules! column {
-    ($rows:expr, |$row:ident| $value:expr) => {
+    ($rows:expr, |$row:pat_param| $value:expr) => {
         Box::new($rows.iter().map(|$row| $value).collect::<Vec<_>>()) as Box<dyn ToSql + Send + Sync>
     };
 }
 
-/// Writes down what the batch has done, and forgets that it has; its transaction goes on.
-pub async fn write(connection: &ClientWrapper, batch: &mut Batch) -> Result<(), Failure> {
+/// Saves items, reservations and ledger entries. The transaction goes on.
+pub async fn changes(connection: &ClientWrapper, changes: &Changes) -> Result<(), DiskError> {
     let mut flight = Flight { connection, steps: Vec::new() };
-    batch.head = put(&mut flight, batch).await?;
-    flight.send(false).await.map_err(|not| not.failure)
+    put(&mut flight, changes).await?;
+    flight.send(false).await
 }
 
-/// Writes down what the batch has done and commits it, with word to all who follow the ledger that is called `epoch`.
-pub async fn commit(connection: &ClientWrapper, batch: &mut Batch, epoch: Epoch) -> Result<(), NotCommitted> {
+/// Saves everything, commits it, and notifies all who follow the ledger that is called `epoch`.
+pub async fn commit(connection: &ClientWrapper, changes: &Changes, epoch: Epoch) -> Result<(), DiskError> {
     let mut flight = Flight { connection, steps: Vec::new() };
-    let end = put(&mut flight, batch).await?;
-    remember(&mut flight, batch).await?;
-    let at = batch.now.unix_milliseconds();
-    flight.add(MOVE_HEAD, vec![Box::new(end.get()), Box::new(at)]).await?;
-    let id = EventId { epoch, position: end };
+    put(&mut flight, changes).await?;
+    remember(&mut flight, changes).await?;
+    let at = changes.now.at.unix_milliseconds();
+    flight.add(MOVE_HEAD, vec![Box::new(changes.head.get()), Box::new(at)]).await?;
+    let id = EventId { epoch, position: changes.head };
     flight.add(NOTIFY, vec![Box::new(CHANNEL), Box::new(id.to_string())]).await?;
-    flight.send(true).await?;
-    batch.head = end;
-    Ok(())
+    flight.send(true).await
 }
 
-async fn put(flight: &mut Flight<'_>, batch: &mut Batch) -> Result<Position, Failure> {
-    let end = batch.end();
-    let Layer { items, details, versions: _, reservations, entries } = std::mem::take(&mut batch.done);
+async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
     let (mut stored, mut stock, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, item) in items {
-        match item {
-            Some(item) if details.contains(&id) => stored.push(item),
-            Some(item) => stock.push(item),
-            None => deleted.push(id),
+    for (id, change) in &changes.items {
+        match change {
+            ItemChange::Put(item) => stored.push(&**item),
+            ItemChange::Stock(item) => stock.push(&**item),
+            ItemChange::Delete => deleted.push(id),
         }
     }
     if !stored.is_empty() {
@@ -186,16 +164,16 @@ async fn put(flight: &mut Flight<'_>, batch: &mut Batch) -> Result<Position, Fai
             flight.add(sql, vec![column!(deleted, |id| id.as_str().to_owned())]).await?;
         }
     }
-    if !reservations.is_empty() {
-        put_reservations(flight, &reservations.into_values().collect::<Vec<_>>()).await?;
+    if !changes.reservations.is_empty() {
+        put_reservations(flight, &changes.reservations.values().collect::<Vec<_>>()).await?;
     }
-    if !entries.is_empty() {
-        append(flight, &entries).await?;
+    if !changes.entries.is_empty() {
+        append(flight, &changes.entries).await?;
     }
-    Ok(end)
+    Ok(())
 }
 
-async fn put_items(flight: &mut Flight<'_>, items: &[Item]) -> Result<(), Failure> {
+async fn put_items(flight: &mut Flight<'_>, items: &[&Item]) -> Result<(), Failure> {
     let label = |label: &Option<Label>| label.as_ref().map(|label| label.as_str().to_owned());
     let values = vec![
         column!(items, |item| item.id.as_str().to_owned()),
@@ -214,7 +192,7 @@ async fn put_items(flight: &mut Flight<'_>, items: &[Item]) -> Result<(), Failur
         column!(items, |item| item.created_at.unix_milliseconds()),
         column!(items, |item| item.updated_at.unix_milliseconds()),
     ];
-    flight.add(PUT_ITEMS, values).await?;
+    flight.add(&PUT_ITEMS, values).await?;
     let texts = vec![column!(items, |item| item.id.as_str().to_owned()), column!(items, |item| search_text(item))];
     flight.add(PUT_TEXTS, texts).await
 }
@@ -229,7 +207,7 @@ fn search_text(item: &Item) -> String {
     [item.id.as_str(), item.details.name.as_str(), description].map(lower_case).join(&SEPARATOR.to_string())
 }
 
-async fn put_reservations(flight: &mut Flight<'_>, reservations: &[Reservation]) -> Result<(), Failure> {
+async fn put_reservations(flight: &mut Flight<'_>, reservations: &[&Reservation]) -> Result<(), Failure> {
     let values = vec![
         column!(reservations, |held| held.id.as_str().to_owned()),
         column!(reservations, |held| held.item_id.as_str().to_owned()),
@@ -240,7 +218,7 @@ async fn put_reservations(flight: &mut Flight<'_>, reservations: &[Reservation])
         column!(reservations, |held| held.expires_at.unix_milliseconds()),
         column!(reservations, |held| held.closed_at.map(Timestamp::unix_milliseconds)),
     ];
-    flight.add(PUT_RESERVATIONS, values).await
+    flight.add(&PUT_RESERVATIONS, values).await
 }
 
 async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failure> {
@@ -259,22 +237,22 @@ async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failu
         column!(entries, |record| text(record.entry.reservation_id.as_ref().map(ReservationId::as_str))),
         column!(entries, |record| record.entry.at.unix_milliseconds()),
     ];
-    flight.add(APPEND, values).await
+    flight.add(&APPEND, values).await
 }
 
-async fn remember(flight: &mut Flight<'_>, batch: &Batch) -> Result<(), Failure> {
-    if batch.answered.is_empty() {
+async fn remember(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
+    let remembered = &changes.remembered;
+    if remembered.is_empty() {
         return Ok(());
     }
-    let since = batch.remembered_since().unix_milliseconds();
-    flight.add(FORGET, vec![Box::new(since), Box::new(FORGOTTEN_AT_ONCE * batch.answered.len() as i64)]).await?;
-    let answers: Vec<_> = batch.answered.iter().map(|key| (key, &batch.remembered[key])).collect();
+    let since = changes.remembered_since().unix_milliseconds();
+    flight.add(FORGET, vec![Box::new(since), Box::new(FORGOTTEN_AT_ONCE * remembered.len() as i64)]).await?;
     let values = vec![
-        column!(answers, |answer| answer.0.0.as_bytes().to_vec()),
-        column!(answers, |answer| answer.0.1.as_bytes().to_vec()),
-        column!(answers, |answer| answer.1.fingerprint.to_vec()),
-        column!(answers, |answer| serde_json::to_string(&answer.1.outcome).expect("an outcome can be written as JSON")),
-        column!(answers, |answer| answer.1.at.unix_milliseconds()),
+        column!(remembered, |(key, _)| key.0.as_bytes().to_vec()),
+        column!(remembered, |(key, _)| key.1.as_bytes().to_vec()),
+        column!(remembered, |(_, remembered)| remembered.fingerprint.to_vec()),
+        column!(remembered, |(_, remembered)| remembered.outcome.clone()),
+        column!(remembered, |(_, remembered)| remembered.at.unix_milliseconds()),
     ];
     flight.add(REMEMBER, values).await
 }

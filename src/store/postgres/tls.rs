@@ -1,7 +1,4 @@
-//! Encryption of the way to the database, and proof of who is at its other end.
-//!
-//! ring's own set of algorithms would bring a hundredth of the program that no connection to a PostgreSQL needs: a third
-//! cipher, a third group, and the signatures of clients that prove by a certificate who they are.
+//! TLS for connections to PostgreSQL, with rustls and its provider `ring`.
 
 use std::future::Future;
 use std::io;
@@ -9,83 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
-use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1};
-use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::SigningKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use webpki::ring as verify;
 
 use super::OpenError;
 use crate::config::Tls;
 
-/// The ciphers and the groups are those that every server must know and their longer siblings (RFC 8446, section 9.1).
-/// Until version 17 PostgreSQL itself takes P-256 alone if nothing else is set, so that another group offered before it
-/// would cost a round trip.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256],
-        kx_groups: vec![SECP256R1, SECP384R1],
-        signature_verification_algorithms: SIGNATURES,
-        secure_random: &System,
-        key_provider: &System,
-    }
-}
-
-/// All signatures that ring can verify, of certificates and, by their names in TLS 1.3, of servers.
-const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[
-        verify::ECDSA_P256_SHA256,
-        verify::ECDSA_P256_SHA384,
-        verify::ECDSA_P384_SHA256,
-        verify::ECDSA_P384_SHA384,
-        verify::ED25519,
-        verify::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-        verify::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-        verify::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-        verify::RSA_PKCS1_2048_8192_SHA256,
-        verify::RSA_PKCS1_2048_8192_SHA384,
-        verify::RSA_PKCS1_2048_8192_SHA512,
-        verify::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
-        verify::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
-        verify::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
-    ],
-    mapping: &[
-        (SignatureScheme::ECDSA_NISTP384_SHA384, &[verify::ECDSA_P384_SHA384]),
-        (SignatureScheme::ECDSA_NISTP256_SHA256, &[verify::ECDSA_P256_SHA256]),
-        (SignatureScheme::ED25519, &[verify::ED25519]),
-        (SignatureScheme::RSA_PSS_SHA512, &[verify::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
-        (SignatureScheme::RSA_PSS_SHA384, &[verify::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
-        (SignatureScheme::RSA_PSS_SHA256, &[verify::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
-        // Not of servers in TLS 1.3, but offered for the certificates in their chains (RFC 8446, section 4.2.3).
-        (SignatureScheme::RSA_PKCS1_SHA512, &[verify::RSA_PKCS1_2048_8192_SHA512]),
-        (SignatureScheme::RSA_PKCS1_SHA384, &[verify::RSA_PKCS1_2048_8192_SHA384]),
-        (SignatureScheme::RSA_PKCS1_SHA256, &[verify::RSA_PKCS1_2048_8192_SHA256]),
-    ],
-};
-
-/// Random numbers of the operating system, and no keys.
-#[derive(Debug)]
-struct System;
-
-impl SecureRandom for System {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
-        getrandom::fill(bytes).map_err(|_| GetRandomFailed)
-    }
-}
-
-impl KeyProvider for System {
-    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("clients have no certificates here".to_owned()))
-    }
-}
-
-/// What to trust, if the way is encrypted.
+/// Returns the configuration of TLS, or `None` where the URL asks for plain text.
 fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, OpenError> {
     let Tls::Verified { roots: file } = tls else { return Ok(None) };
     let mut roots = RootCertStore::empty();
@@ -103,9 +35,9 @@ fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, OpenError> {
             }
         }
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring speaks what is safe")
+        .expect("ring offers TLS 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Some(Arc::new(config)))

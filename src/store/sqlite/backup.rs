@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{OpenError, check, folder_of, migrations, readers};
+use super::{OpenError, check, connect, folder_of, migrations};
 use crate::store::Report;
 
 /// What SQLite, and the lock, keep beside a database.
@@ -70,7 +70,7 @@ pub enum BackupError {
 pub fn backup(database: &Path, target: &Path) -> Result<Copied, BackupError> {
     let copy_failed = |error| BackupError::Copy { path: database.to_owned(), error };
     let source =
-        readers::open_read_only(database).map_err(|error| OpenError::Sqlite { path: database.to_owned(), error })?;
+        connect::open_read_only(database).map_err(|error| OpenError::Sqlite { path: database.to_owned(), error })?;
     migrations::require_known(&source, database)?;
     refuse_what_is_there(database, target)?;
     let temporary = Temporary::create(target)?;

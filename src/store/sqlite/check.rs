@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, migrations, readers};
+use super::{OpenError, connect, migrations};
 use crate::store::check::{NAMED, RULES, Report};
 
 /// Rules for what only this store has, as those in [`RULES`].
@@ -16,7 +16,7 @@ const OWN_RULES: &[&str] = &[
 /// Checks the database at `path`.
 pub fn check(path: &Path) -> Result<Report, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let connection = readers::open_read_only(path).map_err(in_path)?;
+    let connection = connect::open_read_only(path).map_err(in_path)?;
     migrations::require_known(&connection, path)?;
     examine(&connection).map_err(in_path)
 }

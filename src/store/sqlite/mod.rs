@@ -1,38 +1,41 @@
 //! The embedded store: one SQLite database, one thread that writes, many connections that read.
 //!
-//! A write goes through a bounded queue to the writer thread, which takes all that wait, carries them out in one
-//! transaction and answers once that is on the disk: many clients share one fsync. Readers have connections of their
-//! own, which the write-ahead log lets them use beside the writer.
+//! Readers have connections of their own, which the write-ahead log lets them use beside the writer.
 
 mod backup;
+mod cache;
 mod check;
-mod import;
-mod ledger;
-mod lists;
+mod connect;
+mod disk;
+mod error;
+mod load;
 mod lock;
 mod migrations;
+mod read;
 mod readers;
-mod reservations;
 mod rows;
-mod writer;
+mod save;
 
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 pub use self::backup::{BackupError, Copied, backup};
+use self::cache::{Cached, ItemCache};
 pub use self::check::check;
+use self::disk::SqliteDisk;
+use self::error::unavailable;
 use self::lock::Lock;
 use self::readers::Readers;
-use self::writer::Writer;
+use super::writer::{GROUP, Queue};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, ItemList, ItemQuery, ItemSink, Record, ReservationList,
-    ReservationQuery, Store, StoreError, Write, WriteError, Written,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
+    ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
@@ -41,10 +44,14 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// An inventory in one SQLite file.
 pub struct SqliteStore {
-    folder: PathBuf,
+    path: PathBuf,
     readers: Arc<Readers>,
-    writer: Writer,
+    cache: Arc<ItemCache>,
+    queue: Queue,
+    head: watch::Receiver<Position>,
     epoch: Epoch,
+    /// Ends with the writer's thread.
+    writer: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 /// Why a database could not be opened. Each message says what to do.
@@ -119,24 +126,38 @@ pub enum OpenError {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, makes it if there is none, brings its schema up to date, and keeps every other
-    /// process from doing the same until [`Store::close`].
+    /// Opens the database at `path`, creates it if there is none, brings its schema up to date, and keeps every other
+    /// process from doing the same until [`Store::close`]. Panics outside a Tokio runtime.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, writer::GROUP)
+        Self::open_with(path, GROUP, true)
     }
 
-    /// As [`SqliteStore::open`], with at most `group` writes in one commit, so that sizes can be compared.
-    pub fn open_with(path: &Path, group: usize) -> Result<Self, OpenError> {
+    /// As [`SqliteStore::open`], with at most `group` writes in one commit. Overdue reservations expire by themselves if
+    /// `sweeping`, and otherwise at the next write to their item.
+    pub fn open_with(path: &Path, group: usize, sweeping: bool) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
         let lock = Lock::acquire(path)?;
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-        let mut connection = open_writable(path).map_err(in_path)?;
+        let mut connection = connect::open_writable(path).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
         let epoch = rows::epoch(&connection).map_err(in_path)?;
-        let writer = Writer::start(connection, lock, group).map_err(in_path)?;
-        Ok(Self { folder: folder_of(path).to_owned(), readers: Arc::new(Readers::new(path)), writer, epoch })
+        let cache = Arc::new(ItemCache::new());
+        let disk = SqliteDisk::new(connection, lock, Arc::clone(&cache)).map_err(in_path)?;
+        let head = disk.head();
+        let (queue, writer) = Queue::new(disk, group, sweeping);
+        let (ended, ends) = oneshot::channel();
+        let runtime = Handle::current();
+        std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                runtime.block_on(writer);
+                let _ = ended.send(());
+            })
+            .expect("a thread can be started");
+        let readers = Arc::new(Readers::new(path));
+        Ok(Self { path: path.to_owned(), readers, cache, queue, head, epoch, writer: Mutex::new(Some(ends)) })
     }
 }
 
@@ -151,66 +172,43 @@ pub fn folder_of(path: &Path) -> &Path {
 /// Hands all items of the database at `path` to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
 pub fn each_item(path: &Path, sink: impl FnMut(Option<Item>) -> ControlFlow<()>) -> Result<(), OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let connection = readers::open_read_only(path).map_err(in_path)?;
+    let connection = connect::open_read_only(path).map_err(in_path)?;
     migrations::require_known(&connection, path)?;
-    lists::each_item(&connection, sink).map_err(in_path)
-}
-
-fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if journal != "wal" {
-        let message = format!("the file system does not allow a write-ahead log (journal mode {journal})");
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-            Some(message),
-        ));
-    }
-    // FULL, not NORMAL: in WAL mode NORMAL does not sync at each commit, so a power cut takes acknowledged changes.
-    // What a statement must be able to take back is small, but once it came to 64 KB, SQLite would keep it in a file for
-    // the rest of the transaction: an import would write each page that it touches into that file, and need a folder
-    // for it, which a read-only container has not.
-    connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;
-         PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;",
-    )?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
-}
-
-fn unavailable(error: rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
-        _ => StoreError::Unavailable(error.to_string()),
-    }
+    read::each_item(&connection, sink).map_err(in_path)
 }
 
 #[async_trait::async_trait]
 impl Store for SqliteStore {
-    async fn item(&self, id: &ItemId) -> Result<Option<Item>, StoreError> {
-        self.readers.read_here(|connection| rows::item(connection, id)).await
+    async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError> {
+        let ticket = match self.cache.get(id) {
+            Cached::Hit(item) => return Ok(Some(item)),
+            Cached::Miss(ticket) => ticket,
+        };
+        let item = self.readers.read_here(|connection| read::item(connection, id)).await?.map(Arc::new);
+        if let Some(item) = &item {
+            self.cache.fill(ticket, item);
+        }
+        Ok(item)
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
-        self.readers.read_aside(move |connection| lists::items(connection, &query)).await
+        self.readers.read_aside(move |connection| read::items(connection, &query)).await
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
-        self.readers.read_aside(lists::summary).await
+        self.readers.read_aside(read::summary).await
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
-        self.readers.read_aside(move |connection| lists::each_item(connection, sink)).await
+        self.readers.read_aside(move |connection| read::each_item(connection, sink)).await
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
-        self.readers.read_here(|connection| ledger::entry(connection, position)).await
+        self.readers.read_here(|connection| read::entry(connection, position)).await
     }
 
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
-        self.readers.read_aside(move |connection| ledger::entries(connection, &query)).await
+        self.readers.read_aside(move |connection| read::entries(connection, &query)).await
     }
 
     fn epoch(&self) -> Epoch {
@@ -218,38 +216,44 @@ impl Store for SqliteStore {
     }
 
     fn head(&self) -> watch::Receiver<Position> {
-        self.writer.head()
+        self.head.clone()
     }
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
-        self.readers.read_aside(move |connection| ledger::history(connection, &query)).await
+        self.readers.read_aside(move |connection| read::history(connection, &query)).await
     }
 
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
-        self.readers.read_here(|connection| reservations::reservation(connection, id)).await
+        self.readers.read_here(|connection| read::reservation(connection, id)).await
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
-        self.readers.read_aside(move |connection| reservations::list(connection, &query)).await
+        self.readers.read_aside(move |connection| read::reservations(connection, &query)).await
     }
 
-    async fn write(&self, write: Write) -> Result<Written, WriteError> {
-        self.writer.queue().write(write).await
+    fn queue(&self) -> &Queue {
+        &self.queue
     }
 
-    async fn import(&self, import: Import) -> Result<Written, WriteError> {
-        if import.dry_run {
-            return self.readers.read_aside(move |connection| import::try_out(connection, import)).await?;
+    async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {
+        if !import.dry_run {
+            return self.queue.import(import).await;
         }
-        self.writer.queue().import(import).await
+        let (path, runtime) = (self.path.clone(), Handle::current());
+        let tried = tokio::task::spawn_blocking(move || {
+            let connection = connect::open_read_only(&path).map_err(unavailable)?;
+            let mut disk = SqliteDisk::snapshot(connection).map_err(unavailable)?;
+            runtime.block_on(import::carry_out(&mut disk, import, || false)).map_err(|error| error.into_store_error())
+        });
+        tried.await.map_err(|error| StoreError::Unavailable(error.to_string()))??
     }
 
     fn scratch(&self) -> io::Result<File> {
-        tempfile::tempfile_in(&self.folder)
+        tempfile::tempfile_in(folder_of(&self.path))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.writer.queue().healthy()?;
+        self.queue.healthy()?;
         self.readers
             .read_here(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
             .await
@@ -257,7 +261,15 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close();
-        self.writer.close().await;
+        self.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.await.is_err()
+        {
+            tracing::error!("the writer ended in a panic");
+        }
+        // A closed store answers nothing, not even from memory.
+        self.cache.begin_everything();
     }
 }
 
@@ -271,7 +283,7 @@ mod tests {
     pub fn plan(sql: &str, values: Vec<Value>) -> String {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("stockroom.db");
-        let mut connection = open_writable(&path).unwrap();
+        let mut connection = connect::open_writable(&path).unwrap();
         migrations::migrate(&mut connection, &path).unwrap();
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let values = rusqlite::params_from_iter(values);

@@ -1,13 +1,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::unavailable;
+use super::connect::open_read_only;
+use super::error::unavailable;
 use crate::store::StoreError;
 
-/// How many connections read at once; further reads wait for one.
+/// The most connections that read at once; further reads wait for one.
 const CONNECTIONS: usize = 16;
 
 /// Read-only connections, opened when they are needed and kept.
@@ -23,14 +24,14 @@ impl Readers {
         Self { path: path.to_owned(), idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
     }
 
-    /// Runs a read that takes microseconds, such as the look-up of one row, on the calling task's own thread: going
-    /// to another and back would cost more than the read.
+    /// Runs a read of microseconds, such as the look-up of one row, on the calling task's own thread: going to another
+    /// and back would cost more than the read.
     pub async fn read_here<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let _permit = self.permits.acquire().await.map_err(|_| closed())?;
         self.read(read)
     }
 
-    /// Runs a read that may take longer, on a thread where it holds up nobody else.
+    /// Runs a read that may take longer on a thread where that holds up nobody else.
     pub async fn read_aside<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -65,14 +66,4 @@ impl Readers {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
-}
-
-/// Opens a connection that can only read.
-pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;")?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
 }

@@ -1,0 +1,286 @@
+//! Everything that is wrong with a request: counted in full, reported within bounds.
+//!
+//! A report has at most [`Errors::LISTED`] errors and [`Errors::MAX_SIZE`] bytes, so that no refusal has more than 64 KiB.
+//! A place is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
+
+use serde::Serialize;
+
+use crate::domain::Invalid;
+
+/// The errors of one request or file: the first ones, and how many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Errors {
+    first: Vec<FieldError>,
+    count: u64,
+    /// About how many bytes the first ones take in a problem.
+    size: usize,
+}
+
+impl Errors {
+    /// The most errors that a problem reports.
+    pub const LISTED: usize = 100;
+
+    /// About how many bytes of errors a problem reports at most; the last one may go beyond.
+    const MAX_SIZE: usize = 40 * 1024;
+
+    /// Counts an error, and makes it if it is to be reported.
+    pub fn add(&mut self, error: impl FnOnce() -> FieldError) {
+        self.count += 1;
+        if self.first.len() < Self::LISTED && self.size < Self::MAX_SIZE {
+            let error = error();
+            self.size += error.size();
+            self.first.push(error);
+        }
+    }
+
+    /// Adds the errors of a part, each changed by `change`.
+    pub fn extend(&mut self, part: Errors, change: impl Fn(FieldError) -> FieldError) {
+        let unlisted = part.count - part.first.len() as u64;
+        for error in part.first {
+            self.add(|| change(error));
+        }
+        self.count += unlisted;
+    }
+
+    /// Counts errors that are not reported one by one.
+    pub fn add_unlisted(&mut self, count: u64) {
+        self.count += count;
+    }
+
+    /// Merges the errors of two passes over one file, so that those of the first lines are reported.
+    pub fn merged_by_line(self, other: Errors) -> Errors {
+        let mut all = Errors::default();
+        let unlisted = self.count + other.count - (self.first.len() + other.first.len()) as u64;
+        let mut errors = [self.first, other.first].concat();
+        errors.sort_by_key(|error| error.line);
+        for error in errors {
+            all.add(|| error);
+        }
+        all.count += unlisted;
+        all
+    }
+
+    /// The errors that are reported.
+    pub fn listed(&self) -> &[FieldError] {
+        &self.first
+    }
+
+    /// How many errors there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl From<FieldError> for Errors {
+    fn from(error: FieldError) -> Self {
+        let mut errors = Errors::default();
+        errors.add(|| error);
+        errors
+    }
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The line of a file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Where it is; `None` if it is the whole line.
+    #[serde(flatten)]
+    pub place: Option<Place>,
+    /// A stable word for the error.
+    pub code: &'static str,
+    /// The rule that a valid value keeps.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error of the value at `place`.
+    pub fn new(place: Place, invalid: Invalid) -> Self {
+        Self { line: None, place: Some(place), code: invalid.code, detail: invalid.detail }
+    }
+
+    /// An error of a line of a file as a whole.
+    pub fn of_line(line: u64, invalid: Invalid) -> Self {
+        Self { line: Some(line), place: None, code: invalid.code, detail: invalid.detail }
+    }
+
+    /// The most bytes that it takes in a problem.
+    fn size(&self) -> usize {
+        let place = match &self.place {
+            None => 0,
+            Some(Place::Pointer(text) | Place::Column(text) | Place::Parameter(text)) => {
+                text.chars().map(escaped_length).sum()
+            }
+            Some(Place::Header(name)) => name.len(),
+        };
+        const MEMBERS: usize = r#"{"line":18446744073709551615,"parameter":"","code":"","detail":""},"#.len();
+        MEMBERS + place + self.code.len() + self.detail.len()
+    }
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A value in the JSON body, as a JSON Pointer (RFC 6901); the empty one is the whole body.
+    Pointer(String),
+    /// A value in a CSV file, by the name of its column.
+    Column(String),
+    /// A parameter of the query, by name.
+    Parameter(String),
+    /// A header, by name.
+    Header(&'static str),
+}
+
+impl Place {
+    /// The column of this name, cut to a bounded length.
+    pub fn column(name: &str) -> Self {
+        Place::Column(shortened(name))
+    }
+
+    /// The parameter of this name, cut to a bounded length.
+    pub fn parameter(name: &str) -> Self {
+        Place::Parameter(shortened(name))
+    }
+}
+
+/// A JSON Pointer as steps from the whole text inwards, kept on the stack: it costs nothing until it is reported.
+#[derive(Clone, Copy, Debug)]
+pub enum Pointer<'a> {
+    /// The whole text.
+    Root,
+    /// A member of the object at another place.
+    Member(&'a Pointer<'a>, &'a str),
+    /// An element of the array at another place.
+    Element(&'a Pointer<'a>, usize),
+}
+
+impl Pointer<'_> {
+    /// The place of a member.
+    pub fn member<'b>(&'b self, name: &'b str) -> Pointer<'b> {
+        Pointer::Member(self, name)
+    }
+
+    /// The place of an element.
+    pub fn element(&self, index: usize) -> Pointer<'_> {
+        Pointer::Element(self, index)
+    }
+
+    /// The place as a JSON Pointer (RFC 6901), cut to a bounded length.
+    pub fn place(&self) -> Place {
+        let mut text = Shortened::default();
+        self.write(&mut text);
+        Place::Pointer(text.text)
+    }
+
+    fn write(&self, text: &mut Shortened) {
+        match self {
+            Pointer::Root => {}
+            Pointer::Member(object, name) => {
+                object.write(text);
+                // RFC 6901, section 3.
+                let escaped = name.chars().flat_map(|c| match c {
+                    '~' => ['~', '0'].into_iter().take(2),
+                    '/' => ['~', '1'].into_iter().take(2),
+                    c => [c, c].into_iter().take(1),
+                });
+                text.extend(std::iter::once('/').chain(escaped));
+            }
+            Pointer::Element(array, index) => {
+                array.write(text);
+                text.extend(format!("/{index}").chars());
+            }
+        }
+    }
+}
+
+/// A text that ends with `…` where it would take more than [`Shortened::MAX`] bytes in JSON.
+#[derive(Default)]
+struct Shortened {
+    text: String,
+    size: usize,
+}
+
+impl Shortened {
+    const MAX: usize = 256;
+
+    fn extend(&mut self, chars: impl Iterator<Item = char>) {
+        for c in chars {
+            // One character more says that it is cut.
+            if self.size > Self::MAX {
+                return;
+            }
+            self.size += escaped_length(c);
+            self.text.push(if self.size > Self::MAX { '…' } else { c });
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let mut short = Shortened::default();
+    short.extend(text.chars());
+    short.text
+}
+
+/// The most bytes that a character takes in a JSON string.
+fn escaped_length(c: char) -> usize {
+    match c {
+        '\0'..='\x1f' => r"\u0000".len(),
+        '"' | '\\' => 2,
+        c => c.len_utf8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(place: Place) -> FieldError {
+        FieldError::new(place, Invalid::new("code", "must be something else"))
+    }
+
+    #[test]
+    fn a_pointer_escapes_what_rfc_6901_says() {
+        let root = Pointer::Root;
+        let (object, array) = (root.member("a/b"), root.member("m~n"));
+        assert_eq!(root.place(), Place::Pointer(String::new()));
+        assert_eq!(object.member("").place(), Place::Pointer("/a~1b/".to_owned()));
+        assert_eq!(array.element(12).place(), Place::Pointer("/m~0n/12".to_owned()));
+    }
+
+    #[test]
+    fn a_report_is_bounded_whatever_the_names_are() {
+        for name in ["x", "\u{1}", "\"", "é", "\u{1f600}", "~"].map(|name| name.repeat(1_000)) {
+            let mut errors = Errors::default();
+            for index in 0..1_000 {
+                let (root, long) = (Pointer::Root, name.as_str());
+                errors.add(|| error(root.member(long).element(index).place()));
+            }
+            assert_eq!((errors.listed().len(), errors.count()), (100, 1_000));
+            let json = serde_json::to_string(errors.listed()).unwrap();
+            assert!(json.len() < 48 * 1024, "{} bytes", json.len());
+            let Some(Place::Pointer(pointer)) = &errors.listed()[0].place else { panic!("a pointer") };
+            assert!(pointer.ends_with('…'), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_first_lines_are_reported_whichever_pass_found_them() {
+        let of = |lines: std::ops::Range<u64>| {
+            let mut errors = Errors::default();
+            for line in lines {
+                errors.add(|| FieldError::of_line(line, Invalid::new("code", "must be another")));
+            }
+            errors
+        };
+        let merged = of(50..500).merged_by_line(of(1..20));
+        assert_eq!((merged.count(), merged.listed().len()), (469, 100));
+        assert_eq!((merged.listed()[0].line, merged.listed()[99].line), (Some(1), Some(130)));
+    }
+}

@@ -1,0 +1,141 @@
+//! The log, on standard error: a line for each event and for each request.
+
+mod line;
+mod writer;
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use poem::{Endpoint, Request, Response};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use self::line::{Line, Style};
+pub use self::writer::Guard;
+use self::writer::Writer;
+use crate::api::{self, RequestId, TraceContext, problem};
+use crate::config::{LogFormat, Settings};
+
+/// The log of this process, once it has started.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// The target of the lines about requests.
+const REQUESTS: &str = "stockroom::request";
+
+/// Starts the log, on standard error, and sends panics there too. It ends, with all that was logged, when the guard is
+/// dropped.
+pub fn start(settings: &Settings) -> Guard {
+    let style = match settings.log_format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !std::io::stderr().is_terminal() => Style::Json,
+        LogFormat::Auto | LogFormat::Text if std::io::stderr().is_terminal() => Style::Coloured,
+        LogFormat::Auto | LogFormat::Text => Style::Plain,
+    };
+    let (writer, guard) = Writer::start(style);
+    let log = LOG.get_or_init(|| Log { style, writer });
+    registry().with(settings.log.targets()).with(Events(log)).init();
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(panic = panic.payload_as_str(), location, "a panic");
+    }));
+    guard
+}
+
+struct Log {
+    style: Style,
+    writer: Writer,
+}
+
+impl Log {
+    fn write(&self, level: &Level, target: &str, fill: impl FnOnce(&mut Line)) {
+        let mut line = Line::begin(self.style, level, target);
+        fill(&mut line);
+        self.writer.write(&line.end());
+    }
+}
+
+/// Writes the events of `tracing`. An event that happens while a request is answered says which one.
+struct Events(&'static Log);
+
+impl<S: Subscriber> Layer<S> for Events {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        self.0.write(metadata.level(), metadata.target(), |line| {
+            event.record(&mut Fields(line));
+            api::with_current_request(|id, trace| {
+                line.text("request_id", id.as_str());
+                if let Some(trace) = trace {
+                    line.text("trace_id", trace.trace_id());
+                }
+            });
+        });
+    }
+}
+
+/// Adds the fields of an event to a line.
+struct Fields<'a>(&'a mut Line);
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.text(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.plain(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.plain(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.plain(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.text(field.name(), format_args!("{value:?}"));
+    }
+}
+
+/// Writes a line for each request that an endpoint has answered, straight into the log: as an event of `tracing` it
+/// would cost a fifth of a read. Of the URL it has the path only, because a query can hold what belongs in no log.
+pub struct Logged<E>(pub E);
+
+impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let log = LOG.get().filter(|_| tracing::enabled!(target: REQUESTS, Level::INFO));
+        let Some(log) = log else { return self.0.call(request).await };
+        let start = Instant::now();
+        let (method, uri, peer) =
+            (request.method().clone(), request.original_uri().clone(), request.remote_addr().clone());
+        let response = self.0.get_response(request).await;
+        let elapsed_us = start.elapsed().as_micros() as u64;
+        log.write(&Level::INFO, REQUESTS, |line| {
+            line.text("message", "request");
+            line.text("method", method.as_str());
+            line.text("path", uri.path());
+            line.plain("status", response.status().as_u16());
+            if let Some(kind) = response.data::<problem::Kind>() {
+                line.text("problem", kind.name());
+            }
+            line.plain("elapsed_us", elapsed_us);
+            if let Some(peer) = peer.as_socket_addr() {
+                line.text("peer", peer);
+            }
+            if let Some(id) = response.data::<RequestId>() {
+                line.text("request_id", id.as_str());
+            }
+            if let Some(trace) = response.data::<TraceContext>() {
+                line.text("trace_id", trace.trace_id());
+                line.text("span_id", trace.span_id());
+            }
+        });
+        Ok(response)
+    }
+}

@@ -1,0 +1,156 @@
+//! The database file, as the writer uses it. Everything here waits for the disk, on the writer's own thread.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use super::cache::ItemCache;
+use super::error::failed;
+use super::lock::Lock;
+use super::{load, rows, save};
+use crate::domain::{Now, Position, Timestamp};
+use crate::store::disk::{Disk, DiskError, Transaction};
+use crate::store::machine::{Changes, Found, Known, Wanted};
+
+/// 16 MiB, so that an import does not read and write the indexes of many items again and again.
+const LARGE_CACHE: &str = "PRAGMA cache_size = -16384";
+
+/// SQLite's own default of 2 MB; the memory of the large cache is given back.
+const USUAL_CACHE: &str = "PRAGMA cache_size = -2000; PRAGMA shrink_memory";
+
+/// A connection that writes, and the end of the ledger behind it: no other process writes to the file.
+pub struct SqliteDisk {
+    connection: Connection,
+    head: Position,
+    last_at: Option<Timestamp>,
+    published: watch::Sender<Position>,
+    now: Now,
+    large_cache: bool,
+    cache: Arc<ItemCache>,
+    /// Declared last, so that it is released after the connection is closed.
+    _lock: Option<Lock>,
+}
+
+impl SqliteDisk {
+    /// Takes a connection that writes, and the lock that keeps other processes off while it is open. Items that are
+    /// written go into the cache.
+    pub fn new(connection: Connection, lock: Lock, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
+        Self::open(connection, Some(lock), cache)
+    }
+
+    /// Takes a connection that only reads, for [`Transaction::Snapshot`].
+    pub fn snapshot(connection: Connection) -> rusqlite::Result<Self> {
+        Self::open(connection, None, Arc::new(ItemCache::new()))
+    }
+
+    fn open(connection: Connection, lock: Option<Lock>, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
+        let (head, last_at) = rows::head(&connection)?;
+        let now = now(last_at);
+        let published = watch::Sender::new(head);
+        Ok(Self { connection, head, last_at, published, now, large_cache: false, cache, _lock: lock })
+    }
+
+    /// Follows the head of the ledger as it is committed.
+    pub fn head(&self) -> watch::Receiver<Position> {
+        self.published.subscribe()
+    }
+
+    fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> rusqlite::Result<Found> {
+        if kind == Transaction::Import {
+            self.connection.execute_batch(LARGE_CACHE)?;
+            self.large_cache = true;
+            self.cache.begin_everything();
+        }
+        self.execute(if kind == Transaction::Snapshot { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
+        self.now = now(self.last_at);
+        Ok(Found {
+            now: self.now,
+            head: self.head,
+            known: load::known(&self.connection, &self.cache, wanted, self.now)?,
+        })
+    }
+
+    fn commit(&mut self, changes: &Changes) -> rusqlite::Result<()> {
+        save::changes(&self.connection, changes)?;
+        save::remember(&self.connection, changes)?;
+        self.cache.begin_commit(changes);
+        self.execute("COMMIT")?;
+        self.cache.committed(changes);
+        self.head = changes.head;
+        self.last_at = Some(changes.now.at);
+        self.published.send_if_modified(|published| {
+            let grown = *published != changes.head;
+            *published = changes.head;
+            grown
+        });
+        self.shrink_cache();
+        Ok(())
+    }
+
+    fn shrink_cache(&mut self) {
+        if std::mem::take(&mut self.large_cache)
+            && let Err(error) = self.connection.execute_batch(USUAL_CACHE)
+        {
+            tracing::warn!(error = %error, "cannot shrink the cache after an import");
+        }
+    }
+
+    /// Rewrites the number of the schema, which reaches the file.
+    fn rewrite(&self) -> rusqlite::Result<()> {
+        let schema: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        self.connection.pragma_update(None, "user_version", schema)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
+
+impl Disk for SqliteDisk {
+    async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
+        self.begin(kind, wanted).map_err(failed)
+    }
+
+    async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
+        load::known(&self.connection, &self.cache, wanted, self.now).map_err(failed)
+    }
+
+    async fn save(&mut self, changes: &Changes) -> Result<(), DiskError> {
+        save::changes(&self.connection, changes).map_err(failed)
+    }
+
+    async fn commit(&mut self, changes: &Changes) -> Result<(), DiskError> {
+        self.commit(changes).map_err(failed)
+    }
+
+    async fn confirm(&mut self) -> Result<(), DiskError> {
+        // A transaction reads only what was synced.
+        self.roll_back().await;
+        Ok(())
+    }
+
+    async fn roll_back(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            tracing::error!(error = %error, "cannot roll back a transaction");
+        }
+        self.cache.rolled_back();
+        self.shrink_cache();
+    }
+
+    async fn probe(&mut self) -> Result<(), DiskError> {
+        self.rewrite().map_err(failed)
+    }
+}
+
+/// Reads the clock. The ledger's time never goes before that of its last entry, also if the clock was set back.
+fn now(last_at: Option<Timestamp>) -> Now {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
+        .expect("the system's clock stands before the year 10000");
+    Now { at: last_at.map_or(wall, |last| wall.max(last)), wall }
+}

@@ -1,0 +1,447 @@
+//! The one writer of a store: it takes all writes that wait, has them decided, saves them in one transaction, and
+//! answers them once that is on stable storage. Many clients share one sync.
+//!
+//! Architecture invariant: nothing here knows which database it writes to.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{interval, sleep, timeout_at};
+
+use super::disk::{Disk, DiskError, Fault, Transaction};
+use super::import::{self, Import, Imported};
+use super::machine::{Batch, Operation, Wanted};
+use super::operations::Expire;
+use super::{StoreError, Write, WriteError, Written};
+
+/// The most writes that may wait; one more is refused with [`StoreError::Busy`].
+const QUEUE: usize = 4096;
+
+/// The most writes that share one commit, so that the first of them does not wait for ever.
+///
+/// `benches/group_commit.rs`: larger groups gain little, and waiting for more writes before a commit loses, because those
+/// that come during one commit are the group of the next.
+pub const GROUP: usize = 256;
+
+/// The most commands that share one commit, unless a single write has more.
+const COMMANDS: usize = 2_000;
+
+/// The most times that a batch which met another transaction is tried again.
+const RETRIES: u32 = 5;
+
+/// The longest pause before the first such try; each further one may be twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The period at which overdue reservations are swept, or a database that failed is probed.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// The way to hand writes to the writer, which runs elsewhere.
+pub struct Queue {
+    sender: Mutex<Option<mpsc::Sender<Waiting>>>,
+    state: Arc<State>,
+}
+
+impl Queue {
+    /// Returns a queue, and the writer that carries out what waits in it until [`Queue::close`].
+    ///
+    /// At most `group` writes share one commit. Overdue reservations are swept if `sweeping`.
+    pub fn new<D: Disk>(disk: D, group: usize, sweeping: bool) -> (Self, impl Future<Output = ()> + Send) {
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        let state = Arc::new(State { healthy: AtomicBool::new(true), closing: AtomicBool::new(false) });
+        let writer = Writer { disk, group, sweeping, state: Arc::clone(&state) };
+        (Self { sender: Mutex::new(Some(sender)), state }, writer.run(jobs))
+    }
+
+    /// Hands a write to the writer and waits for its answer, or withdraws it at its deadline.
+    pub async fn write<O: Operation>(&self, write: Write<O>) -> Result<Written<O::Outcome>, WriteError> {
+        let Write { operation, deadline, idempotency } = write;
+        let (turn, answered) = Turn::new(deadline);
+        let taken = Arc::clone(&turn.taken);
+        let job = Box::new(Pending { operation, idempotency, turn, decided: None });
+        self.hand_over(Waiting::Write(job), deadline, taken, answered).await
+    }
+
+    /// As [`Queue::write`]. An import whose caller goes before its answer is rolled back.
+    pub async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {
+        let deadline = import.deadline;
+        let (turn, answered) = Turn::new(deadline);
+        let taken = Arc::clone(&turn.taken);
+        self.hand_over(Waiting::Import(Box::new(ImportJob { import, turn })), deadline, taken, answered).await
+    }
+
+    async fn hand_over<T>(
+        &self,
+        waiting: Waiting,
+        deadline: Instant,
+        taken: Arc<Taken>,
+        mut answered: oneshot::Receiver<Result<Written<T>, WriteError>>,
+    ) -> Result<Written<T>, WriteError> {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match sender.ok_or_else(stopped)?.try_send(waiting) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(StoreError::Busy.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped().into()),
+        }
+        match timeout_at(deadline.into(), &mut answered).await {
+            Ok(answer) => answer.map_err(|_| stopped())?,
+            Err(_elapsed) if taken.take() => Err(StoreError::Expired.into()),
+            // The writer has begun it, and so will finish it.
+            Err(_elapsed) => answered.await.map_err(|_| stopped())?,
+        }
+    }
+
+    /// Whether the writer runs and its last commit succeeded.
+    pub fn healthy(&self) -> Result<(), StoreError> {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            Err(stopped())
+        } else if self.state.healthy.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable("the last write failed".to_owned()))
+        }
+    }
+
+    /// Takes no more writes. The writer ends once it has carried out those that wait.
+    pub fn close(&self) {
+        self.state.closing.store(true, Ordering::Relaxed);
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the writer has stopped".to_owned())
+}
+
+/// The state that the queue and the writer share.
+struct State {
+    /// Whether the last commit or probe succeeded.
+    healthy: AtomicBool,
+    /// Whether an import that is under way is to be rolled back.
+    closing: AtomicBool,
+}
+
+enum Waiting {
+    /// A write, which may share a transaction with its neighbours.
+    Write(Box<dyn Job>),
+    /// An import, which has a transaction for itself.
+    Import(Box<ImportJob>),
+}
+
+/// Decides who has a write: the writer, which carries it out, or its caller, who withdraws it. The first has it for good.
+#[derive(Default)]
+struct Taken(AtomicBool);
+
+impl Taken {
+    /// Takes the write; `false` if the other one has it.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A place in the queue, with the way back to the caller.
+struct Turn<T> {
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Written<T>, WriteError>>,
+    taken: Arc<Taken>,
+    begun: bool,
+}
+
+impl<T> Turn<T> {
+    fn new(deadline: Instant) -> (Self, oneshot::Receiver<Result<Written<T>, WriteError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { deadline, answer, taken: Arc::default(), begun: false }, answered)
+    }
+
+    /// Begins, or goes on with what was begun; `false` if the deadline has passed or the caller withdrew.
+    fn begin(&mut self) -> bool {
+        self.begun = self.begun || (Instant::now() < self.deadline && self.taken.take());
+        self.begun
+    }
+
+    /// Answers the caller, who may have gone; the write is done all the same.
+    fn answer(self, answer: Result<Written<T>, WriteError>) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// A write of any type, on its way through the writer.
+trait Job: Send {
+    /// Adds everything that must be loaded to decide the write.
+    fn want(&self, wanted: &mut Wanted);
+
+    /// The number of commands in the write.
+    fn weight(&self) -> usize;
+
+    /// Decides the write as the next one of the batch; again, if the batch is tried again.
+    fn decide(&mut self, batch: &mut Batch);
+
+    /// Whether the decision promises something to the caller.
+    fn is_promise(&self) -> bool;
+
+    /// Answers the write with its decision if its batch was committed.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// A write in the queue.
+struct Pending<O: Operation> {
+    operation: O,
+    idempotency: Option<super::IdempotencyKey>,
+    turn: Turn<O::Outcome>,
+    decided: Option<Result<Written<O::Outcome>, WriteError>>,
+}
+
+impl<O: Operation> Job for Pending<O> {
+    fn want(&self, wanted: &mut Wanted) {
+        wanted.add_key(self.idempotency.as_ref());
+        self.operation.want(wanted);
+    }
+
+    fn weight(&self) -> usize {
+        self.operation.weight()
+    }
+
+    fn decide(&mut self, batch: &mut Batch) {
+        self.decided = Some(match self.turn.begin() {
+            true => batch.carry_out(&self.operation, self.idempotency.as_ref()),
+            false => Err(StoreError::Expired.into()),
+        });
+    }
+
+    fn is_promise(&self) -> bool {
+        self.operation.is_promise() && matches!(self.decided, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let answer = match committed {
+            Ok(()) => self.decided.unwrap_or_else(|| Err(stopped().into())),
+            Err(error) => Err(error.into()),
+        };
+        self.turn.answer(answer);
+    }
+}
+
+struct ImportJob {
+    import: Import,
+    turn: Turn<Imported>,
+}
+
+struct Writer<D> {
+    disk: D,
+    group: usize,
+    sweeping: bool,
+    state: Arc<State>,
+}
+
+impl<D: Disk> Writer<D> {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Waiting>) {
+        let mut waiting = Vec::with_capacity(self.group);
+        let mut writes = Vec::with_capacity(self.group);
+        let mut pulse = interval(PULSE);
+        loop {
+            tokio::select! {
+                // The pulse comes first, so that a queue which is never empty does not stop it.
+                biased;
+                _ = pulse.tick() => {
+                    self.pulse().await;
+                    // A pulse that waited for another transaction is not due again before the writes had a turn.
+                    pulse.reset();
+                }
+                count = jobs.recv_many(&mut waiting, self.group) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for job in waiting.drain(..) {
+                        match job {
+                            Waiting::Write(job) => {
+                                if weight(&writes) + job.weight() > COMMANDS {
+                                    self.write(&mut writes).await;
+                                }
+                                writes.push(job);
+                            }
+                            Waiting::Import(job) => {
+                                self.write(&mut writes).await;
+                                self.import(*job).await;
+                            }
+                        }
+                    }
+                    self.write(&mut writes).await;
+                }
+            }
+        }
+        self.disk.roll_back().await;
+    }
+
+    /// Carries out a batch, and answers all of it.
+    async fn write(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.commit(batch).await {
+            Ok(()) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
+            // One write may be what the batch failed for, and the others need not suffer for it.
+            Err(error) if error.kind == Fault::Broken && !error.may_be_committed && batch.len() > 1 => {
+                tracing::warn!(error = %error, writes = batch.len(), "a commit failed; retrying its writes one by one");
+                for mut job in std::mem::take(batch) {
+                    let committed = self.commit(std::slice::from_mut(&mut job)).await;
+                    match committed {
+                        Ok(()) => job.answer(Ok(())),
+                        Err(error) => {
+                            let error = self.failed(error, 1).await;
+                            job.answer(Err(error));
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                let error = self.failed(error, batch.len()).await;
+                batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Carries out a batch in one transaction, again where that can help. The decisions are true once this returns, and
+    /// not before.
+    async fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
+        let (mut conflicts, mut lost) = (0, false);
+        loop {
+            let Err(error) = caught(self.transact(batch)).await else {
+                return Ok(());
+            };
+            self.disk.roll_back().await;
+            match error.kind {
+                _ if error.may_be_committed => return Err(error),
+                Fault::Conflict if conflicts < RETRIES => {
+                    sleep(pause(conflicts)).await;
+                    conflicts += 1;
+                }
+                // An idle connection may have died long ago, which only shows now.
+                Fault::Lost if !lost => lost = true,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
+        let mut wanted = Wanted::default();
+        jobs.iter().for_each(|job| job.want(&mut wanted));
+        let mut batch = Batch::new(self.disk.begin(Transaction::Batch, &wanted).await?);
+        jobs.iter_mut().for_each(|job| job.decide(&mut batch));
+        let changes = batch.take_changes();
+        if changes.is_empty() {
+            // A repeated outcome, or one that changes nothing, may rest on a commit that is not replicated yet.
+            if jobs.iter().any(|job| job.is_promise()) {
+                self.disk.confirm().await?;
+            }
+            self.disk.roll_back().await;
+            return Ok(());
+        }
+        self.disk.commit(&changes).await?;
+        self.set_healthy(true);
+        Ok(())
+    }
+
+    /// Logs a failed transaction, and returns what its writes are answered with.
+    async fn failed(&mut self, error: DiskError, writes: usize) -> StoreError {
+        match error.kind {
+            Fault::Busy | Fault::Conflict => tracing::warn!(error = %error, writes, "writes were not done"),
+            _ => {
+                let may_be_committed = error.may_be_committed;
+                tracing::error!(error = %error, writes, may_be_committed, "a commit failed");
+            }
+        }
+        match error.kind {
+            // Only this write may be what fails.
+            Fault::Broken => {
+                let healthy = caught(self.disk.probe()).await.is_ok();
+                self.disk.roll_back().await;
+                self.set_healthy(healthy);
+            }
+            Fault::Away | Fault::Lost | Fault::Replaced => self.set_healthy(false),
+            Fault::Busy | Fault::Conflict | Fault::Full => {}
+        }
+        error.into_store_error()
+    }
+
+    /// Carries out an import, and answers it.
+    async fn import(&mut self, job: ImportJob) {
+        let ImportJob { import, mut turn } = job;
+        if !turn.begin() {
+            turn.answer(Err(StoreError::Expired.into()));
+            return;
+        }
+        let withdrawn = || turn.answer.is_closed() || self.state.closing.load(Ordering::Relaxed);
+        let imported = caught(import::carry_out(&mut self.disk, import, withdrawn)).await;
+        let answer = match imported {
+            Ok(answer) => {
+                self.disk.roll_back().await;
+                answer
+            }
+            Err(error) => {
+                self.disk.roll_back().await;
+                Err(self.failed(error, 1).await.into())
+            }
+        };
+        turn.answer(answer);
+    }
+
+    /// Sweeps overdue reservations, or finds out whether a database that failed can be written again.
+    async fn pulse(&mut self) {
+        if !self.state.healthy.load(Ordering::Relaxed) {
+            let probed = caught(self.disk.probe()).await;
+            match probed {
+                Ok(()) => {
+                    tracing::info!("the database can be written again");
+                    self.set_healthy(true);
+                }
+                Err(error) => {
+                    self.disk.roll_back().await;
+                    tracing::debug!(error = %error, "the database cannot be written yet");
+                }
+            }
+        } else if self.sweeping {
+            while self.sweep().await {}
+        }
+    }
+
+    /// Expires some overdue reservations, and returns whether to go on at once.
+    async fn sweep(&mut self) -> bool {
+        let (turn, mut answered) = Turn::new(Instant::now() + PULSE);
+        let job = Pending { operation: Expire, idempotency: None, turn, decided: None };
+        self.write(&mut vec![Box::new(job)]).await;
+        matches!(answered.try_recv(), Ok(Ok(Written { outcome: true, .. })))
+    }
+
+    fn set_healthy(&self, healthy: bool) {
+        self.state.healthy.store(healthy, Ordering::Relaxed);
+    }
+}
+
+/// Turns a panic into a failure. Nothing is known of its transaction then, except that it was rolled back if it was not
+/// committed before.
+async fn caught<T>(work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
+    let panicked = |_panic| {
+        Err(DiskError {
+            kind: Fault::Broken,
+            message: "a panic while a write was saved".to_owned(),
+            may_be_committed: true,
+        })
+    };
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
+}
+
+fn weight(jobs: &[Box<dyn Job>]) -> usize {
+    jobs.iter().map(|job| job.weight()).sum()
+}
+
+/// A pause of random length, so that those who met do not meet again.
+fn pause(conflicts: u32) -> Duration {
+    let longest = FIRST_PAUSE * 2_u32.pow(conflicts);
+    longest.mul_f64(0.5 + 0.5 * (RandomState::new().hash_one(conflicts) as f64 / u64::MAX as f64))
+}

@@ -1,0 +1,133 @@
+//! An import is done whole or not at all.
+
+use super::*;
+
+fn row(line: u64, text: &str, name: &str, quantity: Option<i64>) -> ImportRow {
+    let quantity = quantity.map(|quantity| Quantity::new(quantity).unwrap());
+    ImportRow { line, id: Some(id(text)), details: details(name), quantity }
+}
+
+fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
+    let count = rows.len() as u64;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let rows = Box::new(rows.into_iter().map(Ok));
+    Import { rows, count, mode, dry_run: false, deadline, idempotency: None }
+}
+
+fn refused(answer: Result<Written<Imported>, WriteError>) -> RefusedRows {
+    match answer {
+        Err(WriteError::ImportRefused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(store: Arc<dyn Store>) {
+    const ROWS: u64 = 1_200;
+    let rows = || (0..ROWS).map(|n| row(n + 2, &format!("i{n}"), "First", Some(n as i64))).collect::<Vec<_>>();
+    let mut head = store.head();
+    let written = store.import(import(rows(), ImportMode::Create)).await.unwrap();
+    let imported = Imported { created: ROWS, updated: 0, unchanged: 0 };
+    assert_eq!(written, Written { outcome: imported, replayed: false });
+    assert_eq!(*head.borrow_and_update(), Position::new(ROWS as i64), "it is told before it is answered");
+    carry_out(&store, write(delete("i0"))).await.unwrap();
+    let held = reserved(&store, reserve("i1100", 100, 60)).await;
+
+    let mut again = rows();
+    again[1] = row(3, "i1", "Second", None);
+    again[1100] = row(1102, "i1100", "First", Some(100));
+    again.push(ImportRow { id: None, ..row(ROWS + 2, "x", "Made", None) });
+    let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Upsert) };
+    let tried = store.import(dry).await.unwrap();
+    let imported = Imported { created: 2, updated: 2, unchanged: ROWS - 3 };
+    assert_eq!(tried.outcome, imported);
+    assert_eq!(
+        store.entries(entry_query(0, 1)).await.unwrap().head,
+        Position::new(ROWS as i64 + 2),
+        "it was only tried"
+    );
+    let written = store.import(import(again, ImportMode::Upsert)).await.unwrap();
+    assert_eq!(written.outcome, imported);
+
+    let entries = store.entries(entry_query(ROWS as i64 + 2, 9)).await.unwrap().entries;
+    let told: Vec<_> = entries.iter().map(|record| (record.entry.event, record.entry.version.get())).collect();
+    assert_eq!(told, [(Event::Created, 3), (Event::Updated, 2), (Event::Updated, 3), (Event::Created, 1)]);
+    let second = store.item(&id("i1")).await.unwrap().unwrap();
+    assert_eq!((second.details.name.as_str(), second.quantity.get()), ("Second", 1), "its stock was left alone");
+    assert_eq!(store.reservation(&held.id).await.unwrap().unwrap().state, ReservationState::Open);
+    let filter = ItemFilter { text: Some(SearchText::parse("secon").unwrap()), ..ItemFilter::default() };
+    assert_eq!(store.items(ItemQuery { filter, ..list(SortKey::Id, false) }).await.unwrap().items, [(*second).clone()]);
+}
+
+pub async fn an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("taken", 5))).await.unwrap();
+    carry_out(&store, write(create("held", 5))).await.unwrap();
+    reserved(&store, reserve("held", 5, 60)).await;
+    let rows = || {
+        let mut rows: Vec<_> = (0..600).map(|n| row(n + 1, &format!("i{n}"), "New", None)).collect();
+        rows[0] = row(7, "taken", "Other", None);
+        rows[550] = row(8_000_000_000, "held", "Other", Some(4));
+        rows
+    };
+    for dry_run in [true, false] {
+        let first = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Create) }).await);
+        assert_eq!(first.first, [(7, Refusal::ItemExists), (8_000_000_000, Refusal::ItemExists)]);
+        let second = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Upsert) }).await);
+        let insufficient = Refusal::InsufficientStock { quantity: 5, reserved: 5, wanted: 4 };
+        assert_eq!((second.first, second.count), (vec![(8_000_000_000, insufficient)], 1));
+    }
+    let many: Vec<_> = (0..1_500).map(|line| row(line, "taken", "Other", None)).collect();
+    let many = refused(store.import(import(many, ImportMode::Create)).await);
+    assert_eq!((many.first.len(), many.count), (RefusedRows::LISTED, 1_500));
+    // One that breaks off is not done either.
+    let mut broken = import(rows()[1..500].to_vec(), ImportMode::Create);
+    broken.count += 1;
+    assert!(matches!(store.import(broken).await, Err(WriteError::Store(StoreError::Unavailable(_)))));
+    let mut unreadable = import(Vec::new(), ImportMode::Create);
+    unreadable.rows = Box::new((0..700).map(|n| match n {
+        650 => Err(std::io::Error::other("it cannot be read")),
+        _ => Ok(row(n + 1, &format!("i{n}"), "New", None)),
+    }));
+    assert!(matches!(store.import(unreadable).await, Err(WriteError::Store(StoreError::Unavailable(_)))));
+    assert_eq!(all(&store).await.len(), 2);
+    assert_eq!(*store.head().borrow(), Position::new(3));
+    carry_out(&store, write(create("next", 0))).await.unwrap();
+    assert_eq!(*store.head().borrow(), Position::new(4), "the ledger has no gap");
+}
+
+pub async fn an_import_sent_again_under_its_key_is_answered_from_memory(store: Arc<dyn Store>) {
+    let keyed = |fingerprint: u8| {
+        let idempotency = keyed("k", fingerprint, write(create("unused", 0))).idempotency;
+        Import { idempotency, ..import(vec![row(1, "a", "A", Some(1))], ImportMode::Create) }
+    };
+    let first = store.import(keyed(1)).await.unwrap();
+    carry_out(&store, write(delete("a"))).await.unwrap();
+    assert_eq!(store.import(keyed(1)).await.unwrap(), Written { replayed: true, ..first });
+    assert!(matches!(store.import(keyed(2)).await, Err(WriteError::KeyReused)));
+    assert_eq!(store.item(&id("a")).await.unwrap(), None);
+}
+
+pub async fn an_import_that_nobody_waits_for_any_more_is_taken_back(store: Arc<dyn Store>) {
+    let mut endless = import(Vec::new(), ImportMode::Create);
+    endless.count = u64::MAX;
+    endless.rows = Box::new((0..).map(|n| Ok(row(n, &format!("i{n}"), "New", None))));
+    let going = tokio::time::timeout(Duration::from_millis(300), store.import(endless)).await;
+    assert!(going.is_err(), "it goes on for ever");
+    carry_out(&store, write(create("next", 0))).await.unwrap();
+    assert_eq!(all(&store).await.len(), 1);
+    assert_eq!(*store.head().borrow(), Position::new(1));
+    let mut late = import(vec![row(1, "late", "Late", None)], ImportMode::Create);
+    late.deadline = Instant::now();
+    assert!(matches!(store.import(late).await, Err(WriteError::Store(StoreError::Expired))));
+}
+
+pub async fn an_import_is_taken_back_when_the_store_closes(store: Arc<dyn Store>) {
+    let mut endless = import(Vec::new(), ImportMode::Create);
+    endless.rows = Box::new((0..).map(|n| Ok(row(n, &format!("i{n}"), "New", None))));
+    let importing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.import(endless).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    store.close().await;
+    assert!(matches!(importing.await.unwrap(), Err(WriteError::Store(StoreError::Withdrawn))));
+}

@@ -1,0 +1,162 @@
+//! The promises of every store, tested through the trait alone: the same tests for each.
+//!
+//! `STOCKROOM_TEST_DATABASE=postgres://USER:PASSWORD@HOST:PORT/DATABASE` runs those of PostgreSQL on that server (in plain
+//! text, by a role that may create databases) instead of one that they start, to find out whether another engine of its
+//! protocol will do. Each test creates a database of its own there, `stockroom_test_…`, and leaves it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod batches;
+mod idempotency;
+mod imports;
+mod ledger;
+mod lists;
+mod reservations;
+mod sqlite;
+mod values;
+mod writes;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use stockroom::domain::{
+    Create, Delete, Delta, Description, Details, Event, Fulfil, Item, ItemId, Label, Lifetime, Move, Movement, Name,
+    Note, Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Release, Replace, Reservation,
+    ReservationId, ReservationState, Reserve, StockChange, Timestamp, Version,
+};
+use stockroom::store::postgres::PostgresStore;
+use stockroom::store::sqlite::SqliteStore;
+use stockroom::store::{
+    After, EntryQuery, Expire, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Imported, ItemFilter,
+    ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows, ReservationFilter, ReservationQuery,
+    SearchText, Sort, SortKey, Store, StoreError, Write, WriteError, Written,
+};
+
+fn id(text: &str) -> ItemId {
+    ItemId::parse(text).unwrap()
+}
+
+fn details(name: &str) -> Details {
+    Details::named(Name::parse(name).unwrap())
+}
+
+fn create(text: &str, quantity: i64) -> Create {
+    let (details, quantity) = (details(text), Quantity::new(quantity).unwrap());
+    Create { id: id(text), details, quantity, precondition: Precondition::None }
+}
+
+fn replace(text: &str, quantity: i64) -> Replace {
+    let (details, quantity) = (details(text), Some(Quantity::new(quantity).unwrap()));
+    Replace { id: id(text), details, quantity, precondition: Precondition::None }
+}
+
+fn delete(text: &str) -> Delete {
+    Delete { id: id(text), precondition: Precondition::None }
+}
+
+fn write<O: Operation>(operation: O) -> Write<O> {
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+}
+
+async fn carry_out<O: Operation>(store: &Arc<dyn Store>, write: Write<O>) -> Result<O::Outcome, WriteError> {
+    store.queue().write(write).await.map(|written| written.outcome)
+}
+
+fn list(sort: SortKey, descending: bool) -> ItemQuery {
+    let sort = Sort { key: sort, descending };
+    ItemQuery { filter: ItemFilter::default(), sort, after: None, limit: 1_000, max_bytes: usize::MAX, count: false }
+}
+
+/// All items by id.
+async fn all(store: &Arc<dyn Store>) -> Vec<Item> {
+    store.items(list(SortKey::Id, false)).await.unwrap().items
+}
+
+fn keyed<O>(key: &str, fingerprint: u8, write: Write<O>) -> Write<O> {
+    let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [fingerprint; 32] };
+    Write { idempotency: Some(key), ..write }
+}
+
+fn by(text: &str, delta: i64) -> Move {
+    let change = StockChange::By(Delta::new(delta).unwrap());
+    let reference = Some(Reference::parse(format!("order-{}", delta.abs())).unwrap());
+    let note = Some(Note::parse("two\nlines").unwrap());
+    let movement = Movement { change, reason: Reason::Sold, note, reference };
+    Move { id: id(text), movement, precondition: Precondition::None }
+}
+
+fn counted(text: &str, quantity: i64) -> Move {
+    let change = StockChange::To(Quantity::new(quantity).unwrap());
+    let movement = Movement { change, reason: Reason::Counted, note: None, reference: None };
+    Move { id: id(text), movement, precondition: Precondition::None }
+}
+
+fn entry_query(after: i64, limit: usize) -> EntryQuery {
+    let after = Position::new(after);
+    EntryQuery { after, reason: None, reference: None, since: None, limit, max_bytes: usize::MAX }
+}
+
+fn reserve(text: &str, quantity: i64, seconds: i64) -> Reserve {
+    Reserve {
+        item_id: id(text),
+        id: ReservationId::generate(),
+        quantity: Portion::new(quantity).unwrap(),
+        lifetime: Lifetime::new(seconds).unwrap(),
+        reference: Some(Reference::parse(format!("order-{quantity}")).unwrap()),
+        precondition: Precondition::None,
+    }
+}
+
+async fn reserved<O: Operation<Outcome = Reservation>>(store: &Arc<dyn Store>, operation: O) -> Reservation {
+    carry_out(store, write(operation)).await.unwrap()
+}
+
+/// Tests every promise on every store.
+macro_rules! conformance {
+    ($($topic:ident: $($promise:ident),*;)*) => {
+        mod sqlite_store {
+            $(mod $topic { $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $promise() {
+                    let (_folder, store) = crate::in_folder().await;
+                    crate::$topic::$promise(store).await;
+                }
+            )* })*
+        }
+
+        mod postgres_store {
+            $(mod $topic { $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $promise() {
+                    let Some(store) = crate::in_postgres().await else { return };
+                    crate::$topic::$promise(store).await;
+                }
+            )* })*
+        }
+    };
+}
+
+async fn in_folder() -> (tempfile::TempDir, Arc<dyn Store>) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
+    (folder, Arc::new(store))
+}
+
+/// Opens a new PostgreSQL database, where there is a server.
+async fn in_postgres() -> Option<Arc<dyn Store>> {
+    let url = common::postgres::any_database()?;
+    Some(Arc::new(PostgresStore::open(&url.parse().unwrap()).await.unwrap()))
+}
+
+conformance! {
+    writes: a_write_is_seen_by_every_later_read, a_refusal_changes_nothing_and_harms_no_other_write, of_two_writers_on_one_version_exactly_one_succeeds, a_write_whose_deadline_passed_is_certainly_not_done, a_write_is_finished_although_nobody_waits_for_it, the_head_is_told_once_it_can_be_read_and_before_the_answer, a_closed_store_refuses;
+    idempotency: a_write_sent_again_under_its_key_is_answered_from_memory, a_refusal_is_not_remembered, keys_of_different_clients_never_meet, of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer, a_movement_sent_again_under_its_key_moves_once, a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered, a_key_may_hold_any_character;
+    lists: every_order_is_total_in_both_directions_and_pages_lose_nothing, a_list_of_large_items_ends_early_and_says_so, filters_let_through_what_meets_all_of_them, a_search_finds_substrings_in_any_case_and_follows_every_change, a_search_takes_every_character_as_itself;
+    ledger: movements_at_once_all_count_and_take_no_more_than_there_is, the_ledger_tells_all_that_happened_and_where_to_go_on, the_history_of_an_id_outlives_its_item, a_batch_of_movements_is_carried_out_whole_or_not_at_all;
+    reservations: what_is_reserved_is_held_until_it_is_fulfilled_or_released, a_reservation_expires_also_if_nobody_touches_its_item, stock_is_available_from_the_moment_at_which_its_reservation_ends, reservations_are_listed_by_item_state_and_reference;
+    values: what_is_stored_comes_back_as_it_was_sent, texts_are_compared_byte_by_byte;
+    batches: operations_of_one_batch_build_on_each_other, a_panic_in_the_middle_of_a_batch_harms_no_other_write, a_write_that_cannot_be_saved_harms_no_other_of_its_batch;
+    imports: an_import_comes_to_what_its_items_would_have_come_to_one_by_one, an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused, an_import_sent_again_under_its_key_is_answered_from_memory, an_import_that_nobody_waits_for_any_more_is_taken_back, an_import_is_taken_back_when_the_store_closes;
+}

@@ -1,0 +1,56 @@
+//! Promises about one SQLite file.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_keeps_its_epoch_and_its_head_and_shares_no_epoch_with_another() {
+    let (folder, store) = in_folder().await;
+    carry_out(&store, write(create("a", 0))).await.unwrap();
+    let epoch = store.epoch();
+    store.close().await;
+    let again = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
+    assert_eq!((again.epoch(), *again.head().borrow()), (epoch, Position::new(1)));
+    assert_ne!(in_folder().await.1.epoch(), epoch);
+}
+
+/// Keeps a store from writing for as long as the connection is there.
+fn lock(folder: &tempfile::TempDir) -> rusqlite::Connection {
+    let connection = rusqlite::Connection::open(folder.path().join("stockroom.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_withdrawn_at_its_deadline_also_while_the_disk_is_held_by_another() {
+    let (folder, store) = in_folder().await;
+    let held = lock(&folder);
+    let late = Write { deadline: Instant::now() + Duration::from_millis(50), ..write(create("late", 0)) };
+    assert!(matches!(carry_out(&store, late).await, Err(WriteError::Store(StoreError::Expired))));
+    drop(held);
+    carry_out(&store, write(create("next", 0))).await.unwrap();
+    assert_eq!(store.item(&id("late")).await.unwrap(), None, "it was certainly not done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_what_it_cannot_take_and_does_all_that_it_took() {
+    const WRITES: usize = 6_000;
+    let (folder, store) = in_folder().await;
+    let held = lock(&folder);
+    let mut refused = 0;
+    let mut waiting = Vec::new();
+    for count in 0..WRITES {
+        let mut write = Box::pin(store.queue().write(write(create(&format!("item-{count}"), 0))));
+        match (&mut write).now_or_never() {
+            None => waiting.push(write),
+            Some(Err(WriteError::Store(StoreError::Busy))) => refused += 1,
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0, "the queue has an end");
+    drop(held);
+    for write in waiting {
+        write.await.unwrap();
+    }
+    let query = ItemQuery { count: true, limit: 1, ..list(SortKey::Id, false) };
+    assert_eq!(store.items(query).await.unwrap().total, Some((WRITES - refused) as u64));
+}
