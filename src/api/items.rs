@@ -50,7 +50,7 @@ object! {
         low_stock: bool,
         /// What one unit costs.
         unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB.
+        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
         attributes: Attributes,
         /// How often the item has changed.
         version: Version,
@@ -123,7 +123,7 @@ object! {
         reorder_level: Option<Quantity>,
         /// What one unit costs.
         unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB.
+        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
         attributes: Option<Attributes> = {},
     }
     example {
@@ -154,7 +154,7 @@ object! {
         reorder_level: Option<Quantity>,
         /// What one unit costs.
         unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB.
+        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
         attributes: Option<Attributes> = {},
     }
     ignores {
