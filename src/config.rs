@@ -55,7 +55,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     pub hosts: Vec<HostName>,
 
-    /// Who may connect to a Unix socket at --listen, as an octal mode, such as 0660
+    /// Octal mode of the Unix socket at --listen, such as 0660 for its group
     #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
     pub socket_mode: SocketMode,
 
@@ -101,7 +101,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// How long a client may take nothing of an answer, and take to send each 64 KiB of an import
+    /// Longest time in which a client takes nothing of an answer, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
@@ -351,12 +351,12 @@ impl FromStr for Origin {
 pub struct HostName(String);
 
 impl HostName {
-    /// Whether this is the host `name`, in whatever case and with or without a final dot.
+    /// Compares it with the host `name`, ignoring case and a final dot.
     pub fn is(&self, name: &str) -> bool {
         self.0.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name))
     }
 
-    /// Whether it stands for every host.
+    /// Returns whether it stands for every host.
     pub fn is_any(&self) -> bool {
         self.0 == "*"
     }
