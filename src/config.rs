@@ -206,6 +206,10 @@ impl FromStr for Database {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() != text || text.contains(|c: char| c.is_control()) {
+            // As from the line feed at the end of a secret's file.
+            return Err("must have no blanks at its ends and no control characters".to_owned());
+        }
         match text.strip_prefix("sqlite:") {
             Some(path) => sqlite_path(path).map(Database::Sqlite),
             None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
@@ -222,9 +226,8 @@ impl FromStr for Database {
 /// The file that `sqlite:PATH` or `sqlite:///PATH` names. Other forms of other programs would each make an empty
 /// database under an odd name.
 fn sqlite_path(text: &str) -> Result<PathBuf, String> {
-    if text.trim() != text || text.contains(|c: char| c.is_control()) {
-        // As from the line feed at the end of a file.
-        return Err("must have no blanks at its ends and no control characters".to_owned());
+    if text.starts_with(char::is_whitespace) {
+        return Err("must have no blanks at the ends of its path".to_owned());
     }
     if text == ":memory:" {
         return Err("must name a file: what is only in memory would be lost".to_owned());
@@ -473,6 +476,7 @@ mod tests {
             ("sqlite:data.db\n", "no blanks"),
             ("sqlite: data.db", "no blanks"),
             ("sqlite:da\tta.db", "no control characters"),
+            ("postgres://user@host/database\n", "no control characters"),
             ("sqlite:", "must name a file"),
             ("sqlite://", "sqlite:///PATH"),
             ("sqlite::memory:", "would be lost"),
