@@ -55,7 +55,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     pub hosts: Vec<HostName>,
 
-    /// Who may connect to a Unix socket at --listen, as an octal mode, such as 0660
+    /// Octal mode of the Unix socket at --listen, such as 0660 for its group
     #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
     pub socket_mode: SocketMode,
 
@@ -101,7 +101,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// How long a client may take nothing of an answer, and take to send each 64 KiB of an import
+    /// Longest time in which a client takes nothing of an answer, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
@@ -206,6 +206,10 @@ impl FromStr for Database {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() != text || text.contains(|c: char| c.is_control()) {
+            // As from the line feed at the end of a secret's file.
+            return Err("must have no blanks at its ends and no control characters".to_owned());
+        }
         match text.strip_prefix("sqlite:") {
             Some(path) => sqlite_path(path).map(Database::Sqlite),
             None if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
@@ -222,9 +226,8 @@ impl FromStr for Database {
 /// The file that `sqlite:PATH` or `sqlite:///PATH` names. Other forms of other programs would each make an empty
 /// database under an odd name.
 fn sqlite_path(text: &str) -> Result<PathBuf, String> {
-    if text.trim() != text || text.contains(|c: char| c.is_control()) {
-        // As from the line feed at the end of a file.
-        return Err("must have no blanks at its ends and no control characters".to_owned());
+    if text.starts_with(char::is_whitespace) {
+        return Err("must have no blanks at the ends of its path".to_owned());
     }
     if text == ":memory:" {
         return Err("must name a file: what is only in memory would be lost".to_owned());
@@ -351,12 +354,12 @@ impl FromStr for Origin {
 pub struct HostName(String);
 
 impl HostName {
-    /// Whether this is the host `name`, in whatever case and with or without a final dot.
+    /// Compares it with the host `name`, ignoring case and a final dot.
     pub fn is(&self, name: &str) -> bool {
         self.0.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name))
     }
 
-    /// Whether it stands for every host.
+    /// Returns whether it stands for every host.
     pub fn is_any(&self) -> bool {
         self.0 == "*"
     }
@@ -473,6 +476,7 @@ mod tests {
             ("sqlite:data.db\n", "no blanks"),
             ("sqlite: data.db", "no blanks"),
             ("sqlite:da\tta.db", "no control characters"),
+            ("postgres://user@host/database\n", "no control characters"),
             ("sqlite:", "must name a file"),
             ("sqlite://", "sqlite:///PATH"),
             ("sqlite::memory:", "would be lost"),

@@ -1,4 +1,4 @@
-//! What a refusal costs, whatever was sent: a small answer, little memory, and nothing for other clients.
+//! A refusal is small and takes little memory, whatever was sent.
 
 mod common;
 

@@ -45,13 +45,13 @@ impl<E> Boundary<E> {
 }
 
 impl<E: Endpoint<Output = Response>> Boundary<E> {
-    /// Whether the request brings an import, which takes as long as it is large.
+    /// Returns whether the request brings an import, whose time depends on its size.
     fn is_import(&self, request: &Request) -> bool {
         let path = request.original_uri().path().strip_prefix(&self.base_path);
         *request.method() == Method::POST && path == Some("/import")
     }
 
-    /// Whether the request asks how the server is, as orchestrators do under whatever name.
+    /// Returns whether the request is a health probe, which orchestrators send under any host name.
     fn is_probe(&self, request: &Request) -> bool {
         matches!(request.original_uri().path().strip_prefix(&self.base_path), Some("/livez" | "/readyz"))
     }

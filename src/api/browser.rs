@@ -1,9 +1,9 @@
-//! What a browser can be made to do to a server that demands no token (RFC 6454, Fetch Metadata).
+//! Protection against pages of other sites, for a server that demands no token (RFC 6454, Fetch Metadata).
 //!
 //! A page of any site can send requests to this machine. Three rules keep it out. `Host` must be a name that no stranger
-//! can make lead here: else a page whose own name resolves to 127.0.0.1 would be of our origin (DNS rebinding). `Origin`
-//! must be ours, where a browser sends one. And a browser must not say that another site made the request, where it says
-//! so: over plain HTTP it says it only on this machine.
+//! can point here: else a page whose own name resolves to 127.0.0.1 would have our origin (DNS rebinding). `Origin`, where
+//! a browser sends it, must be ours. `Sec-Fetch-Site`, which browsers send over TLS and to this machine, must not name
+//! another site.
 
 use poem::Request;
 use poem::http::{Method, header};
@@ -13,7 +13,7 @@ use super::host::Host;
 use super::problem::{Kind, Problem};
 use crate::config::HostName;
 
-/// What of a request's origin is checked.
+/// The rules for requests from browsers.
 pub struct Door {
     hosts: Vec<HostName>,
 }
@@ -52,7 +52,7 @@ impl Door {
         }
     }
 
-    /// Whether no stranger can make this name lead here, or it is listed.
+    /// Returns whether this host is listed, or a name that no stranger can point here.
     fn serves(&self, host: Host<'_>) -> bool {
         let name = host.name.strip_suffix('.').unwrap_or(host.name).to_ascii_lowercase();
         host.is_address()
@@ -93,7 +93,8 @@ enum Origin {
     Foreign,
 }
 
-/// Whether an origin has the host and port of the request. An origin never has the port of its scheme; a proxy may add it.
+/// Compares an origin's host and port with those of the request. An origin never has the default port of its scheme; a
+/// proxy may add it to `Host`.
 fn same_host(scheme: &str, origin: Host<'_>, host: Host<'_>) -> bool {
     let default = match scheme {
         "http" => "80",
@@ -112,7 +113,8 @@ fn is_other_site(site: &[u8]) -> bool {
     [&b"cross-site"[..], b"same-site"].iter().any(|other| site.trim_ascii().eq_ignore_ascii_case(other))
 }
 
-/// Whether somebody followed a link. That is no harm: it changes nothing, and the other site cannot read the answer.
+/// Returns whether a user followed a link. That is harmless: it changes nothing, and the other site cannot read the
+/// answer.
 fn follows_link(request: &Request) -> bool {
     request.header("sec-fetch-mode") == Some("navigate") && matches!(*request.method(), Method::GET | Method::HEAD)
 }

@@ -42,7 +42,7 @@ impl Cors {
         }
     }
 
-    /// Whether pages of this origin may use the API.
+    /// Returns whether pages of this origin may use the API.
     pub fn allows(&self, origin: &HeaderValue) -> bool {
         self.origins.contains(origin)
     }

@@ -1,4 +1,4 @@
-//! Everything that is wrong with a request: counted in full, reported within bounds.
+//! The errors of a request: counted in full, reported within bounds.
 //!
 //! A report has at most [`Errors::LISTED`] errors and [`Errors::MAX_SIZE`] bytes, so that no refusal has more than 64 KiB.
 //! A place is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::domain::Invalid;
 
-/// The errors of one request or file: the first ones, and how many there are.
+/// The errors of one request or file: the first ones, and a count of all.
 #[derive(Clone, Debug, Default)]
 pub struct Errors {
     first: Vec<FieldError>,
     count: u64,
-    /// About how many bytes the first ones take in a problem.
+    /// The approximate bytes of the first ones in a problem.
     size: usize,
 }
 
@@ -20,7 +20,7 @@ impl Errors {
     /// The most errors that a problem reports.
     pub const LISTED: usize = 100;
 
-    /// About how many bytes of errors a problem reports at most; the last one may go beyond.
+    /// The bytes of errors after which a problem reports no further one.
     const MAX_SIZE: usize = 40 * 1024;
 
     /// Counts an error, and makes it if it is to be reported.
@@ -65,12 +65,12 @@ impl Errors {
         &self.first
     }
 
-    /// How many errors there are.
+    /// The number of all errors.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether there is no error.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

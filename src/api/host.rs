@@ -38,7 +38,7 @@ impl<'a> Host<'a> {
         valid.then_some(Self { name, port })
     }
 
-    /// Whether the host is an IP address.
+    /// Returns whether the host is an IP address.
     pub fn is_address(self) -> bool {
         self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()
     }

@@ -12,7 +12,7 @@ use crate::domain::Invalid;
 /// of which each value takes 2 bytes.
 pub const MAX_VALUES: usize = 20_000;
 
-/// How deeply arrays and objects may be nested.
+/// The deepest nesting of arrays and objects.
 const MAX_DEPTH: usize = 32;
 
 /// A JSON text that was read.
@@ -24,7 +24,7 @@ pub struct Document {
     pub inexact: Errors,
 }
 
-/// Why a text is not JSON, or not any that Stockroom reads.
+/// The reason why a text is not JSON, or not any that Stockroom reads.
 #[derive(Debug)]
 pub enum Flaw {
     /// It has nothing but white space.
@@ -74,7 +74,7 @@ fn broken(text: &[u8], position: usize, what: impl Into<String>) -> Flaw {
     Flaw::Broken { what: what.into(), line, column: position - line_start + 1 }
 }
 
-/// Why reading stops; the reader's position says where.
+/// The reason to stop reading; the reader's position is the place.
 enum Stop {
     Grammar,
     TooDeep,
@@ -84,7 +84,7 @@ enum Stop {
 struct Reader<'a> {
     text: &'a str,
     position: usize,
-    /// How many values may still come.
+    /// The number of values that may still come.
     values: usize,
     duplicates: Errors,
     inexact: Errors,
@@ -332,7 +332,7 @@ fn decimal(text: &str) -> (String, i64) {
     if significant.is_empty() {
         return (String::new(), 0);
     }
-    // What does not fit is far beyond any float, and stays so.
+    // An exponent that does not fit is far beyond any float, and stays so.
     let beyond = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
     let exponent = exponent.parse::<i64>().unwrap_or(beyond).clamp(i64::MIN / 2, i64::MAX / 2);
     let whole_digits = whole.trim_start_matches('-').len() as i64;

@@ -33,14 +33,14 @@ const MAX_INLINE: usize = 32 * 1024;
 /// before it listens gets the answer rather than a broken connection.
 const DRAIN: usize = 16;
 
-/// How many bytes of a body every request may hold in memory. More of it counts against [`LARGE_BODIES`].
+/// The bytes of a body that every request may hold in memory. More of it counts against [`LARGE_BODIES`].
 const SMALL_BODY: usize = 16 * 1024;
 
-/// How many bytes the large bodies of all requests under way may hold in memory together, or one body if that may be
-/// larger: else 1,024 connections, each with a slow body of 1 MiB, would take 1 GiB.
+/// The bytes that the large bodies of all requests under way may hold in memory together, or the largest body if that is
+/// more: else 1,024 connections, each with a slow body of 1 MiB, would take 1 GiB.
 const LARGE_BODIES: usize = 32 * 1024 * 1024;
 
-/// In which steps a large body takes its memory.
+/// The step in which a large body takes its memory.
 const BODY_STEP: usize = 64 * 1024;
 
 /// The limits on a request's body.

@@ -1,4 +1,4 @@
-//! What a request is called in the log and in its answer.
+//! The id of a request, in the log and in its answer.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl RequestId {
     }
 }
 
-/// A number that looks random and comes once in a process. To ask the system for one costs a call.
+/// Returns a number that looks random and comes only once in a process, without a system call.
 pub fn unlike_any() -> u64 {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(Uuid::now_v7().as_u64_pair().1));
     // SplitMix64 (Steele, Lea, Flood 2014): each state is another number.
@@ -63,7 +63,7 @@ tokio::task_local! {
     static CURRENT: (RequestId, Option<TraceContext>);
 }
 
-/// Runs a future for a request, so that what is logged meanwhile, a panic too, says which one it belongs to.
+/// Runs a future for a request, so that every event meanwhile, a panic too, is logged with its id.
 pub fn as_current<F: Future>(
     id: &RequestId,
     trace: Option<&TraceContext>,
@@ -72,7 +72,7 @@ pub fn as_current<F: Future>(
     CURRENT.scope((id.clone(), trace.cloned()), answer)
 }
 
-/// Passes on the id and the trace of the request that is being answered, if one is.
+/// Calls `read` with the id and the trace of the current request, if there is one.
 pub fn with_current_request(read: impl FnOnce(&RequestId, Option<&TraceContext>)) {
     let _ = CURRENT.try_with(|(id, trace)| read(id, trace.as_ref()));
 }

@@ -51,7 +51,7 @@ pub struct Transfer {
     stall_timeout: Duration,
     queue_timeout: Duration,
     max_import: u64,
-    /// How many bytes all uploads hold on disk together.
+    /// The bytes that all uploads hold on disk together.
     held: Arc<AtomicU64>,
     imports: Semaphore,
 }

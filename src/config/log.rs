@@ -3,7 +3,7 @@ use std::str::FromStr;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// Which events are logged: a level, and levels for parts of the program.
+/// The level of events that are logged, in general and for parts of the program.
 #[derive(Clone, Debug)]
 pub struct LogFilter(Targets);
 

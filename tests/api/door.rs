@@ -1,4 +1,4 @@
-//! What pages of other sites cannot make a browser do to a server that demands no token.
+//! Pages of other sites cannot use a server that demands no token.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

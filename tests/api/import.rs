@@ -338,7 +338,7 @@ fn all_uploads_together_hold_no_more_than_one_file_may_have() {
     let file = large(2_000);
     assert!((50_000..60_000).contains(&file.len()), "{}", file.len());
     let first = begin(&server, &file);
-    // Which says that the first one is on the disk: as much again does not fit beside it.
+    // As much again does not fit beside the first one, once that is on the disk.
     let refused =
         poll("a refusal", || Some(import(&server, "?dry_run=true", CSV, &file)).filter(|it| it.status == 503));
     refused.problem(503, "too-many-transfers");

@@ -2,7 +2,7 @@ use std::fmt::{self, Display, Write};
 
 use tracing::Level;
 
-/// How a line is written.
+/// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// A JSON object.

@@ -11,11 +11,11 @@ use super::line::{Line, Style};
 /// inventory goes on.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
-/// How long the thread lets lines gather before it writes them. To wake it for each one costs a read 7 µs of system
-/// time.
+/// The time in which the thread lets lines gather before it writes them. To wake it for nearly every line took 7 of the
+/// 18 µs of system time of a read.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long the end of the process may wait for the last lines.
+/// The longest wait for the last lines at the end of the process.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Hands lines to a thread that writes them to standard error, so that no request waits for whoever reads the log.
@@ -29,9 +29,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// How many lines found no room.
+    /// The number of lines that found no room.
     lost: u64,
-    /// Whether the thread waits for a first line.
+    /// Set while the thread waits for a first line.
     idle: bool,
     closed: bool,
 }
