@@ -131,7 +131,7 @@ impl Attributes {
         serde_json::from_str(json).map(Self).map_err(|_| Invalid::wrong_type("a JSON object"))
     }
 
-    /// Whether the object has no members.
+    /// Returns whether the object has no members.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

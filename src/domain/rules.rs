@@ -195,7 +195,7 @@ pub struct Decision<T> {
 pub struct Change {
     /// The item's new state; `None` after its deletion.
     pub item: Option<Arc<Item>>,
-    /// Whether more than its stock and its version changed.
+    /// True if more than its stock and its version changed.
     pub details: bool,
     /// The new state of the reservation that was made or closed.
     pub reservation: Option<Reservation>,

@@ -50,7 +50,7 @@ pub struct DiskError {
     pub kind: Fault,
     /// The cause, for the log.
     pub message: String,
-    /// Whether the transaction may be committed all the same, because the answer to its commit was lost.
+    /// True if the transaction may be committed all the same, because the answer to its commit was lost.
     pub may_be_committed: bool,
 }
 

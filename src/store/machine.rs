@@ -21,7 +21,7 @@ use crate::domain::{
     Timestamp, Version,
 };
 
-/// How long a success is remembered under its idempotency key.
+/// The time for which a success is remembered under its idempotency key.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most reservations that one pass over all that are overdue expires.
@@ -41,12 +41,12 @@ pub trait Operation: Send + Sync + 'static {
     /// Decides the operation. Changes of the draft are kept only if it succeeds.
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Self::Outcome, WriteError>;
 
-    /// Whether the draft is dropped even if the operation succeeds.
+    /// Returns whether the draft is dropped even if the operation succeeds.
     fn is_dry_run(&self) -> bool {
         false
     }
 
-    /// Whether a success tells a client that its change is there, even if nothing had to be changed now.
+    /// Returns whether a success tells a client that its change is there, even if nothing had to be changed now.
     fn confirms(&self) -> bool {
         !self.is_dry_run()
     }
@@ -71,7 +71,7 @@ pub struct Wanted {
     pub reservations: HashSet<ReservationId>,
     /// Idempotency keys.
     pub keys: HashSet<Key>,
-    /// Whether the first [`EXPIRED_AT_ONCE`] of all overdue reservations are needed, each with its item.
+    /// True if the first [`EXPIRED_AT_ONCE`] of all overdue reservations are needed, each with its item.
     pub overdue: bool,
 }
 
@@ -167,7 +167,7 @@ impl Changes {
         }
     }
 
-    /// Whether there is nothing to save.
+    /// Returns whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.remembered.is_empty()
     }
@@ -183,9 +183,9 @@ impl Changes {
 pub struct ItemChange {
     /// Its new state; `None` if it is deleted.
     pub item: Option<Arc<Item>>,
-    /// Whether the database has the item before the batch.
+    /// True if the database has the item before the batch.
     pub existed: bool,
-    /// Whether more than its stock, its version and the time of its change is new.
+    /// True if more than its stock, its version and the time of its change is new.
     pub details: bool,
 }
 

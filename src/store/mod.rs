@@ -140,7 +140,7 @@ impl IdempotencyKey {
 pub struct Written<T> {
     /// Its outcome.
     pub outcome: T,
-    /// Whether it was done before, under the same idempotency key, and the outcome is that of the first time.
+    /// True if it was done before, under the same idempotency key, and the outcome is that of the first time.
     pub replayed: bool,
 }
 

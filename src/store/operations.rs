@@ -80,7 +80,7 @@ impl Operation for Move {
 pub struct MoveAll {
     /// The movements, decided in this order.
     pub movements: Vec<Move>,
-    /// Whether to return what they would do, and do nothing.
+    /// Tells whether to return what they would do, and do nothing.
     pub dry_run: bool,
 }
 
@@ -120,7 +120,7 @@ impl Operation for MoveAll {
 pub struct Expire;
 
 impl Operation for Expire {
-    /// Whether more may be overdue.
+    /// True if more may be overdue.
     type Outcome = bool;
     const NAME: &'static str = "expired";
 

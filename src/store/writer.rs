@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// Whether the writer runs and its last commit succeeded.
+    /// Returns whether the writer runs and its last commit succeeded.
     pub fn healthy(&self) -> Result<(), StoreError> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.as_ref().is_none_or(mpsc::Sender::is_closed) {
@@ -121,9 +121,9 @@ fn stopped() -> StoreError {
 
 /// The state that the queue and the writer share.
 struct State {
-    /// Whether the last commit or probe succeeded.
+    /// True if the last commit or probe succeeded.
     healthy: AtomicBool,
-    /// Whether an import that is under way is to be rolled back.
+    /// True if an import that is under way is to be rolled back.
     closing: AtomicBool,
 }
 
@@ -182,7 +182,7 @@ trait Job: Send {
     /// Decides the write as the next one of the batch; again, if the batch is tried again.
     fn decide(&mut self, batch: &mut Batch);
 
-    /// Whether the decision tells the caller that a change is there.
+    /// Returns whether the decision tells the caller that a change is there.
     fn confirms(&self) -> bool;
 
     /// Answers the write with its decision if its batch was committed.

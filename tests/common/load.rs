@@ -63,7 +63,7 @@ pub struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Whether a server that is sent this change again must return the same answer.
+    /// Returns whether a server that is sent this change again must return the same answer.
     pub fn is_repeatable(&self) -> bool {
         self.change.key.is_some()
     }

@@ -272,7 +272,7 @@ impl History {
 
 /// Why a state is wrong.
 struct Wrong {
-    /// Whether it lacks what was acknowledged.
+    /// True if it lacks what was acknowledged.
     lacks: bool,
     reason: String,
 }

@@ -7,7 +7,7 @@ use tracing::Level;
 
 use super::line::{Line, Style};
 
-/// The most bytes of lines that wait for whoever reads the log. Without a reader further lines are lost, and the
+/// The most bytes of lines that wait for the reader of the log. Without a reader further lines are lost, and the
 /// inventory goes on.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The longest wait for the last lines at the end of the process.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Hands lines to a thread that writes them to standard error, so that no request waits for whoever reads the log.
+/// Hands lines to a thread that writes them to standard error, so that no request waits for the reader of the log.
 pub struct Writer(Arc<Shared>);
 
 struct Shared {

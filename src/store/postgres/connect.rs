@@ -275,7 +275,7 @@ impl Session {
         Self { client, timeline, connector: connector.clone(), warning }
     }
 
-    /// Whether it still leads to the primary, as far as that is known.
+    /// Returns whether it still leads to the primary, as far as that is known.
     pub fn is_usable(&self) -> bool {
         !self.client.is_closed() && self.connector.require_latest(self.timeline).is_ok()
     }
@@ -303,7 +303,7 @@ fn spawn(mut wire: Wire, warning: Warning) -> JoinHandle<()> {
     tokio::spawn(async move { drive(&mut wire, &warning).await })
 }
 
-/// Drives a connection, and keeps its last warning: before whoever asked gets the answer that comes after it.
+/// Drives a connection, and keeps its last warning: before the caller gets the answer that follows it.
 async fn drive(wire: &mut Wire, warning: &Warning) {
     while let Some(message) = poll_fn(|cx| wire.poll_message(cx)).await {
         match message {

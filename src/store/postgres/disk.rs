@@ -20,7 +20,7 @@ const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// An import waits longer for its turn and for the disk than a batch, and for the file that it reads.
 ///
-/// Its statements are planned anew each time. A generic plan that was made while the tables had a few rows reads a whole
+/// Its statements are planned again each time. A generic plan that was made while the tables had a few rows reads a whole
 /// index at each chunk, and stays until the next ANALYZE, which does not see the rows of an open transaction: the import
 /// takes time in the square of its rows (`proof/import-postgres`, case `few`).
 const BEGIN_IMPORT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '15s'; \
@@ -30,13 +30,13 @@ const BEGIN_IMPORT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL plan_cache_mode = force_custom_plan";
 
-/// A connection that writes, made anew when it broke.
+/// A connection that writes, replaced when it breaks.
 pub struct PostgresDisk {
     connector: Connector,
     head: Arc<Head>,
     epoch: Epoch,
     session: Option<Session>,
-    /// Whether a transaction may be open on the session.
+    /// True if a transaction may be open on the session.
     in_transaction: bool,
 }
 
@@ -77,7 +77,7 @@ impl PostgresDisk {
     }
 
     /// Gives up a session that a failure makes suspect. One that waited too long is suspect too: an old primary that
-    /// nobody stopped looks alive, but its commits wait for a standby, and so does whoever wants their locks.
+    /// nobody stopped looks alive, but its commits wait for a standby, and so does everything that needs their locks.
     fn check<T>(&mut self, result: Result<T, DiskError>) -> Result<T, DiskError> {
         if let Err(error) = &result
             && (matches!(error.kind, Fault::Lost | Fault::Busy) || error.may_be_committed)

@@ -63,7 +63,7 @@ impl Failure {
     pub fn of_connecting(error: tokio_postgres::Error) -> Self {
         let refused = |source: &(dyn std::error::Error + 'static)| {
             let error = source.downcast_ref::<std::io::Error>();
-            // Of an error of the system there would be a number.
+            // An error of the system would have a number.
             error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied && error.raw_os_error().is_none())
         };
         if sources(&error).any(refused) { Self::ReadOnly(error) } else { Self::Postgres(error) }

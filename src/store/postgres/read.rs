@@ -118,7 +118,7 @@ fn whole(digits: &str, column: usize) -> Result<u128, Failure> {
 /// Hands all items to `sink`, and then `None`: some at a time, each time on a thread where it may wait.
 pub async fn each_item(connection: &mut Object, mut sink: ItemSink) -> Result<(), Failure> {
     let snapshot = snapshot(connection).await?;
-    // Whoever takes the items may be slow, and holds nobody up.
+    // The receiver of the items may be slow, and blocks nobody.
     snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
     let portal = snapshot.bind(EACH_ITEM.as_str(), &[]).await?;
     loop {
@@ -229,7 +229,7 @@ pub async fn entries(connection: &Object, query: &EntryQuery, epoch: Epoch) -> R
     Ok(list)
 }
 
-/// One statement, so that entries and head are of one moment; without entries there is still a row for the head.
+/// One statement, so that entries and head are of one snapshot; without entries there is still a row for the head.
 fn select_entries(query: &EntryQuery, asked: &mut Query) -> String {
     let EntryQuery { after, reason, reference, since, limit, max_bytes: _ } = query;
     let after = asked.number(after.get());
