@@ -203,10 +203,10 @@ fn a_refusal_before_the_body_is_read_reaches_a_client_that_sends_it_all_first() 
     ] {
         let mut stream = connect(&server);
         let head =
-            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 700000\r\n\r\n");
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 5000000\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
-        for _ in 0..70 {
-            stream.write_all(&[b' '; 10_000]).unwrap();
+        for _ in 0..50 {
+            stream.write_all(&[b' '; 100_000]).unwrap();
         }
         let answer = until_closed(stream);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path}: {answer:?}");

@@ -28,7 +28,7 @@ const MAX_HEAD: usize = 64 * 1024;
 /// For how long, and for how many bytes, a client may go on sending after the last answer of its connection: a
 /// connection closed with bytes unread is reset, and the answer lost with it (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
-const MAX_LINGERING: u64 = 1024 * 1024;
+const MAX_LINGERING: u64 = 16 * 1024 * 1024;
 
 /// The open connections, and the limits on them.
 pub struct Connections<E> {
