@@ -45,7 +45,8 @@ impl Line {
     /// Adds a text.
     pub fn text(&mut self, name: &str, value: impl Display) {
         if self.style == Style::Json {
-            let _ = write!(self.text, ",\"{name}\":\"");
+            self.name(name);
+            self.text.push('"');
             let _ = write!(Escaped(&mut self.text), "{value}");
             self.text.push('"');
         } else if name == "message" {
@@ -59,19 +60,19 @@ impl Line {
 
     /// Adds a number, or a truth value.
     pub fn plain(&mut self, name: &str, value: impl Display) {
-        if self.style == Style::Json {
-            let _ = write!(self.text, ",\"{name}\":{value}");
-        } else {
-            self.name(name);
-            let _ = write!(self.text, "{value}");
-        }
+        self.name(name);
+        let _ = write!(self.text, "{value}");
     }
 
     fn name(&mut self, name: &str) {
-        let _ = match self.style {
-            Style::Coloured => write!(self.text, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m"),
-            Style::Json | Style::Plain => write!(self.text, " {name}="),
+        let (before, after) = match self.style {
+            Style::Json => (",\"", "\":"),
+            Style::Plain => (" ", "="),
+            Style::Coloured => (" \x1b[3m", "\x1b[0m\x1b[2m=\x1b[0m"),
         };
+        self.text.push_str(before);
+        self.text.push_str(name);
+        self.text.push_str(after);
     }
 
     /// Returns the whole line.
@@ -90,7 +91,7 @@ struct Escaped<'a>(&'a mut String);
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(index) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+        while let Some(index) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             let (plain, special) = rest.split_at(index);
             self.0.push_str(plain);
             let byte = special.as_bytes()[0];
