@@ -71,7 +71,7 @@ pub struct Wanted {
     pub reservations: HashSet<ReservationId>,
     /// Idempotency keys.
     pub keys: HashSet<Key>,
-    /// True if the first [`EXPIRED_AT_ONCE`] of all overdue reservations are needed, each with its item.
+    /// True if the first `EXPIRED_AT_ONCE` of all overdue reservations are needed, each with its item.
     pub overdue: bool,
 }
 

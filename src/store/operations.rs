@@ -115,7 +115,7 @@ impl Operation for MoveAll {
     }
 }
 
-/// Expires overdue reservations, at most [`EXPIRED_AT_ONCE`] of them.
+/// Expires overdue reservations, at most `EXPIRED_AT_ONCE` of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Expire;
 
