@@ -17,7 +17,7 @@ const QUIET: [&str; 2] = ["--log", "info,stockroom::request=warn,stockroom::stor
 /// Promotions, unless `STOCKROOM_FAILOVERS` says otherwise: one of each kind.
 const FAILOVERS: u64 = 3;
 
-/// What happens to a primary in whose place another server is promoted.
+/// The fate of a primary in whose place another server is promoted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Old {
     /// It ends without a word.

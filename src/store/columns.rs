@@ -5,7 +5,7 @@
 ///
 /// ```ignore
 /// table! { item: id text, quantity bigint }
-/// // item::LIST == "id, quantity", item::quantity == 1, item::ARRAYS == "$1::text[], $2::bigint[]"
+/// // item::LIST == "id, quantity", item::quantity == 1, item::TYPES == ["text", "bigint"]
 /// ```
 macro_rules! table {
     ($(#[$doc:meta])* $table:ident: $first:ident $first_type:ident $(, $column:ident $type:ident)* $(,)?) => {
@@ -43,9 +43,4 @@ table! {
     /// The table of reservations.
     reservation: id text, item_id text, quantity bigint, state text, reference text, created_at bigint,
     expires_at bigint, closed_at bigint,
-}
-
-/// Returns `column = excluded.column` for each of these columns but the first, which is the key.
-pub fn set_excluded(columns: &[&str]) -> String {
-    columns[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect::<Vec<_>>().join(", ")
 }

@@ -140,7 +140,7 @@ enum Effect {
 
 impl Operation for Row {
     type Outcome = Effect;
-    const NAME: &'static str = "imported";
+    const NAME: &'static str = NAME;
 
     fn want(&self, wanted: &mut Wanted) {
         wanted.add(Subject::NewItem(&self.id));

@@ -1,4 +1,4 @@
-//! What a disk holds, and what it may hold after it has lost power.
+//! The contents of a disk, and those that it may have after it has lost power.
 //!
 //! A sync makes durable all that ended before it began. Everything else is in no order: each write since then may be on
 //! the disk or not, in part, and before or after another one. The same holds for names: a file that was made or removed
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::common::load::Random;
 use super::recording::{Call, Recording, Step};
 
-/// What a disk writes, or loses, at once.
+/// The unit that a disk writes, or loses, at once.
 const SECTORS: [usize; 2] = [512, 4096];
 
 /// Which syncs a disk carries out.
@@ -32,11 +32,11 @@ pub struct Disk<'a> {
     durable_names: BTreeMap<&'a str, usize>,
     /// Changes of names since the folder was synced: call, name, file.
     pending_names: Vec<Pending<(&'a str, Option<usize>)>>,
-    /// What each sync that is under way makes durable.
+    /// The changes that each sync under way makes durable.
     syncing: HashMap<usize, (Synced, Vec<usize>)>,
 }
 
-/// What is synced.
+/// The synced contents.
 #[derive(Clone, Copy)]
 enum Synced {
     Folder,

@@ -14,7 +14,7 @@ use crate::domain::{
     Amount, Currency, Description, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation,
     ReservationId, Timestamp,
 };
-use crate::store::columns::{item, ledger, reservation, set_excluded};
+use crate::store::columns::{item, ledger, reservation};
 use crate::store::disk::{DiskError, Fault};
 use crate::store::machine::Changes;
 use crate::store::{Record, lower_case};
@@ -27,7 +27,8 @@ fn insert(table: &str, columns: &[&str], types: &[&str]) -> String {
 
 static PUT_ITEMS: LazyLock<String> = LazyLock::new(|| {
     let insert = insert("item", item::COLUMNS, item::TYPES);
-    format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", set_excluded(item::COLUMNS))
+    let excluded: Vec<_> = item::COLUMNS[1..].iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", excluded.join(", "))
 });
 
 const PUT_TEXTS: &str = "

@@ -6,15 +6,11 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cache::{Cached, ItemCache};
+use super::read::{ITEM, RESERVATION};
 use super::rows::{item_from_row, reservation_from_row, timestamp};
 use crate::domain::{ItemId, Now, Reservation, Version};
-use crate::store::columns::{item, reservation};
+use crate::store::columns::reservation;
 use crate::store::machine::{EXPIRED_AT_ONCE, Key, Known, Remembered, Wanted};
-
-static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = ?1", item::LIST));
-
-static RESERVATION: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {} FROM reservation WHERE id = ?1", reservation::LIST));
 
 static DUE: LazyLock<String> = LazyLock::new(|| {
     format!(

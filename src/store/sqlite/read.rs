@@ -18,9 +18,11 @@ use crate::store::{
     ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
 };
 
-static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = ?1", item::LIST));
+/// The query for the item with an id.
+pub static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = ?1", item::LIST));
 
-static RESERVATION: LazyLock<String> =
+/// The query for the reservation with an id.
+pub static RESERVATION: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {} FROM reservation WHERE id = ?1", reservation::LIST));
 
 static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM ledger WHERE position = ?1", ledger::LIST));
