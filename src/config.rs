@@ -101,6 +101,10 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
+    /// Longest time of a list, a search or a sum, and of its wait for a place among the others
+    #[arg(long, global = true, env = "STOCKROOM_QUERY_TIMEOUT", default_value = "5s", value_name = "TIME")]
+    pub query_timeout: Time,
+
     /// Longest time in which a client takes nothing of an answer, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,

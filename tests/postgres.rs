@@ -68,7 +68,7 @@ fn is_unavailable<T>(answer: &Result<Written<T>, WriteError>) -> bool {
 /// Waits until the store is ready, by itself.
 async fn wait_until_ready(store: &PostgresStore) {
     let start = Instant::now();
-    while store.ready().await.is_err() {
+    while store.ready().is_err() {
         assert!(start.elapsed() < common::PATIENCE, "it does not become ready");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -159,7 +159,7 @@ async fn a_serialization_failure_is_tried_again_and_nobody_notices() {
         trigger(&database, "unlucky", deferred, fail);
         assert!(!store.queue().write(keyed("k", create("unlucky", 5))).await.unwrap().replayed);
         assert_eq!(query(&database, "SELECT last_value FROM tries"), ["5"]);
-        store.ready().await.unwrap();
+        store.ready().unwrap();
         assert_adds_up(&database).await;
     }
 }
@@ -174,7 +174,7 @@ async fn too_many_serialization_failures_end_in_busy_and_nothing_is_done() {
     assert!(matches!(answer, Err(WriteError::Store(StoreError::Busy))), "{answer:?}");
     assert_eq!(quantity(&store, "unlucky").await, None);
     store.queue().write(create("lucky", 1)).await.unwrap();
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     assert_adds_up(&database).await;
 }
 
@@ -223,7 +223,7 @@ async fn one_bad_write_harms_no_other() {
         assert_eq!(is_unavailable(&answer), number == 30, "{number}: {answer:?}");
         assert_eq!(answer.is_ok(), number != 30, "{number}: {answer:?}");
     }
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     assert_adds_up(&database).await;
 }
 
@@ -257,7 +257,7 @@ async fn a_connection_that_dies_before_the_commit_costs_nothing() {
     other.batch_execute("ROLLBACK").await.unwrap();
     writing.await.unwrap().unwrap();
     assert_eq!(quantity(&store, "a").await, Some(4));
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     let mut head = store.head();
     head.wait_for(|head| *head == Position::new(7)).await.unwrap();
     assert_adds_up(&database).await;
@@ -333,7 +333,7 @@ async fn a_lock_that_is_held_for_long_is_answered_busy_in_time() {
     let (late, busy) = tokio::join!(late, store.queue().write(create("a", 1)));
     assert!(matches!(late, Err(WriteError::Store(StoreError::Expired))), "{late:?}");
     assert!(matches!(busy, Err(WriteError::Store(StoreError::Busy))), "{busy:?}");
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     other.batch_execute("ROLLBACK").await.unwrap();
     store.queue().write(create("b", 1)).await.unwrap();
     assert_eq!((quantity(&store, "a").await, quantity(&store, "late").await), (None, None));
@@ -353,7 +353,7 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
         server.stop(signal);
         let answer = store.queue().write(keyed("while-away", create("away", 1))).await;
         assert!(is_unavailable(&answer), "{answer:?}");
-        assert!(store.item(&id("a")).await.is_err() && store.ready().await.is_err());
+        assert!(store.item(&id("a")).await.is_err() && store.ready().is_err());
         server.start_again();
         wait_until_ready(&store).await;
         assert_eq!(quantity(&store, "a").await, Some(told), "what was acknowledged is there");
@@ -481,9 +481,9 @@ async fn a_database_that_was_replaced_or_set_back_is_not_served_as_if_it_were_th
         store.queue().write(create("b", 1)).await.unwrap();
         execute(&database, replace);
         assert!(is_unavailable(&store.queue().write(create("c", 1)).await));
-        assert!(store.ready().await.is_err() && store.item(&id("a")).await.is_err());
+        assert!(store.ready().is_err() && store.item(&id("a")).await.is_err());
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert!(store.ready().await.is_err(), "it does not become another one by waiting");
+        assert!(store.ready().is_err(), "it does not become another one by waiting");
         assert_eq!(*store.head().borrow(), Position::new(2));
         let again = open(&database).await;
         assert_eq!(quantity(&again, "a").await, Some(1), "it is served after a restart");

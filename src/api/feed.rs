@@ -18,19 +18,18 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::EntryView;
-use super::page::Limit;
 use super::params::Parameter;
 use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Epoch, EventId, Invalid, Position};
-use crate::store::{EntryList, EntryQuery, Store, StoreError};
+use crate::store::{EntryList, EntryQuery, SHORT_PAGE, Store, StoreError};
 
 /// After how many bytes of text a page of the feed ends: less than in a list, as there are many followers, and one that
 /// takes nothing holds so much until it is cut off.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 
-/// How many followers read from the store at once, so that they leave most of its connections to the others.
+/// How many followers read from the store at once, so that they leave most of its places to the others.
 const READS: usize = 4;
 
 /// How long a follower that has read pauses before it reads again, if it had reached the end: under many small commits
@@ -97,7 +96,7 @@ impl Feed {
             store: Arc::clone(&self.store),
             epoch,
             head,
-            wanted: EntryQuery { after, limit: Limit::MAX, max_bytes: MAX_PAGE_BYTES, ..wanted },
+            wanted: EntryQuery { after, limit: SHORT_PAGE, max_bytes: MAX_PAGE_BYTES, ..wanted },
             reads: Arc::clone(&self.reads),
             heartbeat: self.heartbeat,
             due: now,
@@ -168,7 +167,14 @@ impl Follower {
     /// The next page of what is wanted, which may be empty.
     async fn read(&mut self) -> Result<String, StoreError> {
         let _permit = self.reads.acquire().await.expect("the semaphore is never closed");
-        let EntryList { entries, more, head } = self.store.entries(self.wanted.clone()).await?;
+        let EntryList { entries, more, head } = match self.store.entries(self.wanted.clone()).await {
+            // Other reads have all places: the follower loses nothing by coming again.
+            Err(StoreError::Busy) => {
+                self.rested = Instant::now() + PAUSE;
+                return Ok(String::new());
+            }
+            read => read?,
+        };
         let last = entries.last().map(|record| record.position);
         self.wanted.after = last.filter(|_| more).unwrap_or(head);
         if !more {

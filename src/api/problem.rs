@@ -154,10 +154,13 @@ kinds! {
     /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
     /// again after the seconds in `Retry-After`.
     NotDone = SERVICE_UNAVAILABLE, "not-done", "The change was not made";
-    /// More changes wait than the server queues, or large bodies of other requests hold all the memory that they may. This
-    /// change was certainly not made. Send it again after the seconds in
+    /// More changes wait than the server queues, large bodies of other requests hold all the memory that they may, or other
+    /// lists, searches and sums hold all their places. Nothing was changed. Send the request again after the seconds in
     /// `Retry-After`.
     Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
+    /// The list, search or sum took longer than the server lets it (`--query-timeout`). Nothing was changed. Ask for less,
+    /// by a narrower filter, a smaller page or without `count`; or try again after the seconds in `Retry-After`.
+    QueryTimeout = SERVICE_UNAVAILABLE, "query-timeout", "The query took too long";
     /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
@@ -395,6 +398,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => Self::new(Kind::Busy, "Too much else is under way; nothing was changed."),
+            StoreError::QueryTimeout => Self::new(Kind::QueryTimeout, "The query took longer than it may here."),
             StoreError::Expired => {
                 Self::new(Kind::NotDone, "The change waited too long for its turn and was not made.")
             }

@@ -226,6 +226,9 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     if path != "/livez" {
         kinds.push(Kind::Unavailable);
     }
+    if path != "/livez" && path != "/readyz" {
+        kinds.push(Kind::Busy);
+    }
     if path == "/readyz" {
         kinds.push(Kind::ShuttingDown);
     }
@@ -255,7 +258,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         });
     }
     if method != "get" {
-        kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
+        kinds.extend([Kind::NotDone, Kind::StorageFull]);
         if parameter("header", "If-Match") {
             kinds.push(Kind::PreconditionFailed);
             if method != "post" {
@@ -266,7 +269,8 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     match operation["operationId"].as_str() {
         Some("exportItems" | "importItems") => kinds.push(Kind::TooManyTransfers),
         Some("createItem") => kinds.push(Kind::ItemExists),
-        Some("listLedger") => kinds.extend([Kind::FeedReset, Kind::TooManyFollowers]),
+        Some("listItems" | "getSummary" | "listItemLedger" | "listReservations") => kinds.push(Kind::QueryTimeout),
+        Some("listLedger") => kinds.extend([Kind::QueryTimeout, Kind::FeedReset, Kind::TooManyFollowers]),
         Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
         Some("deleteItem") => kinds.push(Kind::HasReservations),
         Some("moveStock") => kinds.extend([Kind::InsufficientStock, Kind::TooMuchStock]),

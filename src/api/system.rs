@@ -64,7 +64,7 @@ impl System {
         if self.leaving.is_cancelled() {
             return Err(Problem::new(Kind::ShuttingDown, "The service is about to stop; requests are still answered."));
         }
-        self.store.ready().await?;
+        self.store.ready()?;
         Ok(Healthy::Ok(Json(Health { status: "ok".to_owned() })))
     }
 }

@@ -43,9 +43,10 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
     let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
+    let query_timeout = settings.query_timeout.get();
     let store: Arc<dyn Store> = match &settings.database {
-        Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
-        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
+        Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?.with_query_timeout(query_timeout)),
+        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?.with_query_timeout(query_timeout)),
     };
     let shutdown = api::Shutdown::default();
     let app = api::app(Arc::clone(&store), settings, shutdown.clone());

@@ -1,3 +1,4 @@
+use super::lanes::SHORT_PAGE;
 use crate::domain::{Entry, ItemId, Position, Reason, Reference, Timestamp, Version};
 
 /// An entry in its place.
@@ -35,6 +36,14 @@ pub struct EntryQuery {
     pub max_bytes: usize,
 }
 
+impl EntryQuery {
+    /// Returns whether it walks along one index for a short page.
+    pub(super) fn is_look_up(&self) -> bool {
+        let Self { reason, reference, since, limit, .. } = self;
+        reason.is_none() && reference.is_none() && since.is_none() && *limit <= SHORT_PAGE
+    }
+}
+
 /// A part of the ledger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryList {
@@ -57,6 +66,13 @@ pub struct HistoryQuery {
     pub limit: usize,
     /// After how many bytes of text the list ends early.
     pub max_bytes: usize,
+}
+
+impl HistoryQuery {
+    /// Returns whether it walks along one index for a short page.
+    pub(super) fn is_look_up(&self) -> bool {
+        self.limit <= SHORT_PAGE
+    }
 }
 
 /// A part of what happened to one id.

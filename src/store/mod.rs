@@ -4,6 +4,7 @@ mod check;
 mod columns;
 mod disk;
 mod import;
+mod lanes;
 mod ledger;
 mod machine;
 mod operations;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 pub use self::check::Report;
 pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
+pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::machine::{Draft, Key, Operation, REMEMBERED, Wanted};
 pub use self::operations::{Expire, MoveAll, Moved};
@@ -43,6 +45,9 @@ use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, Reserva
 /// - **Serial.** Writes take effect one after the other, each on the state that those before it left. Ledger positions
 ///   have no gaps and follow that order.
 /// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees a consistent snapshot.
+/// - **Unhindered.** Look-ups (an item, an entry, a reservation, a short page without filters) never wait for other reads.
+///   Those have a lane with a bounded number of places ([`StoreError::Busy`]) and a time limit
+///   ([`StoreError::QueryTimeout`]). A read whose caller drops it stops, and keeps its place until it has stopped.
 /// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`], [`StoreError::Full`] and
 ///   [`StoreError::Panicked`] mean that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write
 ///   was done.
@@ -93,8 +98,9 @@ pub trait Store: Send + Sync {
     /// An empty file without a name, where there is room for what is imported. It goes when it is closed.
     fn scratch(&self) -> io::Result<File>;
 
-    /// Whether the store can answer, and did not fail at its last write.
-    async fn ready(&self) -> Result<(), StoreError>;
+    /// Fails if the last commit or probe of the writer did, or the storage was not seen lately. It asks nobody, so that
+    /// it answers at once however much is under way.
+    fn ready(&self) -> Result<(), StoreError>;
 
     /// Finishes the writes that wait, refuses new ones, and lets go of the storage. The last call.
     async fn close(&self);
@@ -167,10 +173,13 @@ pub enum WriteError {
 /// Why a store cannot answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Too much else is under way: more waits than there is room for, or others hold for too long what is needed. Nothing
-    /// was done.
+    /// Too much else is under way: more waits than there is room for, or others hold for too long what is needed, such as
+    /// the places of long reads. Nothing was done.
     #[error("too much else is under way")]
     Busy,
+    /// A read took longer than it may.
+    #[error("the query took longer than it may")]
+    QueryTimeout,
     /// The write's deadline passed before it began; it was not done.
     #[error("the write was still waiting when its deadline passed")]
     Expired,

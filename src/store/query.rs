@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::lanes::SHORT_PAGE;
 use crate::domain::{Invalid, Item, ItemId, Label, Timestamp};
 
 /// Which items, in which order, from where on, and how many.
@@ -19,6 +20,13 @@ pub struct ItemQuery {
     pub max_bytes: usize,
     /// Whether to count all items that the filter lets through.
     pub count: bool,
+}
+
+impl ItemQuery {
+    /// Returns whether it walks along one index for a short page.
+    pub(super) fn is_look_up(&self) -> bool {
+        self.filter == ItemFilter::default() && !self.count && self.limit <= SHORT_PAGE
+    }
 }
 
 /// Which items a list holds: those that meet every condition that is there.

@@ -139,7 +139,7 @@ pub async fn a_panic_in_the_middle_of_a_batch_harms_no_other_write(store: Arc<dy
     assert_eq!(outcomes.iter().map(panicked).collect::<Vec<_>>(), [false, true, false, true, false], "{outcomes:?}");
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok() && outcomes[4].is_ok(), "{outcomes:?}");
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 7, "nothing of the panics is left");
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     carry_out(&store, write(by("a", -7))).await.unwrap();
 }
 
@@ -155,7 +155,7 @@ pub async fn a_write_that_cannot_be_saved_harms_no_other_of_its_batch(store: Arc
     assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 8);
     let unharmed = store.item(&id("b")).await.unwrap().unwrap();
     assert_eq!((unharmed.reserved.get(), unharmed.version.get()), (0, 1));
-    store.ready().await.unwrap();
+    store.ready().unwrap();
     let entries = store.entries(entry_query(0, 2_000)).await.unwrap().entries;
     let positions: Vec<_> = entries.iter().map(|record| record.position.get()).collect();
     assert_eq!(positions, (1..=entries.len() as i64).collect::<Vec<_>>(), "the ledger has no gap");

@@ -11,7 +11,7 @@
 //! for a commit of its own ([`SETTLE`]), and a commit that ends with a warning is no success ([`Session::warning`]).
 
 use std::future::{Future, pending, poll_fn};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,12 +41,6 @@ const SESSION: &str = "-c lock_timeout=5s -c statement_timeout=20s -c idle_in_tr
 /// What the session that writes is set to besides: all that it looks for it finds by an index. Its plans are made when
 /// tables are small, and must still be right when they are large.
 const WRITER: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
-
-/// How many connections read at once; further reads wait for one.
-const READERS: usize = 16;
-
-/// How long a read waits for a connection.
-const READER_WAIT: Duration = Duration::from_secs(5);
 
 /// The timeline of a primary, in hexadecimal: the first digits of the name of the file that it writes its log to.
 const TIMELINE: &str = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)";
@@ -130,23 +124,38 @@ impl Connector {
         Ok(Session::new(self, self.connect(&config, true).await?))
     }
 
-    /// Connections that read, made when they are needed and kept.
-    pub fn pool(&self) -> Pool {
+    /// At most `size` connections that read, made when they are needed and kept, with `options` besides [`SESSION`].
+    /// Who finds them all in use waits for `wait`.
+    pub fn pool(&self, size: usize, wait: Duration, options: &str) -> Pool {
+        let mut config = self.config.clone();
+        config.options(format!("{SESSION} {options}"));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let connector = self.clone();
         let is_of_primary = Hook::sync_fn(move |_, metrics| match metrics.created < connector.primary().since {
             true => Err(HookError::message("another server was promoted")),
             false => Ok(()),
         });
-        Pool::builder(Manager::from_connect(self.config.clone(), self.clone(), recycling))
-            .max_size(READERS)
+        Pool::builder(Manager::from_connect(config, self.clone(), recycling))
+            .max_size(size)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(READER_WAIT))
+            .wait_timeout(Some(wait))
             .create_timeout(Some(self.limit * self.hosts.len() as u32))
             .recycle_timeout(self.config.get_connect_timeout().copied())
             .pre_recycle(is_of_primary)
             .build()
             .expect("a pool with a runtime can be built")
+    }
+
+    /// Cancels what is under way on a connection, and returns once it has ended, or after the time limit of a connection.
+    pub async fn cancel(&self, connection: &ClientWrapper) {
+        let ended = async {
+            if let Err(error) = connection.cancel_token().cancel_query(self.tls.clone()).await {
+                tracing::debug!(%error, "cannot cancel a query");
+            }
+            // It is answered after what was sent before it.
+            let _ = connection.simple_query("").await;
+        };
+        let _ = timeout(self.limit, ended).await;
     }
 
     /// Fails if a later timeline than this one was seen.
@@ -295,6 +304,12 @@ impl Deref for Session {
 
     fn deref(&self) -> &ClientWrapper {
         &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut ClientWrapper {
+        &mut self.client
     }
 }
 

@@ -145,6 +145,7 @@ impl From<Failure> for StoreError {
             Failure::Pool(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 StoreError::Busy
             }
+            Failure::Postgres(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => StoreError::QueryTimeout,
             failure => DiskError::from(failure).into_store_error(),
         }
     }

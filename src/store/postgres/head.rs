@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -28,17 +28,43 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The ledger in the database, as it was seen last.
+pub struct Ledger {
+    /// True if it is another one by now than the one that was opened.
+    replaced: AtomicBool,
+    /// The moment of the last answer to a look at it.
+    seen: Mutex<Instant>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { replaced: AtomicBool::new(false), seen: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Ledger {
+    /// Returns whether it is another one by now than the one that was opened.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Returns the moment at which it was last looked at with success.
+    pub fn seen(&self) -> Instant {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The end of the ledger, as far as it is known here.
 pub struct Head {
     epoch: Epoch,
     publish: watch::Sender<Position>,
-    replaced: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
 }
 
 impl Head {
-    /// The end of the ledger that is called `epoch`; `replaced` becomes true if it is not that ledger any more.
-    pub fn new(epoch: Epoch, position: Position, replaced: Arc<AtomicBool>) -> Self {
-        Self { epoch, publish: watch::Sender::new(position), replaced }
+    /// The end of the ledger that is called `epoch`; `ledger` notes when it is seen, and if it is not that any more.
+    pub fn new(epoch: Epoch, position: Position, ledger: Arc<Ledger>) -> Self {
+        Self { epoch, publish: watch::Sender::new(position), ledger }
     }
 
     /// Sees the end grow; it ends itself when nobody tells of it any more.
@@ -64,7 +90,7 @@ impl Head {
     /// another ledger, or one that was set back: what followers have seen of this one is not in it.
     pub fn see(&self, known: Position, position: Position, epoch: Epoch) -> Result<(), Failure> {
         if epoch != self.epoch || position < known {
-            if !self.replaced.swap(true, Ordering::Relaxed) {
+            if !self.ledger.replaced.swap(true, Ordering::Relaxed) {
                 tracing::error!(
                     epoch = %self.epoch, position = known.get(), found_epoch = %epoch, found_position = position.get(),
                     "the database was replaced by another one, or set back: restart to serve what it holds now"
@@ -72,7 +98,7 @@ impl Head {
             }
             return Err(Failure::Replaced);
         }
-        if self.replaced.load(Ordering::Relaxed) {
+        if self.ledger.is_replaced() {
             return Err(Failure::Replaced);
         }
         self.publish(position);
@@ -145,6 +171,7 @@ async fn look(
         let known = head.known();
         let row = timeout(PATIENCE, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
         let (position, epoch) = rows::head(&row, 0)?;
+        *head.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         // What is wrong with it is logged, and refused where somebody asks.
         let _ = head.see(known, position, epoch);
         *pauses = 0;

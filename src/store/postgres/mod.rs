@@ -1,5 +1,5 @@
-//! The store of several replicas: one PostgreSQL database, in each replica one writer, and a pool of connections that
-//! read.
+//! The store of several replicas: one PostgreSQL database, in each replica one writer, and lanes of connections
+//! that read.
 //!
 //! All writers lock one row before anything else and hold it to their commit. So the writes of all replicas come one after
 //! the other, in the order of their ledger positions, and no two of them can conflict. Each replica pays that lock once
@@ -22,21 +22,21 @@ mod tls;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use self::check::check;
 use self::connect::Connector;
 use self::disk::PostgresDisk;
 pub use self::error::Failure;
-use self::head::Head;
-use self::readers::{Readers, read};
+use self::head::{Head, Ledger};
+use self::readers::{Lane, Readers, read};
+use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue};
 use super::{
@@ -55,8 +55,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long the longest pause is.
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long the database may take to show that it can answer.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+/// The time after which a database that nobody has seen is taken to be away. It is looked at each second.
+const UNSEEN: Duration = Duration::from_secs(5);
 
 /// An inventory in one PostgreSQL database, which several of these may share.
 pub struct PostgresStore {
@@ -67,8 +67,7 @@ pub struct PostgresStore {
     writer: Mutex<Option<JoinHandle<()>>>,
     epoch: Epoch,
     committed: watch::Receiver<Position>,
-    /// Whether the database holds another ledger by now than the one that was opened.
-    replaced: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
     follower: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
 }
@@ -168,10 +167,10 @@ impl PostgresStore {
                 prepared => break prepared?,
             }
         };
-        let replaced = Arc::new(AtomicBool::new(false));
-        let head = Arc::new(Head::new(epoch, position, Arc::clone(&replaced)));
+        let ledger = Arc::new(Ledger::default());
+        let head = Arc::new(Head::new(epoch, position, Arc::clone(&ledger)));
         let (committed, stop) = (head.subscribe(), CancellationToken::new());
-        let readers = Readers::new(&connector);
+        let readers = Readers::new(&connector, QUERY_TIMEOUT);
         let disk = PostgresDisk::new(connector.clone(), Arc::clone(&head), epoch);
         let (queue, writer) = Queue::new(disk, GROUP, sweeping);
         let writer = Mutex::new(Some(tokio::spawn(writer)));
@@ -179,13 +178,13 @@ impl PostgresStore {
         let follower = Mutex::new(Some(tokio::spawn(follower)));
         Ok(Self {
             readers,
-            summary: SummaryCache::default(),
+            summary: SummaryCache::new(QUERY_TIMEOUT),
             connector,
             queue,
             writer,
             epoch,
             committed,
-            replaced,
+            ledger,
             follower,
             stop,
         })
@@ -193,7 +192,18 @@ impl PostgresStore {
 
     /// Refuses to answer for a ledger that is not there any more.
     fn same(&self) -> Result<(), StoreError> {
-        if self.replaced.load(Ordering::Relaxed) { Err(Failure::Replaced.into()) } else { Ok(()) }
+        if self.ledger.is_replaced() { Err(Failure::Replaced.into()) } else { Ok(()) }
+    }
+
+    fn lane(&self, is_look_up: bool) -> &Lane {
+        if is_look_up { &self.readers.look_ups } else { &self.readers.long }
+    }
+
+    /// The same store with another time limit than [`QUERY_TIMEOUT`] for long reads.
+    pub fn with_query_timeout(mut self, limit: Duration) -> Self {
+        self.readers = Readers::new(&self.connector, limit);
+        self.summary = SummaryCache::new(limit);
+        self
     }
 }
 
@@ -210,43 +220,46 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
 pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let connector = Connector::new(url)?;
-    let mut connection = Readers::new(&connector).connection().await.map_err(failed)?;
-    migrations::require_known(&connection, url).await?;
-    read::each_item(&mut connection, sink).await.map_err(failed)
+    let mut session = connector.session().await.map_err(failed)?;
+    migrations::require_known(&session, url).await?;
+    read::each_item(&mut session, sink).await.map_err(failed)
 }
 
 #[async_trait::async_trait]
 impl Store for PostgresStore {
     async fn item(&self, id: &ItemId) -> Result<Option<Arc<Item>>, StoreError> {
         self.same()?;
-        Ok(read!(self.readers, |connection| read::item(&connection, id))?.map(Arc::new))
+        Ok(read!(self.readers.look_ups, |connection| read::item(connection, id))?.map(Arc::new))
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::items(&mut connection, &query))
+        read!(self.lane(query.is_look_up()), |connection| read::items(connection, &query))
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::summary(&mut connection, &self.summary))
+        // It covers every write that was answered, also by other replicas.
+        let head = read!(self.readers.look_ups, |connection| read::last_position(connection))?;
+        let sum_up = async { read!(self.readers.long, |connection| read::summary(connection)) };
+        self.summary.get(head, sum_up).await
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
         self.same()?;
-        // The sink is there once: the connection shows that it lives before it gets it.
-        let mut connection = read!(self.readers, |connection| readers::alive(connection))?;
-        Ok(read::each_item(&mut connection, sink).await?)
+        // A connection of its own, so that exports hold up nobody else.
+        let mut session = self.connector.session().await?;
+        Ok(read::each_item(&mut session, sink).await?)
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::entry(&connection, position))
+        read!(self.readers.look_ups, |connection| read::entry(connection, position))
     }
 
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::entries(&connection, &query, self.epoch))
+        read!(self.lane(query.is_look_up()), |connection| read::entries(connection, &query, self.epoch))
     }
 
     fn epoch(&self) -> Epoch {
@@ -259,17 +272,17 @@ impl Store for PostgresStore {
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::history(&connection, &query))
+        read!(self.lane(query.is_look_up()), |connection| read::history(connection, &query))
     }
 
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::reservation(&connection, id))
+        read!(self.readers.look_ups, |connection| read::reservation(connection, id))
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
         self.same()?;
-        read!(self.readers, |connection| read::reservations(&connection, &query))
+        read!(self.readers.long, |connection| read::reservations(connection, &query))
     }
 
     fn queue(&self) -> &Queue {
@@ -282,7 +295,7 @@ impl Store for PostgresStore {
         }
         self.same()?;
         // A connection of its own, so that no reader gets it with this transaction if the caller goes.
-        let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.replaced)));
+        let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.ledger)));
         let mut disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
         import::carry_out(&mut disk, import, || false).await.map_err(|error| error.into_store_error())?
     }
@@ -291,12 +304,10 @@ impl Store for PostgresStore {
         tempfile::tempfile()
     }
 
-    async fn ready(&self) -> Result<(), StoreError> {
+    fn ready(&self) -> Result<(), StoreError> {
         self.same()?;
         self.queue.healthy()?;
-        let ask = async { read!(self.readers, |connection| readers::alive(connection)) };
-        let silent = |_elapsed| StoreError::from(Failure::Silent);
-        timeout(READY_WITHIN, ask).await.map_err(silent)?.map(drop)
+        if self.ledger.seen().elapsed() < UNSEEN { Ok(()) } else { Err(Failure::Silent.into()) }
     }
 
     async fn close(&self) {

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 
-use deadpool_postgres::Object;
+use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, IsolationLevel};
@@ -16,7 +16,6 @@ use crate::domain::{
     Version,
 };
 use crate::store::columns::{item, ledger, reservation};
-use crate::store::summary::SummaryCache;
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Record,
     ReservationFilter, ReservationList, ReservationQuery, SearchText, Sort, SortKey,
@@ -35,6 +34,8 @@ static HISTORY: LazyLock<String> = LazyLock::new(|| {
 
 static EACH_ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item ORDER BY id", item::LIST));
 
+const HEAD: &str = "SELECT position, epoch FROM head";
+
 /// The most items of an export that are in memory at once.
 const FETCHED_AT_ONCE: i32 = 100;
 
@@ -42,13 +43,13 @@ const FETCHED_AT_ONCE: i32 = 100;
 pub const SEPARATOR: char = '\u{1}';
 
 /// Returns the item with this id.
-pub async fn item(connection: &Object, id: &ItemId) -> Result<Option<Item>, Failure> {
+pub async fn item(connection: &ClientWrapper, id: &ItemId) -> Result<Option<Item>, Failure> {
     let statement = connection.prepare_cached(&ITEM).await?;
     connection.query_opt(&statement, &[&id.as_str()]).await?.as_ref().map(item_from_row).transpose()
 }
 
 /// Returns a page of the list of items and, if asked, the number of all of them in the same snapshot.
-pub async fn items(connection: &mut Object, query: &ItemQuery) -> Result<ItemList, Failure> {
+pub async fn items(connection: &mut ClientWrapper, query: &ItemQuery) -> Result<ItemList, Failure> {
     if !query.count {
         let (items, more) = part(connection, query).await?;
         return Ok(ItemList { items, more, total: None });
@@ -70,23 +71,25 @@ async fn part(connection: &Client, query: &ItemQuery) -> Result<(Vec<Arc<Item>>,
 }
 
 /// Begins a consistent snapshot for several statements.
-async fn snapshot(connection: &mut Object) -> Result<deadpool_postgres::Transaction<'_>, Failure> {
+async fn snapshot(connection: &mut ClientWrapper) -> Result<deadpool_postgres::Transaction<'_>, Failure> {
     let snapshot = connection.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     Ok(snapshot.start().await?)
 }
 
-/// Returns the sums over all items: those that are cached if nothing was written since.
-pub async fn summary(connection: &mut Object, cached: &SummaryCache) -> Result<Summary, Failure> {
+/// Returns the last position of the ledger.
+pub async fn last_position(connection: &ClientWrapper) -> Result<Position, Failure> {
+    let statement = connection.prepare_cached(HEAD).await?;
+    let (position, _) = head(&connection.query_one(&statement, &[]).await?, 0)?;
+    Ok(position)
+}
+
+/// Returns the sums over all items, and the last position of the ledger in the same snapshot.
+pub async fn summary(connection: &mut ClientWrapper) -> Result<(Position, Summary), Failure> {
     let snapshot = snapshot(connection).await?;
-    let row = snapshot.query_one("SELECT position, epoch FROM head", &[]).await?;
-    let (head, _) = head(&row, 0)?;
-    if let Some(summary) = cached.at(head) {
-        return Ok(summary);
-    }
+    let (position, _) = head(&snapshot.query_one(HEAD, &[]).await?, 0)?;
     let summary = sum_up(&snapshot).await?;
     snapshot.commit().await?;
-    cached.put(head, &summary);
-    Ok(summary)
+    Ok((position, summary))
 }
 
 /// Sums up all items, in PostgreSQL, whose numeric type is exact at any size.
@@ -116,7 +119,7 @@ fn whole(digits: &str, column: usize) -> Result<u128, Failure> {
 }
 
 /// Hands all items to `sink`, and then `None`: some at a time, each time on a thread where it may wait.
-pub async fn each_item(connection: &mut Object, mut sink: ItemSink) -> Result<(), Failure> {
+pub async fn each_item(connection: &mut ClientWrapper, mut sink: ItemSink) -> Result<(), Failure> {
     let snapshot = snapshot(connection).await?;
     // The receiver of the items may be slow, and blocks nobody.
     snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
@@ -198,13 +201,13 @@ fn search(text: &SearchText, asked: &mut Query) -> String {
 }
 
 /// Returns the ledger entry at this position.
-pub async fn entry(connection: &Object, position: Position) -> Result<Option<Record>, Failure> {
+pub async fn entry(connection: &ClientWrapper, position: Position) -> Result<Option<Record>, Failure> {
     let statement = connection.prepare_cached(&ENTRY).await?;
     connection.query_opt(&statement, &[&position.get()]).await?.as_ref().map(record_from_row).transpose()
 }
 
 /// Returns entries of the ledger that is called `epoch`, oldest first, and its last position in the same snapshot.
-pub async fn entries(connection: &Object, query: &EntryQuery, epoch: Epoch) -> Result<EntryList, Failure> {
+pub async fn entries(connection: &ClientWrapper, query: &EntryQuery, epoch: Epoch) -> Result<EntryList, Failure> {
     let mut asked = Query::default();
     let sql = select_entries(query, &mut asked);
     let mut rows = pin!(asked.ask(connection, &sql).await?);
@@ -260,7 +263,7 @@ fn select_entries(query: &EntryQuery, asked: &mut Query) -> String {
 }
 
 /// Returns the entries of one id before a version of it, newest first; `None` if the id was never used.
-pub async fn history(connection: &Object, query: &HistoryQuery) -> Result<Option<History>, Failure> {
+pub async fn history(connection: &ClientWrapper, query: &HistoryQuery) -> Result<Option<History>, Failure> {
     let HistoryQuery { id, before, limit, max_bytes } = query;
     let statement = connection.prepare_cached(&HISTORY).await?;
     let number = before.map_or(i64::MAX, Version::get);
@@ -276,13 +279,13 @@ pub async fn history(connection: &Object, query: &HistoryQuery) -> Result<Option
 }
 
 /// Returns the reservation with this id.
-pub async fn reservation(connection: &Object, id: &ReservationId) -> Result<Option<Reservation>, Failure> {
+pub async fn reservation(connection: &ClientWrapper, id: &ReservationId) -> Result<Option<Reservation>, Failure> {
     let statement = connection.prepare_cached(&RESERVATION).await?;
     connection.query_opt(&statement, &[&id.as_str()]).await?.as_ref().map(reservation_from_row).transpose()
 }
 
 /// Returns a page of the list of reservations.
-pub async fn reservations(connection: &Object, query: &ReservationQuery) -> Result<ReservationList, Failure> {
+pub async fn reservations(connection: &ClientWrapper, query: &ReservationQuery) -> Result<ReservationList, Failure> {
     let mut asked = Query::default();
     let sql = select_reservations(query, &mut asked);
     let rows = asked.ask(connection, &sql).await?;

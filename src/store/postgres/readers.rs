@@ -1,41 +1,101 @@
+use std::time::Duration;
+
 use deadpool_postgres::{Object, Pool};
+use tokio::runtime::Handle;
 
 use super::connect::Connector;
 use super::error::Failure;
 use crate::store::disk::Fault;
+use crate::store::lanes::LONG_READS;
 
-/// Connections that read, made when they are needed and kept.
+/// The most look-ups at once; further ones wait for a connection.
+const LOOK_UPS: usize = 8;
+
+/// The longest wait of a look-up for a connection.
+const LOOK_UP_WAIT: Duration = Duration::from_secs(5);
+
+/// The lanes of connections that read.
 pub struct Readers {
-    pool: Pool,
+    /// For reads of microseconds.
+    pub look_ups: Lane,
+    /// For those that may take longer.
+    pub long: Lane,
 }
 
 impl Readers {
-    /// Readers of the database that `connector` leads to.
-    pub fn new(connector: &Connector) -> Self {
-        Self { pool: connector.pool() }
-    }
-
-    /// A connection; it may have been idle for long.
-    pub async fn connection(&self) -> Result<Object, Failure> {
-        Ok(self.pool.get().await?)
-    }
-
-    /// A connection that was made just now, after one was found dead: the others, which are as old, are likely to be so.
-    pub async fn new_connection(&self) -> Result<Object, Failure> {
-        self.pool.retain(|_, _| false);
-        self.connection().await
+    /// Readers of the database that `connector` leads to. `query_timeout` limits each statement of a long read, and its
+    /// wait for a place.
+    pub fn new(connector: &Connector, query_timeout: Duration) -> Self {
+        // The time limit covers the wait for a lock.
+        let options = format!("-c statement_timeout={} -c lock_timeout=0", query_timeout.as_millis().max(1));
+        Self {
+            look_ups: Lane::new(connector, LOOK_UPS, LOOK_UP_WAIT, ""),
+            long: Lane::new(connector, LONG_READS, query_timeout, &options),
+        }
     }
 
     /// Refuses further reads and closes the connections that are idle.
     pub fn close(&self) {
-        self.pool.close();
+        self.look_ups.pool.close();
+        self.long.pool.close();
     }
 }
 
-/// A connection that has just shown that it can read.
-pub async fn alive(connection: Object) -> Result<Object, Failure> {
-    connection.batch_execute("SELECT FROM head").await?;
-    Ok(connection)
+/// Some connections, made when they are needed and kept. Each is a place for one read.
+pub struct Lane {
+    pool: Pool,
+    connector: Connector,
+}
+
+impl Lane {
+    fn new(connector: &Connector, places: usize, wait: Duration, options: &str) -> Self {
+        Self { pool: connector.pool(places, wait, options), connector: connector.clone() }
+    }
+
+    /// Waits for a place; its connection may have been idle for long.
+    pub async fn enter(&self) -> Result<Place, Failure> {
+        Ok(Place { connection: Some(self.pool.get().await?), connector: self.connector.clone() })
+    }
+
+    /// Closes the connections that are idle, after one was found dead: they are as old, and so likely to be dead too.
+    pub fn close_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+}
+
+/// A connection that one read has for itself until it [leaves](Place::leave).
+///
+/// A read that was dropped before that may still be under way in the database. Then the place is free only once it is
+/// not, and gets a new connection: nobody knows in which state the read left the old one.
+pub struct Place {
+    connection: Option<Object>,
+    connector: Connector,
+}
+
+impl Place {
+    /// The connection.
+    pub fn connection(&mut self) -> &mut Object {
+        self.connection.as_mut().expect("it is there until the place is left")
+    }
+
+    /// Frees the place after a read that came to its end.
+    pub fn leave(mut self) {
+        self.connection = None;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let connector = self.connector.clone();
+            runtime.spawn(async move {
+                connector.cancel(&connection).await;
+                drop(Object::take(connection));
+            });
+        }
+    }
 }
 
 /// Whether a read failed because of its connection, so that it is worth to ask again on another one.
@@ -43,24 +103,25 @@ pub fn is_worth_another(failure: &Failure) -> bool {
     matches!(failure, Failure::Postgres(_)) && failure.fault() == Fault::Lost
 }
 
-/// Reads by a connection of these [`Readers`], and once more by a new one if that was dead.
+/// Reads in a [`Lane`], and once more by a new connection if the first one was dead.
 macro_rules! read {
-    ($readers:expr, |$connection:ident| $read:expr) => {{
-        let read = async {
-            #[allow(unused_mut, reason = "only a read that needs a snapshot changes the connection")]
-            let mut $connection = $readers.connection().await?;
-            $read.await
-        };
-        match read.await {
-            Err(failure) if $crate::store::postgres::readers::is_worth_another(&failure) => {
-                let again = async {
-                    #[allow(unused_mut, reason = "only a read that needs a snapshot changes the connection")]
-                    let mut $connection = $readers.new_connection().await?;
-                    $read.await
-                };
-                again.await.map_err(StoreError::from)
+    ($lane:expr, |$connection:ident| $read:expr) => {{
+        let mut is_second = false;
+        loop {
+            let read = async {
+                let mut place = $lane.enter().await?;
+                let $connection = place.connection();
+                let read = $read.await;
+                place.leave();
+                read
+            };
+            match read.await {
+                Err(failure) if !is_second && $crate::store::postgres::readers::is_worth_another(&failure) => {
+                    $lane.close_idle();
+                    is_second = true;
+                }
+                read => break read.map_err(StoreError::from),
             }
-            read => read.map_err(StoreError::from),
         }
     }};
 }

@@ -21,9 +21,11 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::backup::{BackupError, Copied, backup};
 use self::cache::{Cached, ItemCache};
@@ -32,10 +34,11 @@ use self::disk::SqliteDisk;
 use self::error::unavailable;
 use self::lock::Lock;
 use self::readers::Readers;
+use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink, Record,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
     ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
@@ -43,16 +46,14 @@ use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, S
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// The most items of a page that is read on the calling task's own thread, if it has no filter. It is a walk along one
-/// index of a fraction of a millisecond, and going to another thread and back would cost as much.
-const SHORT_PAGE: usize = 50;
-
 /// An inventory in one SQLite file.
 pub struct SqliteStore {
     path: PathBuf,
     readers: Arc<Readers>,
     cache: Arc<ItemCache>,
-    summary: Arc<SummaryCache>,
+    summary: SummaryCache,
+    /// One at a time.
+    dry_runs: Arc<Semaphore>,
     queue: Queue,
     head: watch::Receiver<Position>,
     epoch: Epoch,
@@ -162,17 +163,25 @@ impl SqliteStore {
                 let _ = ended.send(());
             })
             .expect("a thread can be started");
-        let readers = Arc::new(Readers::new(path));
+        let readers = Arc::new(Readers::new(path, QUERY_TIMEOUT));
         Ok(Self {
             path: path.to_owned(),
             readers,
             cache,
-            summary: Arc::default(),
+            summary: SummaryCache::new(QUERY_TIMEOUT),
+            dry_runs: Arc::new(Semaphore::new(1)),
             queue,
             head,
             epoch,
             writer: Mutex::new(Some(ends)),
         })
+    }
+
+    /// The same store with another time limit than [`QUERY_TIMEOUT`] for long reads.
+    pub fn with_query_timeout(mut self, limit: Duration) -> Self {
+        self.readers = Arc::new(Readers::new(&self.path, limit));
+        self.summary = SummaryCache::new(limit);
+        self
     }
 }
 
@@ -199,7 +208,7 @@ impl Store for SqliteStore {
             Cached::Hit(item) => return Ok(Some(item)),
             Cached::Miss(ticket) => ticket,
         };
-        let item = self.readers.read_here(|connection| read::item(connection, id)).await?.map(Arc::new);
+        let item = self.readers.look_up(|connection| read::item(connection, id))?.map(Arc::new);
         if let Some(item) = &item {
             self.cache.fill(ticket, item);
         }
@@ -207,28 +216,33 @@ impl Store for SqliteStore {
     }
 
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError> {
-        if query.filter == ItemFilter::default() && !query.count && query.limit <= SHORT_PAGE {
-            return self.readers.read_here(|connection| read::items(connection, &self.cache, &query)).await;
+        if query.is_look_up() {
+            return self.readers.look_up(|connection| read::items(connection, &self.cache, &query));
         }
         let cache = Arc::clone(&self.cache);
-        self.readers.read_aside(move |connection| read::items(connection, &cache, &query)).await
+        self.readers.read_long(move |connection| read::items(connection, &cache, &query)).await
     }
 
     async fn summary(&self) -> Result<Summary, StoreError> {
-        let summary = Arc::clone(&self.summary);
-        self.readers.read_aside(move |connection| read::summary(connection, &summary)).await
+        self.readers.require_open()?;
+        // It covers every write that was answered.
+        let head = *self.head.borrow();
+        self.summary.get(head, self.readers.read_long(read::summary)).await
     }
 
     async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
-        self.readers.read_aside(move |connection| read::each_item(connection, sink)).await
+        self.readers.transfer(move |connection| read::each_item(connection, sink)).await
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
-        self.readers.read_here(|connection| read::entry(connection, position)).await
+        self.readers.look_up(|connection| read::entry(connection, position))
     }
 
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError> {
-        self.readers.read_aside(move |connection| read::entries(connection, &query)).await
+        if query.is_look_up() {
+            return self.readers.look_up(|connection| read::entries(connection, &query));
+        }
+        self.readers.read_long(move |connection| read::entries(connection, &query)).await
     }
 
     fn epoch(&self) -> Epoch {
@@ -240,15 +254,18 @@ impl Store for SqliteStore {
     }
 
     async fn history(&self, query: HistoryQuery) -> Result<Option<History>, StoreError> {
-        self.readers.read_aside(move |connection| read::history(connection, &query)).await
+        if query.is_look_up() {
+            return self.readers.look_up(|connection| read::history(connection, &query));
+        }
+        self.readers.read_long(move |connection| read::history(connection, &query)).await
     }
 
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
-        self.readers.read_here(|connection| read::reservation(connection, id)).await
+        self.readers.look_up(|connection| read::reservation(connection, id))
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {
-        self.readers.read_aside(move |connection| read::reservations(connection, &query)).await
+        self.readers.read_long(move |connection| read::reservations(connection, &query)).await
     }
 
     fn queue(&self) -> &Queue {
@@ -259,11 +276,17 @@ impl Store for SqliteStore {
         if !import.dry_run {
             return self.queue.import(import).await;
         }
+        // The permit goes with the work, which ends soon after its caller dropped it.
+        let permit = Arc::clone(&self.dry_runs).acquire_owned().await.expect("the semaphore is never closed");
+        let dropped = CancellationToken::new();
+        let _guard = dropped.clone().drop_guard();
         let (path, runtime) = (self.path.clone(), Handle::current());
         let tried = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let connection = connect::open_read_only(&path).map_err(unavailable)?;
             let mut disk = SqliteDisk::snapshot(connection).map_err(unavailable)?;
-            runtime.block_on(import::carry_out(&mut disk, import, || false)).map_err(|error| error.into_store_error())
+            let carried_out = import::carry_out(&mut disk, import, || dropped.is_cancelled());
+            runtime.block_on(carried_out).map_err(|error| error.into_store_error())
         });
         tried.await.map_err(|error| StoreError::Unavailable(error.to_string()))??
     }
@@ -272,11 +295,8 @@ impl Store for SqliteStore {
         tempfile::tempfile_in(folder_of(&self.path))
     }
 
-    async fn ready(&self) -> Result<(), StoreError> {
-        self.queue.healthy()?;
-        self.readers
-            .read_here(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
-            .await
+    fn ready(&self) -> Result<(), StoreError> {
+        self.queue.healthy()
     }
 
     async fn close(&self) {

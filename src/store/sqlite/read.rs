@@ -12,7 +12,6 @@ use crate::domain::{
     Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
-use crate::store::summary::SummaryCache;
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, KeyValue, Record,
     ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
@@ -66,16 +65,11 @@ pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> r
     Ok(ItemList { items, more, total })
 }
 
-/// Returns the sums over all items: those that are cached if nothing was written since.
-pub fn summary(connection: &Connection, cached: &SummaryCache) -> rusqlite::Result<Summary> {
+/// Returns the sums over all items, and the last position of the ledger in the same snapshot.
+pub fn summary(connection: &Connection) -> rusqlite::Result<(Position, Summary)> {
     let snapshot = connection.unchecked_transaction()?;
     let (head, _) = head(&snapshot)?;
-    if let Some(summary) = cached.at(head) {
-        return Ok(summary);
-    }
-    let summary = sum_up(&snapshot)?;
-    cached.put(head, &summary);
-    Ok(summary)
+    Ok((head, sum_up(&snapshot)?))
 }
 
 /// Sums up all items in one pass. SQLite's own sums overflow at 64 bits.

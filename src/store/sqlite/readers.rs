@@ -1,62 +1,115 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::open_read_only;
 use super::error::unavailable;
 use crate::store::StoreError;
+use crate::store::lanes::LONG_READS;
 
-/// The most connections that read at once; further reads wait for one.
-const CONNECTIONS: usize = 16;
+/// The number of steps of SQLite's virtual machine after which a long read looks whether it is over.
+const STEPS: i32 = 1_000;
 
 /// Read-only connections, opened when they are needed and kept.
 pub struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    /// The places of long reads.
+    long: Arc<Semaphore>,
+    query_timeout: Duration,
 }
 
 impl Readers {
-    /// Readers of the database at `path`, which the writer has made already.
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
+    /// Readers of the database at `path`, which the writer has made already. `query_timeout` limits a long read, and its
+    /// wait for a place.
+    pub fn new(path: &Path, query_timeout: Duration) -> Self {
+        let long = Arc::new(Semaphore::new(LONG_READS));
+        Self { path: path.to_owned(), idle: Mutex::default(), long, query_timeout }
     }
 
     /// Runs a read of microseconds, such as the look-up of one row, on the calling task's own thread: going to another
-    /// and back would cost more than the read.
-    pub async fn read_here<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
+    /// and back would cost more than the read. It waits for nobody, and there are never more than those threads.
+    pub fn look_up<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.read(read)
     }
 
-    /// Runs a read that may take longer on a thread where that holds up nobody else.
-    pub async fn read_aside<T: Send + 'static>(
+    /// Runs a read that may take longer on a thread where that holds up nobody else. It ends when its time is up or its
+    /// caller drops it, and has its place until then.
+    pub async fn read_long<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(|_| closed())?;
-        let readers = Arc::clone(self);
-        tokio::task::spawn_blocking(move || readers.read(read))
-            .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        let place = timeout(self.query_timeout, Arc::clone(&self.long).acquire_owned());
+        let place = place.await.map_err(|_elapsed| StoreError::Busy)?.map_err(|_| closed())?;
+        let (dropped, deadline) = (CancellationToken::new(), Instant::now() + self.query_timeout);
+        let _guard = dropped.clone().drop_guard();
+        self.aside(move |readers| {
+            let _place = place;
+            let mut connection = readers.connection()?;
+            // Not sqlite3_interrupt, which could hit the next statement of the connection.
+            let is_over = move || dropped.is_cancelled() || Instant::now() >= deadline;
+            connection.progress_handler(STEPS, Some(is_over)).map_err(unavailable)?;
+            let result = read(&connection).map_err(|error| match error.sqlite_error_code() {
+                Some(ErrorCode::OperationInterrupted) => StoreError::QueryTimeout,
+                _ => unavailable(error),
+            });
+            connection.progress_handler(0, None::<fn() -> bool>).map_err(unavailable)?;
+            readers.keep(connection);
+            result
+        })
+        .await
+    }
+
+    /// Runs a read of all items on a thread of its own. Its caller bounds its time, and how many there are.
+    pub async fn transfer<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.aside(move |readers| readers.read(read)).await
+    }
+
+    /// Fails after [`Readers::close`].
+    pub fn require_open(&self) -> Result<(), StoreError> {
+        if self.long.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
     /// Refuses further reads and closes the connections that are idle.
     pub fn close(&self) {
-        self.permits.close();
+        self.long.close();
         self.idle().clear();
     }
 
+    async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || read(&readers));
+        read.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let idle = self.idle().pop();
-        let connection = idle.map_or_else(|| open_read_only(&self.path), Ok).map_err(unavailable)?;
+        let connection = self.connection()?;
         let result = read(&connection).map_err(unavailable);
-        if !self.permits.is_closed() {
+        self.keep(connection);
+        result
+    }
+
+    fn connection(&self) -> Result<Connection, StoreError> {
+        self.require_open()?;
+        let idle = self.idle().pop();
+        idle.map_or_else(|| open_read_only(&self.path), Ok).map_err(unavailable)
+    }
+
+    fn keep(&self, connection: Connection) {
+        if !self.long.is_closed() {
             self.idle().push(connection);
         }
-        result
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
