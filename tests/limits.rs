@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use common::held::{HeldLedger, LONG_READ};
 use common::{Answer, PATIENCE, Server, poll, run, stockroom};
 use poem::endpoint::make;
 use poem::{IntoResponse, Route};
@@ -17,8 +18,8 @@ use serde_json::json;
 use stockroom::api;
 use stockroom::config::{Listen, Settings};
 use stockroom::server::{self, Listener};
-use stockroom::store::Store;
 use stockroom::store::sqlite::SqliteStore;
+use stockroom::store::{LONG_READS, Store};
 use tokio::sync::{Notify, oneshot};
 
 /// A connection to the server, on which a test fails rather than waits for ever.
@@ -279,6 +280,95 @@ fn a_client_that_takes_nothing_of_its_answer_loses_its_place() {
     let mut third = connect(&server);
     third.write_all(b"HEAD /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     assert!(until_closed(third).starts_with("HTTP/1.1 200"));
+}
+
+/// Clients that each wait for a read that does not end while the ledger is held.
+fn slow_readers(server: &Server, count: usize) -> Vec<TcpStream> {
+    let ask = |_| {
+        let mut stream = connect(server);
+        stream.write_all(LONG_READ.as_bytes()).unwrap();
+        stream
+    };
+    (0..count).map(ask).collect()
+}
+
+/// Whether the server has sent nothing yet.
+fn waits(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn look_ups_and_health_are_answered_while_slow_reads_hold_all_places() {
+    let server = Server::start_with(&["--query-timeout", "1h", "--response-timeout", "1h"]);
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
+    let reserved = server.post("/inventory/a/reservations", &json!({ "quantity": 1, "expires_in": 600 }));
+    let reservation = reserved.header("location").unwrap().to_owned();
+    let _held = HeldLedger::of(server.place());
+    let slow = slow_readers(&server, 4 * LONG_READS);
+    let list = poll("all places to be taken", || {
+        // It would end at once, and waits for a place.
+        let mut list = connect(&server);
+        list.write_all(b"GET /inventory?low_stock=false HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        for path in ["/inventory/a", &reservation, "/inventory", "/inventory?sort=-updated_at", "/readyz", "/livez"] {
+            server.get(path).expect(200);
+        }
+        let health = run(&["healthcheck", "--listen", &server.address().to_string()]);
+        assert!(health.status.success(), "{}", String::from_utf8_lossy(&health.stderr));
+        waits(&list).then_some(list)
+    });
+    assert!(slow.iter().all(waits));
+    // Clients that hang up leave their places to others.
+    drop(slow);
+    let listed = until_closed(list);
+    assert!(listed.starts_with("HTTP/1.1 200"), "{listed}");
+}
+
+#[test]
+fn clients_that_hang_up_leave_no_threads_behind() {
+    let server = Server::start_with(&["--query-timeout", "1h", "--response-timeout", "1h"]);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    let _held = HeldLedger::of(server.place());
+    server.get("/livez").expect(200);
+    let idle = threads();
+    for _ in 0..10 {
+        let slow = slow_readers(&server, 4 * LONG_READS);
+        server.get("/inventory").expect(200);
+        assert!(slow.iter().all(waits));
+        drop(slow);
+    }
+    server.get("/inventory?low_stock=false").expect(200);
+    let grown = threads() - idle;
+    // A place is free a moment before its thread is.
+    assert!(grown <= 2 * LONG_READS, "{grown} threads more than before");
+}
+
+#[test]
+fn a_read_that_takes_too_long_is_ended_and_says_so() {
+    let server = Server::start_with(&["--query-timeout", "300ms"]);
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
+    {
+        let _held = HeldLedger::of(server.place());
+        let slow = server.get("/ledger?reason=damaged");
+        slow.problem(503, "query-timeout");
+        assert_eq!(slow.header("retry-after"), Some("1"));
+        let readers = slow_readers(&server, 4 * LONG_READS);
+        let answers = readers.into_iter().map(|mut reader| {
+            let head = head_of_answer(&mut reader);
+            assert!(head.starts_with("HTTP/1.1 503") && head.contains("\r\nretry-after: 1\r\n"), "{head}");
+            let mut body = [0; 100];
+            let length = reader.read(&mut body).unwrap();
+            String::from_utf8_lossy(&body[..length]).into_owned()
+        });
+        let answers: Vec<_> = answers.collect();
+        for kind in ["query-timeout", "busy"] {
+            assert!(answers.iter().any(|answer| answer.contains(&format!("/problems/{kind}"))), "{kind}: {answers:?}");
+        }
+    }
+    assert_eq!(server.get("/ledger?reason=damaged").expect(200)["entries"], json!([]));
+    server.assert_consistent();
 }
 
 #[test]

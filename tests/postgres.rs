@@ -2,13 +2,17 @@
 
 mod common;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::held::{HeldLedger, LONG_READ};
 use common::postgres::{Postgres, connect, execute, query};
-use common::{Place, Server};
+use common::{Place, Server, poll};
 use futures_util::FutureExt;
+use serde_json::json;
 use stockroom::config::PostgresUrl;
 use stockroom::domain::{
     Create, Delta, Details, ItemId, Lifetime, Move, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
@@ -16,8 +20,8 @@ use stockroom::domain::{
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
-    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, Operation, Store, StoreError, Write, WriteError,
-    Written,
+    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, LONG_READS, Operation, Store, StoreError, Write,
+    WriteError, Written,
 };
 
 fn url(text: &str) -> PostgresUrl {
@@ -722,4 +726,37 @@ fn a_certificate_proves_a_name_whatever_kind_its_keys_are_of() {
         let (accepted, said) = check("?sslmode=require");
         assert!(!accepted && said.contains("UnknownIssuer"), "{keys}: {said}");
     }
+}
+
+#[test]
+fn a_client_that_hangs_up_leaves_no_query_in_the_database() {
+    const SLOW: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name = 'stockroom' AND state = 'active' AND query LIKE '%FROM ledger%'";
+    const ALL: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name = 'stockroom'";
+    let Some(postgres) = Postgres::shared() else { return };
+    let database = postgres.database();
+    let unlimited = ["--query-timeout", "1h", "--response-timeout", "1h"];
+    let server = Server::start_in(Place::at(database.clone()), &unlimited);
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let _held = HeldLedger::of_postgres(&database);
+    for _ in 0..3 {
+        let clients: Vec<_> = (0..3 * LONG_READS)
+            .map(|_| {
+                let mut client = TcpStream::connect(server.address()).unwrap();
+                client.write_all(LONG_READ.as_bytes()).unwrap();
+                client
+            })
+            .collect();
+        poll("all places to be taken", || (query(&database, SLOW).len() == LONG_READS).then_some(()));
+        for path in ["/inventory/a", "/inventory", "/readyz"] {
+            server.get(path).expect(200);
+        }
+        drop(clients);
+        poll("the queries to end", || query(&database, SLOW).is_empty().then_some(()));
+        server.get("/inventory?low_stock=false").expect(200);
+    }
+    // Its connections for reads of both kinds, for writes and for the feed.
+    let connections = query(&database, ALL).len();
+    assert!(connections <= 2 * LONG_READS + 2, "{connections} connections");
 }

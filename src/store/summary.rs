@@ -37,3 +37,54 @@ impl SummaryCache {
         Ok(summary)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_at_once_share_one_computation() {
+        let cache = SummaryCache::new(Duration::from_secs(60));
+        let computed = AtomicU64::new(0);
+        let sum_up = |head| {
+            let computed = &computed;
+            async move {
+                tokio::task::yield_now().await;
+                let items = computed.fetch_add(1, Ordering::Relaxed) + 1;
+                Ok((Position::new(head), Summary { items, ..Summary::default() }))
+            }
+        };
+        let ask = |head| cache.get(Position::new(head), sum_up(head));
+        let summaries = join_all((0..20).map(|_| ask(1))).await;
+        assert!(summaries.into_iter().all(|summary| summary.unwrap().items == 1));
+        // Not the same one after a change, and none from before it.
+        let summaries = join_all((0..20).map(|_| ask(2))).await;
+        assert!(summaries.into_iter().all(|summary| summary.unwrap().items == 2));
+        assert_eq!(ask(1).await.unwrap().items, 2);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_not_shared() {
+        let cache = SummaryCache::new(Duration::from_secs(60));
+        let failed = cache.get(Position::new(1), async { Err(StoreError::QueryTimeout) }).await;
+        assert!(matches!(failed, Err(StoreError::QueryTimeout)));
+        let summary = cache.get(Position::new(1), async { Ok((Position::new(1), Summary::default())) }).await;
+        assert_eq!(summary.unwrap(), Summary::default());
+    }
+
+    #[tokio::test]
+    async fn a_caller_waits_for_another_one_no_longer_than_it_may() {
+        let cache = SummaryCache::new(Duration::from_millis(1));
+        tokio::select! {
+            biased;
+            _ = cache.get(Position::new(1), std::future::pending()) => panic!("it is never computed"),
+            answer = cache.get(Position::new(1), std::future::pending()) => {
+                assert!(matches!(answer, Err(StoreError::Busy)), "{answer:?}");
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod feed;
+pub mod held;
 pub mod load;
 pub mod postgres;
 pub mod webdriver;

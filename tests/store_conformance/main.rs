@@ -10,6 +10,7 @@ mod common;
 mod batches;
 mod idempotency;
 mod imports;
+mod lanes;
 mod ledger;
 mod lists;
 mod reservations;
@@ -29,9 +30,9 @@ use stockroom::domain::{
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryQuery, Expire, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, Imported, ItemFilter,
-    ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows, ReservationFilter, ReservationQuery,
-    SearchText, Sort, SortKey, Store, StoreError, Write, WriteError, Written,
+    After, EntryList, EntryQuery, Expire, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, ImportRows,
+    Imported, ItemFilter, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows, ReservationFilter,
+    ReservationList, ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {

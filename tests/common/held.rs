@@ -1,0 +1,83 @@
+//! Reads that have no end, for as long as a test holds them: those of the ledger, by page or by filter.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::Place;
+use super::postgres::connect;
+
+/// A request that does not end while the ledger is held, and has no entries otherwise.
+pub const LONG_READ: &str = "GET /ledger?reason=damaged HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// In place of the table stands an endless view.
+const HOLD: &str = "
+    BEGIN IMMEDIATE;
+    ALTER TABLE ledger RENAME TO held_ledger;
+    CREATE VIEW ledger AS
+        WITH RECURSIVE endless (n) AS (SELECT 1 UNION ALL SELECT n FROM endless)
+        SELECT held_ledger.* FROM endless CROSS JOIN held_ledger WHERE n < 0;
+    COMMIT;";
+
+const RELEASE: &str = "BEGIN IMMEDIATE; DROP VIEW ledger; ALTER TABLE held_ledger RENAME TO ledger; COMMIT;";
+
+/// Holds the ledger until it is dropped. Nothing can be written meanwhile.
+pub struct HeldLedger {
+    release: Option<mpsc::Sender<()>>,
+    holder: Option<JoinHandle<()>>,
+}
+
+impl HeldLedger {
+    /// The ledger of a place.
+    pub fn of(place: &Place) -> Self {
+        match place.database.strip_prefix("sqlite:") {
+            Some(file) => Self::of_sqlite(&place.path().join(file)),
+            None => Self::of_postgres(&place.database),
+        }
+    }
+
+    /// The ledger in this file.
+    pub fn of_sqlite(file: &Path) -> Self {
+        let file = file.to_owned();
+        Self::hold(move |held, release| {
+            let connection = rusqlite::Connection::open(file).unwrap();
+            connection.busy_timeout(super::PATIENCE).unwrap();
+            connection.execute_batch(HOLD).unwrap();
+            held.send(()).unwrap();
+            let _ = release.recv();
+            connection.execute_batch(RELEASE).unwrap();
+        })
+    }
+
+    /// The ledger at this URL.
+    pub fn of_postgres(url: &str) -> Self {
+        let url = url.to_owned();
+        Self::hold(move |held, release| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = connect(&url).await;
+                client.batch_execute("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+                held.send(()).unwrap();
+                let _ = release.recv();
+                client.batch_execute("ROLLBACK").await.unwrap();
+            });
+        })
+    }
+
+    fn hold(holder: impl FnOnce(mpsc::Sender<()>, mpsc::Receiver<()>) + Send + 'static) -> Self {
+        let (held, is_held) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let holder = std::thread::spawn(move || holder(held, released));
+        is_held.recv_timeout(Duration::from_secs(60)).expect("the ledger can be held");
+        Self { release: Some(release), holder: Some(holder) }
+    }
+}
+
+impl Drop for HeldLedger {
+    fn drop(&mut self) {
+        self.release.take();
+        let ended = self.holder.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the ledger is released");
+    }
+}
