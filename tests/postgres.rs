@@ -345,6 +345,22 @@ async fn a_lock_that_is_held_for_long_is_answered_busy_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_is_not_ready_until_it_does() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    // Without a writer's sweep that would notice it.
+    let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), false).await.unwrap();
+    store.ready().unwrap();
+    let other = connect(&database).await;
+    other.batch_execute("BEGIN; LOCK TABLE head IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    while store.ready().is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    wait_until_ready(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     let Some(server) = Postgres::start(&[]) else { return };
     let database = server.database();

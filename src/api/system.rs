@@ -57,8 +57,9 @@ impl System {
 
     /// Whether the service is ready
     ///
-    /// Answers 200 if the storage can be read, its last change went well and the service is not about to stop, else 503.
-    /// While it does not, send no requests; it becomes ready by itself once the storage works again.
+    /// Answers 200 if the last commit went well, the storage is there and the service is not about to stop, else 503. It
+    /// answers at once, however much else is under way. While it does not answer 200, send no requests; it becomes ready by
+    /// itself once the storage works again.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn readyz(&self) -> Result<Healthy, Problem> {
         if self.leaving.is_cancelled() {
