@@ -16,6 +16,7 @@ use super::params::{Parameter, integer};
 use super::problem::{Kind, Problem};
 use super::schema::{Schema, inline};
 use crate::domain::Invalid;
+use crate::store::SHORT_PAGE;
 
 /// After how many bytes of text a page ends, whatever its limit: 256 KiB. What clients that take nothing of their
 /// answers cost in memory is so much for each connection.
@@ -36,8 +37,9 @@ impl Limit {
 }
 
 impl Default for Limit {
+    /// A page that is a look-up where nothing is filtered.
     fn default() -> Self {
-        Self(50)
+        Self(SHORT_PAGE)
     }
 }
 

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use super::Place;
 use super::postgres::connect;
+use super::{PATIENCE, Place};
 
 /// A request that does not end while the ledger is held, and has no entries otherwise.
 pub const LONG_READ: &str = "GET /ledger?reason=damaged HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -42,7 +41,7 @@ impl HeldLedger {
         let file = file.to_owned();
         Self::hold(move |held, release| {
             let connection = rusqlite::Connection::open(file).unwrap();
-            connection.busy_timeout(super::PATIENCE).unwrap();
+            connection.busy_timeout(PATIENCE).unwrap();
             connection.execute_batch(HOLD).unwrap();
             held.send(()).unwrap();
             let _ = release.recv();
@@ -69,7 +68,7 @@ impl HeldLedger {
         let (held, is_held) = mpsc::channel();
         let (release, released) = mpsc::channel();
         let holder = std::thread::spawn(move || holder(held, released));
-        is_held.recv_timeout(Duration::from_secs(60)).expect("the ledger can be held");
+        is_held.recv_timeout(PATIENCE).expect("the ledger can be held");
         Self { release: Some(release), holder: Some(holder) }
     }
 }
