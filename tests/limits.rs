@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use common::held::{HeldLedger, LONG_READ};
+use common::held::{HeldTable, LONG_READ};
 use common::{Answer, PATIENCE, Server, poll, run, stockroom};
 use poem::endpoint::make;
 use poem::{IntoResponse, Route};
@@ -306,7 +306,7 @@ fn look_ups_and_health_are_answered_while_slow_reads_hold_all_places() {
     server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
     let reserved = server.post("/inventory/a/reservations", &json!({ "quantity": 1, "expires_in": 600 }));
     let reservation = reserved.header("location").unwrap().to_owned();
-    let _held = HeldLedger::of(server.place());
+    let _held = HeldTable::ledger(server.place());
     let slow = slow_readers(&server, 4 * LONG_READS);
     let list = poll("all places to be taken", || {
         // It would end at once, and waits for a place.
@@ -330,7 +330,7 @@ fn look_ups_and_health_are_answered_while_slow_reads_hold_all_places() {
 fn clients_that_hang_up_leave_no_threads_behind() {
     let server = Server::start_with(&["--query-timeout", "1h", "--response-timeout", "1h"]);
     let threads = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
-    let _held = HeldLedger::of(server.place());
+    let _held = HeldTable::ledger(server.place());
     server.get("/livez").expect(200);
     let idle = threads();
     for _ in 0..10 {
@@ -350,7 +350,7 @@ fn a_read_that_takes_too_long_is_ended_and_says_so() {
     let server = Server::start_with(&["--query-timeout", "300ms"]);
     server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
     {
-        let _held = HeldLedger::of(server.place());
+        let _held = HeldTable::ledger(server.place());
         let slow = server.get("/ledger?reason=damaged");
         slow.problem(503, "query-timeout");
         assert_eq!(slow.header("retry-after"), Some("1"));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::held::{HeldLedger, LONG_READ};
+use common::feed::Follower;
+use common::held::{HeldTable, LONG_READ};
 use common::postgres::{Postgres, connect, execute, query};
 use common::{Place, Server, poll};
 use futures_util::FutureExt;
@@ -755,7 +756,7 @@ fn a_client_that_hangs_up_leaves_no_query_in_the_database() {
     let unlimited = ["--query-timeout", "1h", "--response-timeout", "1h"];
     let server = Server::start_in(Place::at(database.clone()), &unlimited);
     server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
-    let _held = HeldLedger::of_postgres(&database);
+    let _held = HeldTable::of_postgres(&database, "ledger");
     for _ in 0..3 {
         let clients: Vec<_> = (0..3 * LONG_READS)
             .map(|_| {
@@ -775,4 +776,38 @@ fn a_client_that_hangs_up_leaves_no_query_in_the_database() {
     // Its connections for reads of both kinds, for writes and for the feed.
     let connections = query(&database, ALL).len();
     assert!(connections <= 2 * LONG_READS + 2, "{connections} connections");
+}
+
+#[test]
+fn a_follower_outlasts_reads_that_hold_all_places() {
+    let Some(postgres) = Postgres::shared() else { return };
+    let database = postgres.database();
+    let server = Server::start_in(Place::at(database.clone()), &["--query-timeout", "200ms"]);
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
+    // By a filter, so that it is a long read.
+    let mut follower = Follower::connect(&server, "/ledger?reason=sold", None);
+    let held = HeldTable::of_postgres(&database, "item_text");
+    let (stop, busy) = (AtomicBool::new(false), AtomicI64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 * LONG_READS {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = server.get("/inventory?q=anything");
+                    let refused = answer.status == 503 && answer.text().contains("/problems/busy");
+                    busy.fetch_add(i64::from(refused), Ordering::Relaxed);
+                }
+            });
+        }
+        let further = |count: i64| {
+            let before = busy.load(Ordering::Relaxed);
+            poll("refusals", || (busy.load(Ordering::Relaxed) >= before + count).then_some(()));
+        };
+        further(1);
+        server.post("/inventory/a/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+        // So many that the follower is likely to be among those without a place.
+        further(10 * LONG_READS as i64);
+        stop.store(true, Ordering::Relaxed);
+        drop(held);
+    });
+    assert_eq!(follower.entry().1["quantity"], 4);
 }

@@ -1,4 +1,4 @@
-//! Reads that have no end, for as long as a test holds them: those of the ledger, by page or by filter.
+//! Reads that have no end, for as long as a test holds the table that they read.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -21,23 +21,23 @@ const HOLD: &str = "
 
 const RELEASE: &str = "BEGIN IMMEDIATE; DROP VIEW ledger; ALTER TABLE held_ledger RENAME TO ledger; COMMIT;";
 
-/// Holds the ledger until it is dropped. Nothing can be written meanwhile.
-pub struct HeldLedger {
+/// Holds a table until it is dropped; it cannot be written either.
+pub struct HeldTable {
     release: Option<mpsc::Sender<()>>,
     holder: Option<JoinHandle<()>>,
 }
 
-impl HeldLedger {
+impl HeldTable {
     /// The ledger of a place.
-    pub fn of(place: &Place) -> Self {
+    pub fn ledger(place: &Place) -> Self {
         match place.database.strip_prefix("sqlite:") {
-            Some(file) => Self::of_sqlite(&place.path().join(file)),
-            None => Self::of_postgres(&place.database),
+            Some(file) => Self::ledger_of_sqlite(&place.path().join(file)),
+            None => Self::of_postgres(&place.database, "ledger"),
         }
     }
 
     /// The ledger in this file.
-    pub fn of_sqlite(file: &Path) -> Self {
+    pub fn ledger_of_sqlite(file: &Path) -> Self {
         let file = file.to_owned();
         Self::hold(move |held, release| {
             let connection = rusqlite::Connection::open(file).unwrap();
@@ -49,14 +49,14 @@ impl HeldLedger {
         })
     }
 
-    /// The ledger at this URL.
-    pub fn of_postgres(url: &str) -> Self {
-        let url = url.to_owned();
+    /// A table of the database at this URL.
+    pub fn of_postgres(url: &str, table: &str) -> Self {
+        let (url, lock) = (url.to_owned(), format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
         Self::hold(move |held, release| {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = connect(&url).await;
-                client.batch_execute("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE").await.unwrap();
+                client.batch_execute(&lock).await.unwrap();
                 held.send(()).unwrap();
                 let _ = release.recv();
                 client.batch_execute("ROLLBACK").await.unwrap();
@@ -68,15 +68,15 @@ impl HeldLedger {
         let (held, is_held) = mpsc::channel();
         let (release, released) = mpsc::channel();
         let holder = std::thread::spawn(move || holder(held, released));
-        is_held.recv_timeout(PATIENCE).expect("the ledger can be held");
+        is_held.recv_timeout(PATIENCE).expect("the table can be held");
         Self { release: Some(release), holder: Some(holder) }
     }
 }
 
-impl Drop for HeldLedger {
+impl Drop for HeldTable {
     fn drop(&mut self) {
         self.release.take();
         let ended = self.holder.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the ledger is released");
+        assert!(ended.is_ok() || std::thread::panicking(), "the table is released");
     }
 }

@@ -2,7 +2,7 @@
 
 use stockroom::store::LONG_READS;
 
-use super::common::held::HeldLedger;
+use super::common::held::HeldTable;
 use super::common::poll;
 use super::*;
 
@@ -36,7 +36,7 @@ async fn any_long_read(store: &Arc<dyn Store>) -> Result<ReservationList, StoreE
     store.reservations(ReservationQuery { filter, after: None, limit: 1 }).await
 }
 
-pub async fn look_ups_do_not_wait_for_long_reads(store: Arc<dyn Store>, hold: impl Fn() -> HeldLedger) {
+pub async fn look_ups_do_not_wait_for_long_reads(store: Arc<dyn Store>, hold: impl Fn() -> HeldTable) {
     carry_out(&store, write(create("a", 10))).await.unwrap();
     let reservation = reserved(&store, reserve("a", 1, 60)).await;
     let _held = hold();
@@ -54,7 +54,7 @@ pub async fn look_ups_do_not_wait_for_long_reads(store: Arc<dyn Store>, hold: im
 
 pub async fn a_long_read_that_is_dropped_stops_and_frees_its_place(
     store: Arc<dyn Store>,
-    hold: impl Fn() -> HeldLedger,
+    hold: impl Fn() -> HeldTable,
 ) {
     let _held = hold();
     for _ in 0..3 {
@@ -67,7 +67,7 @@ pub async fn a_long_read_that_is_dropped_stops_and_frees_its_place(
     }
 }
 
-pub async fn a_long_read_ends_when_its_time_is_up(store: Arc<dyn Store>, hold: impl Fn() -> HeldLedger) {
+pub async fn a_long_read_ends_when_its_time_is_up(store: Arc<dyn Store>, hold: impl Fn() -> HeldTable) {
     {
         let _held = hold();
         for _ in 0..LONG_READS + 1 {
@@ -79,7 +79,7 @@ pub async fn a_long_read_ends_when_its_time_is_up(store: Arc<dyn Store>, hold: i
     assert!(endless(&store).await.unwrap().entries.is_empty());
 }
 
-pub async fn a_long_read_without_a_place_is_busy(store: Arc<dyn Store>, hold: impl Fn() -> HeldLedger) {
+pub async fn a_long_read_without_a_place_is_busy(store: Arc<dyn Store>, hold: impl Fn() -> HeldTable) {
     let _held = hold();
     let reads: Vec<_> = (0..4 * LONG_READS).map(|_| tokio::spawn(endless(&store))).collect();
     let (mut busy, mut over) = (0, 0);
@@ -96,7 +96,7 @@ pub async fn a_long_read_without_a_place_is_busy(store: Arc<dyn Store>, hold: im
 
 pub async fn a_dry_run_that_is_dropped_makes_way_for_the_next_one(
     store: Arc<dyn Store>,
-    _hold: impl Fn() -> HeldLedger,
+    _hold: impl Fn() -> HeldTable,
 ) {
     let import = |rows: ImportRows| Import {
         rows,
@@ -136,7 +136,7 @@ macro_rules! promises {
                 let folder = tempfile::TempDir::new().unwrap();
                 let file = folder.path().join("stockroom.db");
                 let store = crate::SqliteStore::open(&file).unwrap().with_query_timeout(super::$limit);
-                super::$promise(std::sync::Arc::new(store), || crate::common::held::HeldLedger::of_sqlite(&file)).await;
+                super::$promise(std::sync::Arc::new(store), || crate::common::held::HeldTable::ledger_of_sqlite(&file)).await;
             }
         )* }
 
@@ -146,7 +146,7 @@ macro_rules! promises {
                 let Some(url) = crate::common::postgres::any_database() else { return };
                 let store = crate::PostgresStore::open(&url.parse().unwrap()).await.unwrap();
                 let store = std::sync::Arc::new(store.with_query_timeout(super::$limit));
-                super::$promise(store, || crate::common::held::HeldLedger::of_postgres(&url)).await;
+                super::$promise(store, || crate::common::held::HeldTable::of_postgres(&url, "ledger")).await;
             }
         )* }
     };
