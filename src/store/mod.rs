@@ -6,10 +6,12 @@ mod disk;
 mod import;
 mod ledger;
 mod machine;
+mod migration;
 mod operations;
 pub mod postgres;
 mod query;
 mod reservations;
+mod search;
 pub mod sqlite;
 mod summary;
 mod writer;
@@ -27,8 +29,9 @@ pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, Refu
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::machine::{Draft, Key, Operation, REMEMBERED, Wanted};
 pub use self::operations::{Expire, MoveAll, Moved};
-pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, SearchText, Sort, SortKey, lower_case};
+pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
+pub use self::search::{SearchText, fold};
 pub use self::writer::Queue;
 use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
 

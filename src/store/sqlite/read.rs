@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::cache::ItemCache;
 use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, reservation_from_row};
+use super::search;
 use crate::domain::{
     Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
@@ -111,7 +112,7 @@ pub fn each_item(
 }
 
 fn select_items(query: &ItemQuery) -> (String, Vec<Value>) {
-    let (mut conditions, mut values) = conditions(&query.filter);
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let Sort { key, descending } = query.sort;
     let (column, direction, comparison) =
         (key.column(), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
@@ -127,6 +128,9 @@ fn select_items(query: &ItemQuery) -> (String, Vec<Value>) {
         }
         values.push(Value::Text(id.as_str().to_owned()));
     }
+    let (filters, filtered) = self::conditions(&query.filter);
+    conditions.extend(filters);
+    values.extend(filtered);
     // One more tells whether there is more.
     values.push(Value::Integer(query.limit as i64 + 1));
     let order =
@@ -154,10 +158,11 @@ fn conditions(filter: &ItemFilter) -> (Vec<String>, Vec<Value>) {
         conditions.push("updated_at >= ?".to_owned());
         values.push(Value::Integer(moment.unix_milliseconds()));
     }
+    // It comes last, because a comparison of texts costs more than any other condition.
     if let Some(text) = text {
-        conditions.push("row IN (SELECT rowid FROM item_text WHERE item_text MATCH ?)".to_owned());
-        // A string of FTS5: all of its trigrams one after the other, which is the text itself.
-        values.push(Value::Text(format!("\"{}\"", text.as_str().replace('"', "\"\""))));
+        let (condition, texts) = search::condition(text);
+        conditions.push(condition.to_owned());
+        values.extend(texts);
     }
     (conditions, values)
 }
@@ -293,7 +298,8 @@ mod tests {
             (ItemFilter { category: label(), ..ItemFilter::default() }, "item_by_category"),
             (ItemFilter { location: label(), ..ItemFilter::default() }, "item_by_location"),
             (ItemFilter { low_stock: Some(true), ..ItemFilter::default() }, "item_by_low_stock"),
-            (ItemFilter { text: Some(SearchText::parse("abc").unwrap()), ..ItemFilter::default() }, "item_text"),
+            (ItemFilter { text: Some(SearchText::parse("a").unwrap()), ..ItemFilter::default() }, "item_search"),
+            (ItemFilter { text: Some(SearchText::parse("abcd").unwrap()), ..ItemFilter::default() }, "item_search"),
         ] {
             let plan = plan_of(&query(filter, SortKey::Id, false, None));
             assert!(plan.contains(index), "{index}: {plan}");
