@@ -1,4 +1,4 @@
-//! The log of migrations, which is the same for both stores.
+//! The log of migrations, which is the same for both stores. A new database has nothing to migrate, and is not logged.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -24,9 +24,4 @@ impl Step {
         let duration_ms = begun.elapsed().as_millis() as u64;
         tracing::info!(from = schema - 1, to = schema, duration_ms, database, "migrated the database");
     }
-}
-
-/// Logs that a new database has all its tables.
-pub fn log_created(schema: i64, database: impl Display) {
-    tracing::info!(schema, %database, "created the database");
 }

@@ -6,7 +6,7 @@ use super::error::Failure;
 use super::rows::value;
 use super::{OpenError, search};
 use crate::config::PostgresUrl;
-use crate::store::migration::{Step, log_created};
+use crate::store::migration::Step;
 
 /// A step from one schema to the next, in one transaction.
 struct Migration {
@@ -135,9 +135,6 @@ pub async fn migrate(connection: &ClientWrapper, url: &PostgresUrl) -> Result<()
         if let Some(logged) = logged {
             logged.end();
         }
-    }
-    if found == 0 {
-        log_created(KNOWN, url);
     }
     // The connection ends here, and the lock with it.
     Ok(())

@@ -65,10 +65,7 @@ pub fn condition(text: &SearchText, asked: &mut Query) -> String {
         Wanted::Nothing => "false".to_owned(),
         Wanted::Start(start) => {
             let pattern = asked.text(format!("{}%", literal(start)));
-            format!(
-                "id IN (SELECT id FROM item_search WHERE id_start LIKE {pattern}
-                        UNION ALL SELECT id FROM item_search WHERE name_start LIKE {pattern})"
-            )
+            format!("id IN (SELECT id FROM item_search WHERE id_start LIKE {pattern} OR name_start LIKE {pattern})")
         }
         Wanted::Part(part) => {
             let pattern = asked.text(format!("%{}%", literal(part)));

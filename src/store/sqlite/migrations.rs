@@ -3,7 +3,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{OpenError, search};
-use crate::store::migration::{Step, log_created};
+use crate::store::migration::Step;
 
 /// A step from one schema to the next.
 struct Migration {
@@ -83,9 +83,6 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError
         if let Some(logged) = logged {
             logged.end();
         }
-    }
-    if found == 0 {
-        log_created(KNOWN, path.display());
     }
     Ok(())
 }
