@@ -602,7 +602,7 @@ async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
         idempotency: None,
     };
     let importing = tokio::spawn(async move { one.import(endless).await });
-    let lock = "SELECT count(*) FROM pg_locks WHERE relation = 'item_text'::regclass AND mode = 'RowExclusiveLock'";
+    let lock = "SELECT count(*) FROM pg_locks WHERE relation = 'item_search'::regclass AND mode = 'RowExclusiveLock'";
     while query(&database, lock) != ["1"] {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -631,7 +631,7 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
     assert_eq!(say(&["check"]), (true, "items 1, ledger entries 1, reservations 0: all adds up\n".to_owned()));
     for (harm, offence) in [
         ("UPDATE item SET quantity = 6", "item a: has stock 6"),
-        ("DELETE FROM item_text", "item a: cannot be found by q"),
+        ("DELETE FROM item_search", "item a: cannot be found by q"),
         ("UPDATE head SET position = 2", "the head is at position 2"),
         ("UPDATE ledger SET version = 7", "position 1: item a has version 7 after version 0"),
         ("DELETE FROM item", "item a: is not there"),

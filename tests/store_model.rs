@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use stockroom::domain::{
-    Create, Delete, Delta, Details, Fulfil, ItemId, Lifetime, Move, Movement, Name, Portion, Position, Precondition,
-    Quantity, Reason, Refusal, Release, Replace, Reservation, ReservationId, ReservationState, Reserve, StockChange,
-    Version,
+    Create, Delete, Delta, Description, Details, Fulfil, ItemId, Lifetime, Move, Movement, Name, Portion, Position,
+    Precondition, Quantity, Reason, Refusal, Release, Replace, Reservation, ReservationId, ReservationState, Reserve,
+    StockChange, Version,
 };
 use stockroom::store::postgres::{self, PostgresStore};
 use stockroom::store::sqlite::{self, SqliteStore};
-use stockroom::store::{EntryQuery, Expire, MoveAll, Operation, Store, Write, WriteError};
+use stockroom::store::{
+    After, EntryQuery, Expire, ItemFilter, ItemQuery, MoveAll, Operation, SearchText, Sort, SortKey, Store, Write,
+    WriteError,
+};
+use unicode_normalization::UnicodeNormalization;
 
 /// One line of a story. Items and reservations are told by small numbers, so that they meet often.
 #[derive(Clone, Debug)]
@@ -330,6 +334,78 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
     Ok(())
 }
 
+/// Texts of few characters, so that they meet often; some are folded to others, to two, or to nothing.
+fn text(length: std::ops::Range<usize>) -> impl Strategy<Value = String> {
+    let characters = "aAbBäÄÀsSßẞσςΣΆαiİ\u{301}\u{308}%_\\\"' *ガ𐐀𐐨";
+    let character = prop::sample::select(characters.chars().collect::<Vec<_>>());
+    prop::collection::vec(character, length).prop_map(String::from_iter)
+}
+
+/// An item to search for: its id, its name and its description.
+fn searched() -> impl Strategy<Value = (String, String, Option<String>)> {
+    ("[aAbB][aAsS%]{0,3}".prop_map(|id| id.replace('%', "_")), text(1..6), prop::option::of(text(1..12)))
+}
+
+/// Folds a text as the standard library can, character by character: no character of [`text`] needs more.
+fn model_fold(text: &str) -> String {
+    let plain = text.nfd().filter(|c| !('\u{300}'..='\u{36f}').contains(c));
+    let small = plain.flat_map(char::to_lowercase);
+    small.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+fn model_finds((id, name, description): (&str, &str, Option<&str>), text: &str) -> bool {
+    let wanted = model_fold(text);
+    let [id, name, description] = [id, name, description.unwrap_or_default()].map(model_fold);
+    match wanted.chars().count() {
+        0 => false,
+        1 | 2 => [id, name].iter().any(|text| text.starts_with(&wanted)),
+        _ => [id, name, description].iter().any(|text| text.contains(&wanted)),
+    }
+}
+
+/// Searches for each text, page by page, among items of which some were others before.
+async fn search(
+    items: &[(String, String, Option<String>)],
+    texts: &[String],
+    store: Arc<dyn Store>,
+) -> Result<(), TestCaseError> {
+    let mut there = BTreeMap::new();
+    for (id, name, description) in items {
+        let details = Details {
+            description: description.as_deref().map(|text| Description::parse(text).unwrap()),
+            ..details(name)
+        };
+        let (quantity, precondition) = (Quantity::ZERO, Precondition::None);
+        let id = ItemId::parse(id.as_str()).unwrap();
+        if there.insert(id.as_str().to_owned(), (name, description)).is_some() {
+            told(&store, Replace { id, details, quantity: None, precondition }, |_| Told::Nothing).await;
+        } else {
+            told(&store, Create { id, details, quantity, precondition }, |_| Told::Nothing).await;
+        }
+    }
+    for text in texts {
+        let expected = there.iter().filter(|(id, (name, description))| {
+            model_finds((id.as_str(), name.as_str(), description.as_deref()), text)
+        });
+        let expected: Vec<_> = expected.map(|(id, _)| id.clone()).collect();
+        let filter = ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
+        let sort = Sort { key: SortKey::Id, descending: false };
+        let mut query = ItemQuery { filter, sort, after: None, limit: 2, max_bytes: usize::MAX, count: true };
+        let mut found = Vec::new();
+        loop {
+            let page = store.items(query.clone()).await.unwrap();
+            prop_assert_eq!(page.total, Some(expected.len() as u64), "{:?}", text);
+            query.after = page.items.last().map(|last| After { key: sort.key.of(last), id: last.id.clone() });
+            found.extend(page.items.iter().map(|item| item.id.as_str().to_owned()));
+            if !page.more {
+                break;
+            }
+        }
+        prop_assert_eq!(found, expected, "{:?}", text);
+    }
+    Ok(())
+}
+
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -354,6 +430,20 @@ proptest! {
         let report = sqlite::check(&path).unwrap();
         prop_assert!(report.wrong.is_empty(), "{:?}", report.wrong);
     }
+
+    #[test]
+    fn a_search_finds_what_the_model_finds(
+        items in prop::collection::vec(searched(), 1..12),
+        texts in prop::collection::vec(text(1..7), 1..40),
+    ) {
+        let folder = tempfile::TempDir::new().unwrap();
+        runtime().block_on(async {
+            let store = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
+            let outcome = search(&items, &texts, Arc::clone(&store) as Arc<dyn Store>).await;
+            store.close().await;
+            outcome
+        })?;
+    }
 }
 
 proptest! {
@@ -370,6 +460,21 @@ proptest! {
             store.close().await;
             let report = postgres::check(&url).await.unwrap();
             prop_assert!(report.wrong.is_empty(), "{:?}", report.wrong);
+            outcome
+        })?;
+    }
+
+    #[test]
+    fn a_search_of_several_replicas_finds_it_too(
+        items in prop::collection::vec(searched(), 1..12),
+        texts in prop::collection::vec(text(1..7), 1..40),
+    ) {
+        let Some(url) = common::postgres::any_database() else { return Ok(()) };
+        let url = url.parse().unwrap();
+        runtime().block_on(async {
+            let store = Arc::new(PostgresStore::open(&url).await.unwrap());
+            let outcome = search(&items, &texts, Arc::clone(&store) as Arc<dyn Store>).await;
+            store.close().await;
             outcome
         })?;
     }

@@ -413,7 +413,8 @@ impl Items {
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
-        /// Only items with this text in their id, name or description, in whatever case.
+        /// Only items with this text in their id, name or description, whatever its case and its accents. A text of one
+        /// or two characters must be the beginning of the id or of the name.
         q: Query<SearchText>,
         /// Only items of this category.
         category: Query<Label>,

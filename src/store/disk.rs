@@ -86,7 +86,7 @@ pub enum Fault {
     Busy,
     /// There is no space left.
     Full,
-    /// The database holds another ledger than the one that was opened.
+    /// The database holds another ledger than the one that was opened, or has another schema.
     Replaced,
     /// Anything else; one write of the batch may be the cause.
     Broken,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::lanes::SHORT_PAGE;
-use crate::domain::{Invalid, Item, ItemId, Label, Timestamp};
+use super::search::SearchText;
+use crate::domain::{Item, ItemId, Label, Timestamp};
 
 /// Which items, in which order, from where on, and how many.
 #[derive(Clone, Debug)]
@@ -40,44 +41,8 @@ pub struct ItemFilter {
     pub low_stock: Option<bool>,
     /// Changed at this moment or later.
     pub updated_since: Option<Timestamp>,
-    /// With this in their id, name or description.
+    /// With this in their id, name or description, or at the beginning of id or name.
     pub text: Option<SearchText>,
-}
-
-/// A text to look for, in lower case.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct SearchText(String);
-
-impl SearchText {
-    /// The fewest characters that can be looked for.
-    pub const MIN_CHARS: usize = 3;
-    /// The most characters that can be looked for.
-    pub const MAX_CHARS: usize = 200;
-
-    /// Takes a text of 3 to 200 characters.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let chars = text.chars().count();
-        if chars < Self::MIN_CHARS {
-            Err(Invalid::new("too-short", format!("must have at least {} characters", Self::MIN_CHARS)))
-        } else if chars > Self::MAX_CHARS {
-            Err(Invalid::new("too-long", format!("must have at most {} characters", Self::MAX_CHARS)))
-        } else if text.contains('\0') {
-            Err(Invalid::new("control-character", "must not contain the character U+0000"))
-        } else {
-            Ok(Self(lower_case(text)))
-        }
-    }
-
-    /// The text, in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A text in lower case, character by character: what is stored and what is looked for become the same whatever stands
-/// around them, and on every store, whose own functions differ.
-pub fn lower_case(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 /// The order of a list. Items with the same key stand in the order of their ids.

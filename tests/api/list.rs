@@ -84,6 +84,9 @@ fn filters_are_combined_and_kept_from_page_to_page() {
         ("q=OLT%20%26", "c"),
         ("q=bolt+%26", "c"),
         ("q=%C3%A4RM", "d"),
+        ("q=arm", "d"),
+        ("q=bo", "c e"),
+        ("q=a", "B a d"),
         ("updated_since=2020-01-01T00:00:00Z", "B a c d e"),
         ("updated_since=9000-01-01T00:00:00%2B01:00", ""),
     ] {
@@ -119,7 +122,9 @@ fn a_cursor_serves_only_the_list_that_it_was_made_for() {
 #[test]
 fn bad_values_of_filters_are_all_named() {
     let server = server();
-    let query = "q=ab&category=&location=a%00b&low_stock=1&updated_since=yesterday&sort=price&limit=201&count=yes";
+    let long = "%C3%A4".repeat(65);
+    let query =
+        format!("q={long}&category=&location=a%00b&low_stock=1&updated_since=yesterday&sort=price&limit=201&count=yes");
     let answer = server.get(&format!("/inventory?{query}"));
     answer.problem(400, "invalid-parameter");
     let expected = [
@@ -128,11 +133,33 @@ fn bad_values_of_filters_are_all_named() {
         ("limit", "out-of-range"),
         ("location", "control-character"),
         ("low_stock", "type"),
-        ("q", "too-short"),
+        ("q", "too-long"),
         ("sort", "enum"),
         ("updated_since", "pattern"),
     ];
     assert_eq!(answer.errors(), pairs(&expected));
+}
+
+#[test]
+fn a_search_ignores_case_and_accents_and_takes_64_characters() {
+    let server = server();
+    let name = "ΒΟΡΡΑΣ Straße Crème ".repeat(3);
+    server.post("/inventory", &json!({ "id": "s2", "name": name, "description": "é".repeat(64) })).expect(201);
+    let found = |text: &str| {
+        let text = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        ids(&server.get(&format!("/inventory?q={text}")).expect(200)).join(" ")
+    };
+    for text in ["ΒΟΡΡΑΣ", "βορρασ", "βορρας", "strasse", "creme", "βορρας strasse creme", "e"]
+    {
+        assert_eq!(found(text), if text == "e" { "e" } else { "s2" }, "{text}");
+    }
+    assert_eq!(found(&"e".repeat(64)), "s2");
+    assert_eq!(found("\u{301}"), "", "nothing but accents is in no text");
+    for (query, code) in [(format!("q={}", "e".repeat(65)), "too-long"), ("q=".to_owned(), "too-short")] {
+        let answer = server.get(&format!("/inventory?{query}"));
+        answer.problem(400, "invalid-parameter");
+        assert_eq!(answer.errors(), pairs(&[("q", code)]));
+    }
 }
 
 #[test]

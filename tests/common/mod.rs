@@ -161,6 +161,7 @@ pub struct Server {
     process: Child,
     address: SocketAddr,
     log: Mutex<Receiver<Value>>,
+    log_of_start: Vec<Value>,
     place: Option<Place>,
 }
 
@@ -223,16 +224,18 @@ impl Server {
                 }
             }
         });
+        let mut log_of_start = Vec::new();
         let address = loop {
             let line: Value = log.recv_timeout(PATIENCE).expect("the server writes to its log");
             match line["listen"].as_str() {
                 Some(address) => break address.to_owned(),
                 None => {
-                    assert!(line["level"] == "WARN" || line["level"] == "INFO", "the server does not start: {line}")
+                    assert!(line["level"] == "WARN" || line["level"] == "INFO", "the server does not start: {line}");
+                    log_of_start.push(line);
                 }
             }
         };
-        Self { process, address: address.parse().unwrap(), log: Mutex::new(log), place: Some(place) }
+        Self { process, address: address.parse().unwrap(), log: Mutex::new(log), log_of_start, place: Some(place) }
     }
 
     /// Where it listens.
@@ -271,6 +274,11 @@ impl Server {
     pub fn forget_peak_memory(&self) {
         // proc(5): 5 resets the peak resident set size.
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    /// The lines of its log from before it listened.
+    pub fn log_of_start(&self) -> &[Value] {
+        &self.log_of_start
     }
 
     /// The next line of its log for which `wanted` holds.

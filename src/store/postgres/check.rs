@@ -11,11 +11,11 @@ use crate::store::check::{NAMED, RULES, Report};
 const OWN_RULES: &[&str] = &[
     "SELECT 'the head is at position ' || head.position || ', and the ledger ends at ' || coalesce(last.position, 0)
      FROM head LEFT JOIN (SELECT position, at FROM ledger ORDER BY position DESC LIMIT 1) AS last ON true
-     WHERE head.position <> coalesce(last.position, 0) OR head.at < last.at",
+     WHERE head.position <> coalesce(last.position, 0) OR head.last_at < last.at",
     "SELECT 'item ' || id || ': cannot be found by q'
-     FROM item WHERE NOT EXISTS (SELECT FROM item_text WHERE item_text.id = item.id)",
+     FROM item WHERE NOT EXISTS (SELECT FROM item_search WHERE item_search.id = item.id)",
     "SELECT 'item ' || id || ': is not there, and can be found by q'
-     FROM item_text WHERE NOT EXISTS (SELECT FROM item WHERE item.id = item_text.id)",
+     FROM item_search WHERE NOT EXISTS (SELECT FROM item WHERE item.id = item_search.id)",
 ];
 
 /// Checks the database at `url`.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use tokio_postgres::error::{Severity, SqlState};
 
+use super::migrations::KNOWN;
 use super::tls::TlsError;
 use crate::domain::Invalid;
 use crate::store::StoreError;
@@ -51,6 +52,15 @@ pub enum Failure {
     /// The ledger in the database is not the one that was opened.
     #[error("the database was replaced by another one, or set back: restart to serve what it holds now")]
     Replaced,
+    /// The tables are not those that this program knows.
+    #[error(
+        "the database was migrated to schema {found}, and this Stockroom writes schema {KNOWN}: replace it by a later \
+         version"
+    )]
+    Migrated {
+        /// The schema of the database.
+        found: i64,
+    },
 }
 
 impl Failure {
@@ -88,7 +98,7 @@ impl Failure {
             | Failure::OldPrimary { .. }
             | Failure::NoPrimary(_)
             | Failure::Warned(_) => return Fault::Lost,
-            Failure::Replaced => return Fault::Replaced,
+            Failure::Replaced | Failure::Migrated { .. } => return Fault::Replaced,
             Failure::Corrupt { .. } => return Fault::Broken,
         };
         let Some(told) = error.as_db_error() else {

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::error::Failure;
+use super::migrations::KNOWN;
 use super::rows::{self, item_from_row, required, reservation_from_row, timestamp, value};
 use crate::domain::{Epoch, ItemId, Now, ReservationId, Timestamp, Version};
 use crate::store::columns::{item, reservation};
@@ -22,8 +23,10 @@ const LOOK: &str = "SELECT position, epoch FROM head";
 /// The wall clock, in milliseconds of Unix time. As a subquery it is read once, so that an index can serve.
 const WALL: &str = "(SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
 
-/// The time of the last ledger entry, and the wall clock once the lock is held.
-static CLOCK: LazyLock<String> = LazyLock::new(|| format!("SELECT at, {WALL} FROM head"));
+/// The time of the last ledger entry, the wall clock, and the schema. It is read once the lock is held, because a migration
+/// may have been what held it before.
+static CLOCK: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT last_at, {WALL}, (SELECT version FROM schema) FROM head"));
 
 const REMEMBERED: &str = "
     SELECT scope, key, fingerprint, outcome, at FROM idempotency
@@ -77,7 +80,9 @@ pub async fn begin(
     );
     begun?;
     let (head, epoch) = rows::head(&head?, 0)?;
-    let now = now(&time?)?;
+    let time = time?;
+    require_known_schema(&time)?;
+    let now = now(&time)?;
     let mut known = answers?.known()?;
     let held = known.overdue.iter().map(|id| &known.reservations[id].item_id);
     let held: HashSet<_> = held.filter(|id| !known.items.contains_key(*id)).cloned().collect();
@@ -93,6 +98,14 @@ pub async fn begin(
 /// Loads what is wanted, in the transaction that is open.
 pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known, Failure> {
     Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()
+}
+
+/// Refuses to write to tables that a later program changed.
+fn require_known_schema(row: &Row) -> Result<(), Failure> {
+    match value(row, 2)? {
+        KNOWN => Ok(()),
+        found => Err(Failure::Migrated { found }),
+    }
 }
 
 /// The ledger's time never goes before that of its last entry, also if the database's clock was set back.

@@ -2,17 +2,47 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 
-use super::OpenError;
 use super::error::Failure;
 use super::rows::value;
+use super::{OpenError, search};
 use crate::config::PostgresUrl;
+use crate::store::migration::Step;
 
-/// The schemas, oldest first; the one at index `n` leads from schema `n` to `n + 1`. Never edit one that was released,
-/// and make each so that the program before it can go on meanwhile.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_inventory.sql")];
+/// A step from one schema to the next, in one transaction.
+struct Migration {
+    /// What the step is for, as the log says it.
+    purpose: &'static str,
+    parts: &'static [Part],
+}
 
-/// The newest schema that this program knows.
-const KNOWN: i64 = MIGRATIONS.len() as i64;
+/// A part of a step.
+enum Part {
+    Sql(&'static str),
+    /// Puts the texts of all items into the table that `q` searches.
+    FillSearch,
+}
+
+/// The steps, oldest first; the one at index `n` leads from schema `n` to `n + 1`. Never edit one that was released.
+///
+/// A program that knows an earlier schema may be running. It must be able to read meanwhile, and afterwards as far as a
+/// proxy needs to take it out; it never writes afterwards ([`super::load`]).
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        purpose: "the inventory",
+        parts: &[Part::Sql(SCHEMA), Part::Sql(include_str!("../../../migrations/postgres/0001_inventory.sql"))],
+    },
+    Migration {
+        purpose: "search without case and accents",
+        parts: &[
+            Part::Sql(include_str!("../../../migrations/postgres/0002_search.sql")),
+            Part::FillSearch,
+            Part::Sql(include_str!("../../../migrations/postgres/0002_search_filled.sql")),
+        ],
+    },
+];
+
+/// The newest schema that this program knows, and the only one that it writes to.
+pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// Whoever changes the schema holds this advisory lock: "Stockroo" in ASCII.
 const LOCK: i64 = 0x5374_6f63_6b72_6f6f;
@@ -41,6 +71,10 @@ const SCHEMA: &str = "
         version     bigint NOT NULL
     );
     INSERT INTO schema (application, version) VALUES ('stockroom', 0);";
+
+/// Begins a step on tables that replicas use. The lock waits for their writes, keeps further ones off to the commit, and
+/// lets them read. It comes before all others: a writer that waits for it holds no lock that the step could wait for.
+const BEGIN: &str = "BEGIN; LOCK TABLE head IN EXCLUSIVE MODE";
 
 /// The schema that a database has, if it is one of Stockroom, or an empty one, of no later version than this.
 async fn identify(connection: &ClientWrapper, url: &PostgresUrl) -> Result<i64, OpenError> {
@@ -81,16 +115,26 @@ pub async fn migrate(connection: &ClientWrapper, url: &PostgresUrl) -> Result<()
     if identify(connection, url).await? == KNOWN {
         return Ok(());
     }
-    let failed = |error: tokio_postgres::Error| OpenError::Failed { database: url.to_string(), failure: error.into() };
+    let failed_by = |failure| OpenError::Failed { database: url.to_string(), failure };
+    let failed = |error: tokio_postgres::Error| failed_by(error.into());
     let wait = format!("SET lock_timeout = '{}s'; SET statement_timeout = 0", PATIENCE.as_secs());
     connection.batch_execute(&wait).await.map_err(failed)?;
     connection.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
     let found = identify(connection, url).await?;
     for (schema, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
-        let table = if schema == 1 { SCHEMA } else { "" };
-        let step = format!("BEGIN; {table} {migration}; UPDATE schema SET version = {schema}; COMMIT");
-        connection.batch_execute(&step).await.map_err(failed)?;
-        tracing::info!(schema, database = %url, "the database has a new schema");
+        let logged = (found > 0).then(|| Step::begin(schema, migration.purpose, url));
+        connection.batch_execute(if schema == 1 { "BEGIN" } else { BEGIN }).await.map_err(failed)?;
+        for part in migration.parts {
+            match part {
+                Part::Sql(sql) => connection.batch_execute(sql).await.map_err(failed)?,
+                Part::FillSearch => search::fill(connection).await.map_err(failed_by)?,
+            }
+        }
+        let commit = format!("UPDATE schema SET version = {schema}; COMMIT");
+        connection.batch_execute(&commit).await.map_err(failed)?;
+        if let Some(logged) = logged {
+            logged.end();
+        }
     }
     // The connection ends here, and the lock with it.
     Ok(())

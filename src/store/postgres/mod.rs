@@ -17,6 +17,7 @@ mod read;
 mod readers;
 mod rows;
 mod save;
+mod search;
 mod tls;
 
 use std::fs::File;

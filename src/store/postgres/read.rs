@@ -11,6 +11,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use super::error::Failure;
 use super::query::Query;
 use super::rows::{head, item_from_row, page, record_from_row, reservation_from_row, text_bytes, value};
+use super::search;
 use crate::domain::{
     Currency, Epoch, Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Total,
     Version,
@@ -18,7 +19,7 @@ use crate::domain::{
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Record,
-    ReservationFilter, ReservationList, ReservationQuery, SearchText, Sort, SortKey,
+    ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
 };
 
 static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = $1", item::LIST));
@@ -38,9 +39,6 @@ const HEAD: &str = "SELECT position, epoch FROM head";
 
 /// The most items of an export that are in memory at once.
 const FETCHED_AT_ONCE: i32 = 100;
-
-/// The separator between the texts of an item that `q` searches; none of them can contain it.
-pub const SEPARATOR: char = '\u{1}';
 
 /// Returns the item with this id.
 pub async fn item(connection: &ClientWrapper, id: &ItemId) -> Result<Option<Item>, Failure> {
@@ -185,19 +183,9 @@ fn conditions(filter: &ItemFilter, asked: &mut Query) {
         asked.require(format!("updated_at >= {moment}"));
     }
     if let Some(text) = text {
-        let condition = search(text, asked);
+        let condition = search::condition(text, asked);
         asked.require(condition);
     }
-}
-
-fn search(text: &SearchText, asked: &mut Query) -> String {
-    // It would find where one text ends and the next begins, and is in none of them.
-    if text.as_str().contains(SEPARATOR) {
-        return "false".to_owned();
-    }
-    let literal = text.as_str().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    let pattern = asked.text(format!("%{literal}%"));
-    format!("id IN (SELECT id FROM item_text WHERE text LIKE {pattern})")
 }
 
 /// Returns the ledger entry at this position.

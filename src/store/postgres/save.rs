@@ -9,15 +9,16 @@ use tokio_postgres::types::ToSql;
 
 use super::error::Failure;
 use super::head::CHANNEL;
-use super::read::SEPARATOR;
+use super::search;
 use crate::domain::{
-    Amount, Currency, Description, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation,
-    ReservationId, Timestamp,
+    Amount, Currency, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId,
+    Timestamp,
 };
+use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::disk::{DiskError, Fault};
 use crate::store::machine::Changes;
-use crate::store::{Record, lower_case};
+use crate::store::search::FoldedTexts;
 
 /// An INSERT of any number of rows, from one array for each column.
 fn insert(table: &str, columns: &[&str], types: &[&str]) -> String {
@@ -31,10 +32,6 @@ static PUT_ITEMS: LazyLock<String> = LazyLock::new(|| {
     format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", excluded.join(", "))
 });
 
-const PUT_TEXTS: &str = "
-    INSERT INTO item_text (id, text) SELECT * FROM unnest($1::text[], $2::text[])
-    ON CONFLICT (id) DO UPDATE SET text = excluded.text";
-
 const PUT_STOCK: &str = "
     UPDATE item SET quantity = new.quantity, reserved = new.reserved, version = new.version, updated_at = new.updated_at
     FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
@@ -42,8 +39,6 @@ const PUT_STOCK: &str = "
     WHERE item.id = new.id";
 
 const DELETE_ITEMS: &str = "DELETE FROM item WHERE id = ANY ($1::text[])";
-
-const DELETE_TEXTS: &str = "DELETE FROM item_text WHERE id = ANY ($1::text[])";
 
 static PUT_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
     let insert = insert("reservation", reservation::COLUMNS, reservation::TYPES);
@@ -62,7 +57,7 @@ const REMEMBER: &str = "
     ON CONFLICT (scope, key) DO UPDATE SET
         fingerprint = excluded.fingerprint, outcome = excluded.outcome, at = excluded.at";
 
-const MOVE_HEAD: &str = "UPDATE head SET position = $1, at = $2";
+const MOVE_HEAD: &str = "UPDATE head SET position = $1, last_at = $2";
 
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 
@@ -162,7 +157,7 @@ async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> 
         flight.add(PUT_STOCK, values).await?;
     }
     if !deleted.is_empty() {
-        for sql in [DELETE_TEXTS, DELETE_ITEMS] {
+        for sql in [search::DELETE, DELETE_ITEMS] {
             flight.add(sql, vec![column!(deleted, |id| id.as_str().to_owned())]).await?;
         }
     }
@@ -195,18 +190,14 @@ async fn put_items(flight: &mut Flight<'_>, items: &[&Item]) -> Result<(), Failu
         column!(items, |item| item.updated_at.unix_milliseconds()),
     ];
     flight.add(&PUT_ITEMS, values).await?;
-    let texts = vec![column!(items, |item| item.id.as_str().to_owned()), column!(items, |item| search_text(item))];
-    flight.add(PUT_TEXTS, texts).await
+    let mut columns = search::Columns::default();
+    items.iter().for_each(|item| columns.add(item.id.as_str(), FoldedTexts::of(item)));
+    let search::Columns { ids, id_starts, name_starts, texts } = columns;
+    flight.add(search::PUT, vec![Box::new(ids), Box::new(id_starts), Box::new(name_starts), Box::new(texts)]).await
 }
 
 fn price(item: &Item, part: fn(&Amount, &Currency) -> String) -> Option<String> {
     item.details.unit_price.as_ref().map(|price| part(&price.amount, &price.currency))
-}
-
-/// What `q` looks through.
-fn search_text(item: &Item) -> String {
-    let description = item.details.description.as_ref().map_or("", Description::as_str);
-    [item.id.as_str(), item.details.name.as_str(), description].map(lower_case).join(&SEPARATOR.to_string())
 }
 
 async fn put_reservations(flight: &mut Flight<'_>, reservations: &[&Reservation]) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use crate::store::check::{NAMED, RULES, Report};
 
 /// Rules for what only this store has, as those in [`RULES`].
 const OWN_RULES: &[&str] = &[
-    "SELECT 'item ' || id || ': cannot be found by q' FROM item WHERE row NOT IN (SELECT id FROM item_text_docsize)",
+    "SELECT 'item ' || id || ': cannot be found by q' FROM item WHERE row NOT IN (SELECT id FROM item_search_docsize)",
     "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
 ];
 

@@ -2,16 +2,38 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::OpenError;
+use super::{OpenError, search};
+use crate::store::migration::Step;
 
-/// The schemas, oldest first; the one at index `n` leads from schema `n` to `n + 1`. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[
-    include_str!("../../../migrations/sqlite/0001_items_and_ledger.sql"),
-    include_str!("../../../migrations/sqlite/0002_idempotency.sql"),
-    include_str!("../../../migrations/sqlite/0003_lists.sql"),
-    include_str!("../../../migrations/sqlite/0004_ledger.sql"),
-    include_str!("../../../migrations/sqlite/0005_epoch.sql"),
-    include_str!("../../../migrations/sqlite/0006_reservations.sql"),
+/// A step from one schema to the next.
+struct Migration {
+    /// What the step is for, as the log says it.
+    purpose: &'static str,
+    sql: &'static str,
+    /// What SQL cannot do, after the SQL and in the same transaction.
+    step: Option<fn(&Connection) -> rusqlite::Result<()>>,
+}
+
+impl Migration {
+    const fn new(purpose: &'static str, sql: &'static str) -> Self {
+        Self { purpose, sql, step: None }
+    }
+
+    const fn with_step(self, step: fn(&Connection) -> rusqlite::Result<()>) -> Self {
+        Self { step: Some(step), ..self }
+    }
+}
+
+/// The steps, oldest first; the one at index `n` leads from schema `n` to `n + 1`. Never edit one that was released.
+const MIGRATIONS: &[Migration] = &[
+    Migration::new("items and ledger", include_str!("../../../migrations/sqlite/0001_items_and_ledger.sql")),
+    Migration::new("idempotency keys", include_str!("../../../migrations/sqlite/0002_idempotency.sql")),
+    Migration::new("lists", include_str!("../../../migrations/sqlite/0003_lists.sql")),
+    Migration::new("reading the ledger", include_str!("../../../migrations/sqlite/0004_ledger.sql")),
+    Migration::new("the ledger's epoch", include_str!("../../../migrations/sqlite/0005_epoch.sql")),
+    Migration::new("reservations", include_str!("../../../migrations/sqlite/0006_reservations.sql")),
+    Migration::new("search without case and accents", include_str!("../../../migrations/sqlite/0007_search.sql"))
+        .with_step(search::fill),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).
@@ -49,11 +71,18 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let found = identify(connection, path)?;
     for (schema, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
+        let logged = (found > 0).then(|| Step::begin(schema, migration.purpose, path.display()));
         let transaction = connection.transaction().map_err(in_path)?;
-        transaction.execute_batch(migration).map_err(in_path)?;
+        transaction.execute_batch(migration.sql).map_err(in_path)?;
+        if let Some(step) = migration.step {
+            step(&transaction).map_err(in_path)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(in_path)?;
-        transaction.pragma_update(None, "user_version", schema as i64).map_err(in_path)?;
+        transaction.pragma_update(None, "user_version", schema).map_err(in_path)?;
         transaction.commit().map_err(in_path)?;
+        if let Some(logged) = logged {
+            logged.end();
+        }
     }
     Ok(())
 }

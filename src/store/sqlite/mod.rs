@@ -15,6 +15,7 @@ mod read;
 mod readers;
 mod rows;
 mod save;
+mod search;
 
 use std::fs::File;
 use std::io;
@@ -325,6 +326,7 @@ mod tests {
         let path = folder.path().join("stockroom.db");
         let mut connection = connect::open_writable(&path).unwrap();
         migrations::migrate(&mut connection, &path).unwrap();
+        let connection = connect::open_read_only(&path).unwrap();
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let values = rusqlite::params_from_iter(values);
         let lines = statement.query_map(values, |row| row.get::<_, String>(3)).unwrap();

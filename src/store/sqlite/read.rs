@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::cache::ItemCache;
 use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, reservation_from_row};
+use super::search::{self, Way};
 use crate::domain::{
     Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
@@ -44,9 +45,10 @@ pub fn reservation(connection: &Connection, id: &ReservationId) -> rusqlite::Res
 
 /// Returns a page of the list of items and, if asked, the number of all of them in the same snapshot.
 pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> rusqlite::Result<ItemList> {
-    // One statement is a snapshot by itself.
+    // One statement is a snapshot by itself, and a way that fits an earlier moment finds the same.
     let snapshot = query.count.then(|| connection.unchecked_transaction()).transpose()?;
-    let (sql, values) = select_items(query);
+    let way = query.filter.text.as_ref().map_or(Ok(Way::Candidates), |text| search::way(connection, text))?;
+    let (sql, values) = select_items(query, way);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let read = |row: &Row<'_>| {
@@ -57,7 +59,7 @@ pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> r
     let (items, more) = page(&mut rows, query.limit, query.max_bytes, read, |item| item.text_bytes())?;
     let mut total = None;
     if snapshot.is_some() {
-        let (conditions, values) = conditions(&query.filter);
+        let (conditions, values) = conditions(&query.filter, Way::Candidates);
         let sql = format!("SELECT count(*) FROM item{}", where_clause(&conditions));
         let count: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
         total = Some(count as u64);
@@ -104,8 +106,8 @@ pub fn each_item(
     Ok(())
 }
 
-fn select_items(query: &ItemQuery) -> (String, Vec<Value>) {
-    let (mut conditions, mut values) = conditions(&query.filter);
+fn select_items(query: &ItemQuery, way: Way) -> (String, Vec<Value>) {
+    let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let Sort { key, descending } = query.sort;
     let (column, direction, comparison) =
         (key.column(), if descending { " DESC" } else { "" }, if descending { '<' } else { '>' });
@@ -121,6 +123,9 @@ fn select_items(query: &ItemQuery) -> (String, Vec<Value>) {
         }
         values.push(Value::Text(id.as_str().to_owned()));
     }
+    let (filters, filtered) = self::conditions(&query.filter, way);
+    conditions.extend(filters);
+    values.extend(filtered);
     // One more tells whether there is more.
     values.push(Value::Integer(query.limit as i64 + 1));
     let order =
@@ -129,7 +134,7 @@ fn select_items(query: &ItemQuery) -> (String, Vec<Value>) {
     (format!("SELECT {columns} FROM item{filter} ORDER BY {order} LIMIT ?"), values)
 }
 
-fn conditions(filter: &ItemFilter) -> (Vec<String>, Vec<Value>) {
+fn conditions(filter: &ItemFilter, way: Way) -> (Vec<String>, Vec<Value>) {
     let ItemFilter { category, location, low_stock, updated_since, text } = filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     if let Some(category) = category {
@@ -148,10 +153,11 @@ fn conditions(filter: &ItemFilter) -> (Vec<String>, Vec<Value>) {
         conditions.push("updated_at >= ?".to_owned());
         values.push(Value::Integer(moment.unix_milliseconds()));
     }
+    // It comes last, because a comparison of texts costs more than any other condition.
     if let Some(text) = text {
-        conditions.push("row IN (SELECT rowid FROM item_text WHERE item_text MATCH ?)".to_owned());
-        // A string of FTS5: all of its trigrams one after the other, which is the text itself.
-        values.push(Value::Text(format!("\"{}\"", text.as_str().replace('"', "\"\""))));
+        let (condition, texts) = search::condition(text, way);
+        conditions.push(condition);
+        values.extend(texts);
     }
     (conditions, values)
 }
@@ -249,7 +255,11 @@ mod tests {
     use crate::store::SearchText;
 
     fn plan_of(query: &ItemQuery) -> String {
-        let (sql, values) = select_items(query);
+        plan_along(query, Way::Candidates)
+    }
+
+    fn plan_along(query: &ItemQuery, way: Way) -> String {
+        let (sql, values) = select_items(query, way);
         plan(&sql, values)
     }
 
@@ -280,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_search_with_many_candidates_goes_along_the_order_and_stops() {
+        for text in ["a", "abc", "abcd"] {
+            let filter = || ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
+            for key in [SortKey::Id, SortKey::Name, SortKey::Quantity, SortKey::CreatedAt, SortKey::UpdatedAt] {
+                let along = plan_along(&query(filter(), key, false, None), Way::Order);
+                assert!(along.starts_with("SCAN item USING INDEX") && !along.contains("TEMP B-TREE"), "{along}");
+                let few = plan_of(&query(filter(), key, false, None));
+                assert!(few.starts_with("SEARCH item USING INTEGER PRIMARY KEY"), "{few}");
+            }
+        }
+    }
+
+    #[test]
     fn every_filter_is_carried_by_an_index() {
         let label = || Some(Label::parse("x").unwrap());
         let moment = Timestamp::from_unix_milliseconds(0).unwrap();
@@ -287,7 +310,8 @@ mod tests {
             (ItemFilter { category: label(), ..ItemFilter::default() }, "item_by_category"),
             (ItemFilter { location: label(), ..ItemFilter::default() }, "item_by_location"),
             (ItemFilter { low_stock: Some(true), ..ItemFilter::default() }, "item_by_low_stock"),
-            (ItemFilter { text: Some(SearchText::parse("abc").unwrap()), ..ItemFilter::default() }, "item_text"),
+            (ItemFilter { text: Some(SearchText::parse("a").unwrap()), ..ItemFilter::default() }, "item_search"),
+            (ItemFilter { text: Some(SearchText::parse("abcd").unwrap()), ..ItemFilter::default() }, "item_search"),
         ] {
             let plan = plan_of(&query(filter, SortKey::Id, false, None));
             assert!(plan.contains(index), "{index}: {plan}");

@@ -4,12 +4,14 @@ use std::sync::LazyLock;
 
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
+use super::search;
 use crate::domain::{
     Description, Details, Item, ItemId, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId, Timestamp,
 };
+use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::machine::{Changes, ItemChange};
-use crate::store::{Record, lower_case};
+use crate::store::search::FoldedTexts;
 
 static INSERT_ITEM: LazyLock<String> = LazyLock::new(|| insert("item", item::COLUMNS));
 
@@ -22,10 +24,6 @@ static UPDATE_ITEM: LazyLock<String> = LazyLock::new(|| {
 const UPDATE_STOCK: &str = "UPDATE item SET quantity = ?2, reserved = ?3, version = ?4, updated_at = ?5 WHERE id = ?1";
 
 const DELETE_ITEM: &str = "DELETE FROM item WHERE id = ?1 RETURNING row";
-
-const PUT_TEXT: &str = "INSERT OR REPLACE INTO item_text (rowid, id, name, description) VALUES (?1, ?2, ?3, ?4)";
-
-const DELETE_TEXT: &str = "DELETE FROM item_text WHERE rowid = ?1";
 
 static PUT_RESERVATION: LazyLock<String> = LazyLock::new(|| {
     let insert = insert("reservation", reservation::COLUMNS);
@@ -67,7 +65,10 @@ pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<(
     changes.reservations.values().try_for_each(|reservation| put_reservation(connection, reservation))?;
     append(connection, &changes.entries)?;
     remember(connection, changes)?;
-    texts.into_iter().try_for_each(|(row, item)| put_text(connection, row, item.map(|item| &**item)))
+    texts.into_iter().try_for_each(|(row, item)| match item {
+        Some(item) => search::put(connection, row, FoldedTexts::of(item)),
+        None => search::delete(connection, row),
+    })
 }
 
 /// Remembers outcomes under their keys, and forgets a few that are old.
@@ -122,18 +123,6 @@ fn bind_item(statement: &mut CachedStatement<'_>, item: &Item) -> rusqlite::Resu
     bind(statement, item::version, version.get())?;
     bind(statement, item::created_at, created_at.unix_milliseconds())?;
     bind(statement, item::updated_at, updated_at.unix_milliseconds())
-}
-
-/// Writes the texts of an item that `q` searches, or takes them away.
-fn put_text(connection: &Connection, row: i64, item: Option<&Item>) -> rusqlite::Result<()> {
-    let Some(Item { id, details, .. }) = item else {
-        connection.prepare_cached(DELETE_TEXT)?.execute([row])?;
-        return Ok(());
-    };
-    let description = details.description.as_ref().map(|description| lower_case(description.as_str()));
-    let text = params![row, lower_case(id.as_str()), lower_case(details.name.as_str()), description];
-    connection.prepare_cached(PUT_TEXT)?.execute(text)?;
-    Ok(())
 }
 
 fn update_stock(connection: &Connection, item: &Item) -> rusqlite::Result<()> {
