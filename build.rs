@@ -14,7 +14,7 @@ use zip::ZipArchive;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/api/docs");
+    println!("cargo::rerun-if-changed=src/api/openapi/docs");
     let out_dir = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate holds a zip");
     let files = [
@@ -26,9 +26,15 @@ fn main() {
             "text/javascript; charset=utf-8",
             unzip(&mut archive, "swagger-ui-bundle.js"),
         ),
-        ("init", "init", "js", "text/javascript; charset=utf-8", fs::read("src/api/docs/init.js").expect("init.js")),
+        (
+            "init",
+            "init",
+            "js",
+            "text/javascript; charset=utf-8",
+            fs::read("src/api/openapi/docs/init.js").expect("init.js"),
+        ),
     ];
-    let mut index = fs::read_to_string("src/api/docs/index.html").expect("index.html");
+    let mut index = fs::read_to_string("src/api/openapi/docs/index.html").expect("index.html");
     let mut assets = String::new();
     for (placeholder, stem, extension, media_type, contents) in files {
         let hash: String = Sha256::digest(&contents).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -39,7 +45,7 @@ fn main() {
         writeln!(assets, "    Asset {{ name: {name:?}, media_type: {media_type:?}, gzip: include_bytes!({path:?}) }},")
             .expect("memory can be written");
     }
-    let document = fs::read("src/api/docs/openapi.json").expect("openapi.json");
+    let document = fs::read("src/api/openapi/docs/openapi.json").expect("openapi.json");
     fs::write(Path::new(&out_dir).join("openapi.json.gz"), gzip(&document)).expect("OUT_DIR is writable");
     let document = serde_json::from_slice(&document).expect("openapi.json is JSON");
     fs::write(Path::new(&out_dir).join("operations.rs"), operations(&document)).expect("OUT_DIR is writable");

@@ -26,7 +26,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 
 #[test]
 fn the_document_is_what_the_types_of_the_api_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/docs/openapi.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/openapi/docs/openapi.json");
     let document = stockroom::api::generate() + "\n";
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
         std::fs::write(&path, &document).unwrap();

@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::http::page::Limit;
+use super::http::params::Parameter;
+use super::http::problem::{Kind, Problem};
 use super::ledger::EntryView;
-use super::page::Limit;
-use super::params::Parameter;
-use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline};
+use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Epoch, EventId, Invalid, Position};
 use crate::store::{EntryList, EntryQuery, Store, StoreError};

@@ -8,19 +8,19 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags, NoneThere};
-use super::errors::{FieldError, Place};
-use super::idempotency::{Key, Target};
-use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
-use super::params::{Checked, Header, Parameter, Query, SentQuery};
-use super::payload::{Json, JsonBody, MergePatch};
-use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline, object};
+use super::http::conditional::{self, EntityTags, NoneThere};
+use super::http::idempotency::{Key, Target};
+use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
+use super::http::params::{Checked, Header, Parameter, Query, SentQuery};
+use super::http::payload::{Json, JsonBody, MergePatch};
+use super::http::problem::{Kind, Problem};
+use super::openapi::schema::{Schema, inline, object};
 use crate::config::BasePath;
 use crate::domain::{
     Attributes, Create, Delete, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Patch,
     Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
+use crate::files::errors::{FieldError, Place};
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Store, Written};
 
 object! {

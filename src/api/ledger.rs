@@ -7,19 +7,19 @@ use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
 use super::Tag;
-use super::errors::{FieldError, Place};
 use super::feed::{EventStream, Feed};
-use super::page::{Limit, MAX_PAGE_BYTES};
-use super::params::{Checked, Header, Query, SentQuery};
-use super::payload::Json;
-use super::problem::{Kind, Problem};
-use super::router::MediaType;
-use super::schema::object;
+use super::http::page::{Limit, MAX_PAGE_BYTES};
+use super::http::params::{Checked, Header, Query, SentQuery};
+use super::http::payload::Json;
+use super::http::problem::{Kind, Problem};
+use super::http::router::MediaType;
+use super::openapi::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
     Entry, Event, EventId, Invalid, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp,
     Version,
 };
+use crate::files::errors::{FieldError, Place};
 use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
 
 object! {

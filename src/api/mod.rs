@@ -4,40 +4,17 @@
 //! answer; `router` finds its operation; the handler reads it into domain types, calls the store once, and writes
 //! the outcome.
 
-mod boundary;
-mod browser;
 mod changes;
-mod conditional;
-mod cors;
-mod csv;
-mod docs;
-mod document;
-mod errors;
 mod feed;
-mod host;
-mod idempotency;
-mod interchange;
-mod items;
-mod json;
+pub mod http;
+pub mod items;
 mod ledger;
-mod lines;
 mod movements;
-mod negotiation;
-mod page;
-mod params;
-mod payload;
-pub mod problem;
-mod repeats;
-mod request_id;
+pub mod openapi;
 mod reservations;
-mod router;
-mod schema;
-mod spec;
 mod summary;
 mod system;
-mod trace;
 mod transfer;
-mod upload;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -47,14 +24,14 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::registry::{MetaApi, Registry};
 use poem_openapi::{OpenApi, Tags};
 
-pub use self::document::{json, yaml};
-pub use self::interchange::Format;
-pub use self::problem::Problem;
-pub use self::request_id::{RequestId, with_current_request};
-pub use self::spec::generate;
+pub use self::http::problem::{self, Problem};
+pub use self::http::request_id::{RequestId, with_current_request};
+pub use self::http::trace::TraceContext;
+use self::http::{boundary, payload, router};
+use self::openapi::docs;
+pub use self::openapi::document::{json, yaml};
+pub use self::openapi::spec::generate;
 pub use self::system::Shutdown;
-pub use self::trace::TraceContext;
-pub use self::upload::{Plan, import_file};
 use crate::config::Settings;
 use crate::store::Store;
 

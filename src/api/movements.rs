@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags};
-use super::errors::{Errors, FieldError, Pointer};
-use super::idempotency::{Key, Target};
+use super::http::conditional::{self, EntityTags};
+use super::http::idempotency::{Key, Target};
+use super::http::params::{Checked, Header, Query};
+use super::http::payload::{Json, JsonBody};
+use super::http::problem::{Kind, Problem};
 use super::items::ItemView;
 use super::ledger::EntryView;
-use super::params::{Checked, Header, Query};
-use super::payload::{Json, JsonBody};
-use super::problem::{Kind, Problem};
-use super::schema::{Read, Schema, object, read_array};
+use super::openapi::schema::{Read, Schema, object, read_array};
 use crate::config::BasePath;
 use crate::domain::{
     Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
 };
+use crate::files::errors::{Errors, FieldError, Pointer};
 use crate::store::{self, MoveAll, Written};
 
 object! {

@@ -7,13 +7,13 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags};
-use super::idempotency::{Key, Target};
-use super::page::{CursorText, Limit, Listing};
-use super::params::{Checked, Header, Query, SentQuery};
-use super::payload::{Json, JsonBody};
-use super::problem::{Kind, Problem};
-use super::schema::object;
+use super::http::conditional::{self, EntityTags};
+use super::http::idempotency::{Key, Target};
+use super::http::page::{CursorText, Limit, Listing};
+use super::http::params::{Checked, Header, Query, SentQuery};
+use super::http::payload::{Json, JsonBody};
+use super::http::problem::{Kind, Problem};
+use super::openapi::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
     Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
-use super::payload::Json;
-use super::problem::Problem;
-use super::schema::object;
+use super::http::payload::Json;
+use super::http::problem::Problem;
+use super::openapi::schema::object;
 use crate::domain::{self, Currency};
 use crate::store::Store;
 

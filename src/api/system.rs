@@ -6,9 +6,9 @@ use poem_openapi::{ApiResponse, OpenApi};
 use tokio_util::sync::CancellationToken;
 
 use super::Tag;
-use super::payload::Json;
-use super::problem::{Kind, Problem};
-use super::schema::object;
+use super::http::payload::Json;
+use super::http::problem::{Kind, Problem};
+use super::openapi::schema::object;
 use crate::store::Store;
 
 object! {

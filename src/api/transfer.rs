@@ -21,16 +21,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Tag;
-use super::idempotency::{Key, Target, keyed};
-use super::interchange::Format;
-use super::params::{Checked, Header, Parameter, Query};
-use super::payload::{Json, check_coding, check_media_type, cut_short};
-use super::problem::{Kind, Problem};
-use super::router::MediaType;
-use super::schema::{Schema, inline, object};
-use super::upload::{Plan, import_file, unusable};
+use super::http::idempotency::{Key, Target, keyed};
+use super::http::params::{Checked, Header, Parameter, Query};
+use super::http::payload::{Json, check_coding, check_media_type, cut_short};
+use super::http::problem::{Kind, Problem};
+use super::http::router::MediaType;
+use super::openapi::schema::{Schema, inline, object};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};
+use crate::files::import::{Plan, import_file, unusable};
+use crate::files::rows::Format;
 use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.

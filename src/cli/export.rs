@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 
 use super::progress;
 use super::remote::{self, Remote};
-use crate::api::Format;
 use crate::config::{Database, Settings};
+use crate::files::rows::Format;
 use crate::store::{ItemSink, postgres, sqlite};
 
 /// Where the items come from, and where they go.

@@ -18,8 +18,9 @@ use tokio_util::io::ReaderStream;
 
 use super::progress;
 use super::remote::{self, Body, Remote};
-use crate::api::{Format, Plan, import_file};
 use crate::config::{Database, Settings};
+use crate::files::import::{Plan, import_file};
+use crate::files::rows::Format;
 use crate::server;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{OpenError, SqliteStore};

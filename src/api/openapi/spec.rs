@@ -9,8 +9,9 @@ use std::marker::PhantomData;
 use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
 
-use super::problem::{self, Kind};
-use super::{Api, Described, json};
+use crate::api::http::problem::{self, Kind};
+use crate::api::{Api, Described};
+use crate::files::json;
 
 const DESCRIPTION: &str = "\
 An inventory with exact stock: nothing that was acknowledged is ever lost, and stock never goes wrong under concurrency.
@@ -19,7 +20,7 @@ Every refusal is a problem document (RFC 9457) that says what was wrong, where, 
 page about it. An item's entity tag changes with each change of the item: send it back as `If-Match`, and a change that \
 somebody else made meanwhile is never overwritten.";
 
-/// What the types of the API say, for `src/api/docs/openapi.json`. Its version is for `document` to
+/// What the types of the API say, for `src/api/openapi/docs/openapi.json`. Its version is for `document` to
 /// fill in.
 pub fn generate() -> String {
     serde_json::to_string_pretty(&generated()).expect("the document is JSON")

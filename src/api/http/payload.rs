@@ -13,11 +13,11 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::Pointer;
-use super::json::{self, Document, Flaw};
 use super::problem::{Kind, Problem};
-use super::schema::{Read, Schema};
+use crate::api::openapi::schema::{Read, Schema};
 use crate::config::Settings;
+use crate::files::errors::Pointer;
+use crate::files::json::{self, Document, Flaw};
 
 /// Which media types `PATCH` takes (RFC 5789, section 3.1).
 pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");

@@ -7,12 +7,12 @@
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use serde_json::{Map, Value};
 
-use super::errors::{Errors, FieldError, Pointer};
 use crate::domain::{
     Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name, Note,
     Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, UnitPrice,
     UnitPricePatch, Version,
 };
+use crate::files::errors::{Errors, FieldError, Pointer};
 
 /// A type that the document describes.
 pub trait Schema {
@@ -209,13 +209,13 @@ macro_rules! object {
             $($(#[doc = $doc])* pub $member: $type,)*
         }
 
-        impl $crate::api::schema::Read for $name {
+        impl $crate::api::openapi::schema::Read for $name {
             fn read(
                 value: serde_json::Value,
-                pointer: $crate::api::errors::Pointer<'_>,
-                errors: &mut $crate::api::errors::Errors,
+                pointer: $crate::files::errors::Pointer<'_>,
+                errors: &mut $crate::files::errors::Errors,
             ) -> Option<Self> {
-                let mut members = $crate::api::schema::Members::of(value, &pointer, errors)?;
+                let mut members = $crate::api::openapi::schema::Members::of(value, &pointer, errors)?;
                 $(let $member = members.take::<$type>(stringify!($member));)*
                 $($(members.ignore(stringify!($ignored));)*)?
                 members.finish();
@@ -223,7 +223,7 @@ macro_rules! object {
             }
         }
 
-        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
+        $crate::api::openapi::schema::object! { @schema $name ($($about)*) ($example)
             $(($member, $type, false, ($($doc)*), ($($default)?)))*
             $($(($ignored, $ignored_type, true, ($($ignored_doc)*), ()))*)?
         }
@@ -245,7 +245,7 @@ macro_rules! object {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let mut members = serializer.serialize_map(None)?;
                 $(
-                    if !$crate::api::schema::Schema::is_absent(&self.$member) {
+                    if !$crate::api::openapi::schema::Schema::is_absent(&self.$member) {
                         serde::ser::SerializeMap::serialize_entry(&mut members, stringify!($member), &self.$member)?;
                     }
                 )*
@@ -253,29 +253,29 @@ macro_rules! object {
             }
         }
 
-        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
+        $crate::api::openapi::schema::object! { @schema $name ($($about)*) ($example)
             $(($member, $type, false, ($($doc)*), ()))*
         }
     };
     (@schema $name:ident ($($about:literal)*) ($example:tt)
         $(($member:ident, $type:ty, $read_only:literal, ($($doc:literal)*), ($($default:tt)?)))*
     ) => {
-        impl $crate::api::schema::Schema for $name {
+        impl $crate::api::openapi::schema::Schema for $name {
             fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
                 poem_openapi::registry::MetaSchemaRef::Reference(stringify!($name).to_owned())
             }
 
             fn register(registry: &mut poem_openapi::registry::Registry) {
                 registry.create_schema::<Self, _>(stringify!($name).to_owned(), |registry| {
-                    $(<$type as $crate::api::schema::Schema>::register(registry);)*
+                    $(<$type as $crate::api::openapi::schema::Schema>::register(registry);)*
                     let mut schema = poem_openapi::registry::MetaSchema::new("object");
                     schema.description = Some(concat!($($about, "\n"),*).trim_ascii());
                     schema.example = Some(serde_json::json!($example));
                     $(
-                        if <$type as $crate::api::schema::Schema>::REQUIRED && !$read_only {
+                        if <$type as $crate::api::openapi::schema::Schema>::REQUIRED && !$read_only {
                             schema.required.push(stringify!($member));
                         }
-                        let member = $crate::api::schema::member_schema::<$type>(
+                        let member = $crate::api::openapi::schema::member_schema::<$type>(
                             concat!($($doc, "\n"),*), $read_only, [$(serde_json::json!($default))?].into_iter().next(),
                         );
                         schema.properties.push((stringify!($member), member));

@@ -8,8 +8,8 @@ use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 
 use super::browser::Door;
-use super::cors::Cors;
-use super::host::Host;
+use super::browser::cors::Cors;
+use super::browser::host::Host;
 use super::problem::{Kind, Problem};
 use super::request_id::{REQUEST_ID, RequestId, as_current};
 use super::trace::{self, TraceContext};

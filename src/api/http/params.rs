@@ -8,12 +8,12 @@ use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::errors::{Errors, FieldError, Place};
 use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline};
+use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::{
     Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
 };
+use crate::files::errors::{Errors, FieldError, Place};
 use crate::store::SearchText;
 
 /// A value that a parameter or a header can carry.

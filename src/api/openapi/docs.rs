@@ -16,9 +16,9 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Request, Response, Route};
 
 use super::document;
-use super::negotiation::accepts_gzip;
-use super::problem::{Kind, Problem};
-use super::router::Resource;
+use crate::api::http::negotiation::accepts_gzip;
+use crate::api::http::problem::{Kind, Problem};
+use crate::api::http::router::Resource;
 use crate::config::BasePath;
 
 /// A file of Swagger UI.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::errors::{Errors, FieldError};
-use super::interchange::{Format, Rows};
-use super::problem::{Kind, Problem};
 use super::repeats::Ids;
+use super::rows::{Format, Rows};
+use crate::api::http::problem::{Kind, Problem};
 use crate::domain::Invalid;
 use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, StoreError, Written};
 

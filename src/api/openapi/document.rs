@@ -1,7 +1,7 @@
 //! The OpenAPI document as it is served.
 //!
 //! [`spec`](super::spec) generates it from the types of the API, with 0.4 MB of code that would run once and say the
-//! same in every process. So it is generated before: `src/api/docs/openapi.json` is what `tests/openapi.rs` finds the
+//! same in every process. So it is generated before: `src/api/openapi/docs/openapi.json` is what `tests/openapi.rs` finds the
 //! types to say. What depends on the version and on the settings is filled in here.
 
 use flate2::read::GzDecoder;

@@ -12,8 +12,8 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaResponses, Registry};
 use serde::Serialize;
 
-use super::errors::{Errors, FieldError, Place};
 use crate::domain::{Invalid, Quantity, Refusal};
+use crate::files::errors::{Errors, FieldError, Place};
 use crate::store::{RefusedRows, StoreError, WriteError};
 
 /// The longest path that a problem repeats as its `instance`.
@@ -287,7 +287,7 @@ impl From<Problem> for poem::Error {
     }
 }
 
-/// Which problems an operation can answer with is written into the document in one place (`super::spec`).
+/// Which problems an operation can answer with is written into the document in one place (`crate::api::openapi::spec`).
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }

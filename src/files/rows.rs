@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::csv;
 use super::errors::{Errors, FieldError, Place, Pointer};
-use super::items::{ItemReplacement, ItemView};
 use super::json::{self, Document, Flaw};
 use super::lines::{self, Lines};
-use super::problem::{Kind, Problem};
-use super::schema::Read;
+use crate::api::http::problem::{Kind, Problem};
+use crate::api::items::{ItemReplacement, ItemView};
+use crate::api::openapi::schema::Read;
 use crate::domain::{Description, Invalid, Item, Label};
 use crate::store::ImportRow;
 

@@ -1,0 +1,9 @@
+//! Files of items, CSV and NDJSON: rows in, rows out, and what is wrong with a row.
+
+pub mod csv;
+pub mod errors;
+pub mod import;
+pub mod json;
+pub mod lines;
+pub mod repeats;
+pub mod rows;
