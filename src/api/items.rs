@@ -6,7 +6,6 @@ use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::Tag;
 use super::changes::Changes;
 use super::http::conditional::{self, EntityTags, NoneThere};
 use super::http::idempotency::{Key, Target};
@@ -14,6 +13,7 @@ use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::http::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::http::payload::{Json, JsonBody, MergePatch};
 use super::http::problem::{Kind, Problem};
+use super::openapi::Tag;
 use super::openapi::schema::{Schema, inline, object};
 use crate::config::BasePath;
 use crate::domain::{

@@ -6,13 +6,13 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
-use super::Tag;
 use super::feed::{EventStream, Feed};
 use super::http::page::{Limit, MAX_PAGE_BYTES};
 use super::http::params::{Checked, Header, Query, SentQuery};
 use super::http::payload::Json;
 use super::http::problem::{Kind, Problem};
 use super::http::router::MediaType;
+use super::openapi::Tag;
 use super::openapi::schema::object;
 use crate::config::BasePath;
 use crate::domain::{
@@ -151,6 +151,11 @@ pub enum Found {
     /// The entry.
     #[oai(status = 200)]
     Ok(Json<EntryView>),
+}
+
+/// Writes an entry of the ledger as the JSON in which the API shows it.
+pub fn entry_json(record: Record) -> String {
+    serde_json::to_string(&EntryView::from(record)).expect("an entry can be written as JSON")
 }
 
 /// The calls that read the ledger.

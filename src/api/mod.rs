@@ -16,37 +16,18 @@ mod summary;
 mod system;
 mod transfer;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use poem::http::Method;
 use poem::{Endpoint, EndpointExt, Response, Route};
-use poem_openapi::registry::{MetaApi, Registry};
-use poem_openapi::{OpenApi, Tags};
 
 pub use self::http::problem::{self, Problem};
-pub use self::http::request_id::{RequestId, with_current_request};
-pub use self::http::trace::TraceContext;
+pub use self::http::trace::{RequestId, TraceContext, with_current_request};
 use self::http::{boundary, payload, router};
-use self::openapi::docs;
 pub use self::openapi::document::{json, yaml};
-pub use self::openapi::spec::generate;
+use self::openapi::{docs, spec};
 pub use self::system::Shutdown;
 use crate::config::Settings;
 use crate::store::Store;
-
-/// How the document groups its operations.
-#[derive(Tags)]
-enum Tag {
-    /// The items and their stock.
-    Inventory,
-    /// Stock that is held for somebody.
-    Reservations,
-    /// What happened, in the order in which it happened.
-    Ledger,
-    /// For those who run the service.
-    Operations,
-}
 
 type Api = (
     items::Items,
@@ -57,6 +38,11 @@ type Api = (
     transfer::Transfer,
     system::System,
 );
+
+/// The document that the types of the API make, without the version and the settings of a server.
+pub fn generate() -> String {
+    spec::generate::<Api>()
+}
 
 /// All of the API, over this store, until `shutdown` says otherwise.
 pub fn app(
@@ -92,7 +78,7 @@ pub fn app_with(
     let summaries = summary::Summaries { store: Arc::clone(&store) };
     let ledger = ledger::Ledger {
         store: Arc::clone(&store),
-        feed: feed::Feed::new(Arc::clone(&store), settings, shutdown.stopping),
+        feed: feed::Feed::new(Arc::clone(&store), settings, shutdown.stopping, ledger::entry_json),
         base_path: base_path.clone(),
     };
     let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
@@ -102,26 +88,4 @@ pub fn app_with(
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
     boundary::Boundary::new(routes.data(limits), settings)
-}
-
-/// What poem-openapi knows of an API without an instance of it.
-struct Described<A>(PhantomData<A>);
-
-impl<A: OpenApi> OpenApi for Described<A> {
-    fn meta() -> Vec<MetaApi> {
-        A::meta()
-    }
-
-    fn register(registry: &mut Registry) {
-        A::register(registry);
-    }
-
-    fn add_routes(
-        self,
-        _table: &mut std::collections::HashMap<
-            String,
-            std::collections::HashMap<Method, poem::endpoint::BoxEndpoint<'static>>,
-        >,
-    ) {
-    }
 }

@@ -5,7 +5,6 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
-use super::Tag;
 use super::changes::Changes;
 use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
@@ -14,6 +13,7 @@ use super::http::payload::{Json, JsonBody};
 use super::http::problem::{Kind, Problem};
 use super::items::ItemView;
 use super::ledger::EntryView;
+use super::openapi::Tag;
 use super::openapi::schema::{Read, Schema, object, read_array};
 use crate::config::BasePath;
 use crate::domain::{

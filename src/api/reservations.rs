@@ -5,7 +5,6 @@ use std::sync::Arc;
 use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::Tag;
 use super::changes::Changes;
 use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
@@ -13,6 +12,7 @@ use super::http::page::{CursorText, Limit, Listing};
 use super::http::params::{Checked, Header, Query, SentQuery};
 use super::http::payload::{Json, JsonBody};
 use super::http::problem::{Kind, Problem};
+use super::openapi::Tag;
 use super::openapi::schema::object;
 use crate::config::BasePath;
 use crate::domain::{

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::Tag;
 use super::http::payload::Json;
 use super::http::problem::Problem;
+use super::openapi::Tag;
 use super::openapi::schema::object;
 use crate::domain::{self, Currency};
 use crate::store::Store;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio_util::sync::CancellationToken;
 
-use super::Tag;
 use super::http::payload::Json;
 use super::http::problem::{Kind, Problem};
+use super::openapi::Tag;
 use super::openapi::schema::object;
 use crate::store::Store;
 

@@ -20,12 +20,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Tag;
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Checked, Header, Parameter, Query};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
 use super::http::problem::{Kind, Problem};
 use super::http::router::MediaType;
+use super::openapi::Tag;
 use super::openapi::schema::{Schema, inline, object};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};

@@ -11,8 +11,7 @@ use super::browser::Door;
 use super::browser::cors::Cors;
 use super::browser::host::Host;
 use super::problem::{Kind, Problem};
-use super::request_id::{REQUEST_ID, RequestId, as_current};
-use super::trace::{self, TraceContext};
+use super::trace::{self, REQUEST_ID, RequestId, TraceContext, as_current};
 use crate::config::Settings;
 
 /// The most bytes that the path and query of a request may have together. RFC 9110, section 4.1, asks for 8,000.

@@ -9,6 +9,5 @@ pub mod page;
 pub mod params;
 pub mod payload;
 pub mod problem;
-pub mod request_id;
 pub mod router;
 pub mod trace;

@@ -4,3 +4,18 @@ pub mod docs;
 pub mod document;
 pub mod schema;
 pub mod spec;
+
+use poem_openapi::Tags;
+
+/// How the document groups its operations.
+#[derive(Tags)]
+pub enum Tag {
+    /// The items and their stock.
+    Inventory,
+    /// Stock that is held for somebody.
+    Reservations,
+    /// What happened, in the order in which it happened.
+    Ledger,
+    /// For those who run the service.
+    Operations,
+}

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use poem_openapi::OpenApiService;
+use poem::http::Method;
+use poem_openapi::registry::{MetaApi, Registry};
+use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use crate::api::http::problem::{self, Kind};
-use crate::api::{Api, Described};
 use crate::files::json;
 
 const DESCRIPTION: &str = "\
@@ -22,13 +23,13 @@ somebody else made meanwhile is never overwritten.";
 
 /// What the types of the API say, for `src/api/openapi/docs/openapi.json`. Its version is for `document` to
 /// fill in.
-pub fn generate() -> String {
-    serde_json::to_string_pretty(&generated()).expect("the document is JSON")
+pub fn generate<A: OpenApi>() -> String {
+    serde_json::to_string_pretty(&generated::<A>()).expect("the document is JSON")
 }
 
-fn generated() -> Value {
+fn generated<A: OpenApi>() -> Value {
     let generated =
-        OpenApiService::new(Described::<Api>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
+        OpenApiService::new(Described::<A>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
     // The strict reader refuses a name that comes twice: an operation that another one hides.
     let mut document =
         json::read(generated.as_bytes(), usize::MAX).expect("the generated document is strict JSON").value;
@@ -315,4 +316,26 @@ fn add_problems(path: &str, method: &str, operation: &mut Value) -> Vec<Kind> {
         responses.insert(status.as_str().to_owned(), response);
     }
     kinds
+}
+
+/// What poem-openapi knows of an API without an instance of it.
+struct Described<A>(PhantomData<A>);
+
+impl<A: OpenApi> OpenApi for Described<A> {
+    fn meta() -> Vec<MetaApi> {
+        A::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        A::register(registry);
+    }
+
+    fn add_routes(
+        self,
+        _table: &mut std::collections::HashMap<
+            String,
+            std::collections::HashMap<Method, poem::endpoint::BoxEndpoint<'static>>,
+        >,
+    ) {
+    }
 }
