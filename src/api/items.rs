@@ -5,6 +5,7 @@ use std::sync::Arc;
 use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
+use serde_json::{Map, Value};
 
 use super::changes::Changes;
 use super::http::conditional::{self, EntityTags, NoneThere};
@@ -14,56 +15,87 @@ use super::http::params::{Checked, Header, Parameter, Query, SentQuery};
 use super::http::payload::{Json, JsonBody, MergePatch};
 use super::http::problem::{Kind, Problem};
 use super::openapi::Tag;
-use super::openapi::schema::{Schema, inline, object};
+use super::openapi::object::object;
+use super::openapi::schema::{Read, Schema, inline};
 use crate::config::BasePath;
 use crate::domain::{
-    Attributes, Create, Delete, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Patch,
-    Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Amount, Attributes, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item, ItemId, ItemPatch,
+    Label, Member, Name, Patch, Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
-use crate::files::errors::{FieldError, Place};
+use crate::files::columns::Column;
+use crate::files::errors::{Errors, FieldError, Place, Pointer};
+use crate::files::rows::ReadRow;
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Store, Written};
 
 object! {
-    /// An item as it stands in the inventory. Members without a value are left out.
-    writes ItemView {
-        /// What names the item, in the inventory and in its URL.
-        id: ItemId,
-        /// What the item is called.
-        name: Name,
+    fragment Details, patched by DetailsPatch {
+        /// The name of the item.
+        name: Name => Option<Name>,
         /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit.
-        quantity: Quantity,
-        /// How much of that open reservations hold.
-        reserved: Quantity,
-        /// How much of it can be sold or reserved: `quantity` less `reserved`.
-        available: Quantity,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// Whether as much or less is available as `reorder_level` says; never without one.
-        low_stock: bool,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
+        description: Option<Description> => Member<Description>,
+        /// The category that it belongs to.
+        category: Option<Label> => Member<Label>,
+        /// The place where it is kept.
+        location: Option<Label> => Member<Label>,
+        /// Unit of measure of its quantity, such as `piece` or `g`.
+        unit: Option<Label> => Member<Label>,
+        /// The availability at or below which the stock counts as low.
+        reorder_level: Option<Quantity> => Member<Quantity>,
+        /// The price of one unit.
+        unit_price: Option<UnitPrice> => Member<UnitPricePatch>,
         /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Attributes,
-        /// How often the item has changed.
+        attributes: Attributes => Member<Map<String, Value>>,
+    }
+}
+
+object! {
+    /// The price of one unit.
+    reads domain UnitPrice {
+        /// A decimal number that keeps its digits.
+        amount: Amount,
+        /// An ISO 4217 currency code.
+        currency: Currency,
+    }
+    example { "amount": "12.50", "currency": "EUR" }
+}
+
+object! {
+    /// The members of a price that change; an item without a price needs both.
+    reads domain UnitPricePatch {
+        /// A decimal number that keeps its digits.
+        amount: Option<Amount>,
+        /// An ISO 4217 currency code.
+        currency: Option<Currency>,
+    }
+    example { "amount": "12.90" }
+}
+
+object! {
+    /// An item as it stands in the inventory. Members without a value are left out.
+    writes row ItemView {
+        /// The item's id, also in its URL.
+        id: ItemId,
+        ..details: Details,
+        /// Its stock, in its smallest unit.
+        quantity: Quantity,
+        /// The part of the quantity that open reservations hold.
+        reserved: Quantity,
+        /// The part of the quantity that can be sold or reserved: `quantity` less `reserved`.
+        available: Quantity,
+        /// True if `available` is at or below `reorder_level`; never without one.
+        low_stock: bool,
+        /// The number of changes of the item.
         version: Version,
         /// Its entity tag in this version, as `If-Match` and `If-None-Match` take it.
         etag: String,
-        /// When the item was created (RFC 3339, UTC).
+        /// The time of its creation (RFC 3339, UTC).
         created_at: Timestamp,
-        /// When the item last changed (RFC 3339, UTC).
+        /// The time of its last change (RFC 3339, UTC).
         updated_at: Timestamp,
     }
     example {
-        "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "reorder_level": 5,
-        "low_stock": false, "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" },
+        "id": "widget-1", "name": "Widget", "reorder_level": 5, "unit_price": { "amount": "12.50", "currency": "EUR" },
+        "attributes": { "colour": "red" }, "quantity": 10, "reserved": 0, "available": 10, "low_stock": false,
         "version": 1, "etag": "\"1\"", "created_at": "2026-01-02T03:04:05.678Z",
         "updated_at": "2026-01-02T03:04:05.678Z"
     }
@@ -79,52 +111,19 @@ impl From<Item> for ItemView {
     fn from(item: Item) -> Self {
         let (available, low_stock) = (item.available(), item.low_stock());
         let Item { id, details, quantity, reserved, version, created_at, updated_at } = item;
-        let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
-        Self {
-            id,
-            name,
-            description,
-            category,
-            location,
-            unit,
-            quantity,
-            reserved,
-            available,
-            reorder_level,
-            low_stock,
-            unit_price,
-            attributes,
-            version,
-            etag: conditional::etag(version),
-            created_at,
-            updated_at,
-        }
+        let etag = conditional::etag(version);
+        Self { id, details, quantity, reserved, available, low_stock, version, etag, created_at, updated_at }
     }
 }
 
 object! {
     /// An item to put into the inventory.
     reads NewItem {
-        /// What names the item; a UUID of version 7 if absent.
+        /// The item's id; a UUID of version 7 if absent.
         id: Option<ItemId>,
-        /// What the item is called.
-        name: Name,
-        /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit.
-        quantity: Option<Quantity> = 0,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Option<Attributes> = {},
+        ..details: Details,
+        /// Its stock, in its smallest unit; 0 if absent.
+        quantity: Option<Quantity>,
     }
     example {
         "id": "widget-1", "name": "Widget", "quantity": 10, "reorder_level": 5,
@@ -133,29 +132,14 @@ object! {
 }
 
 object! {
-    /// What an item is to be from now on. What is absent is taken away, but for `quantity`: without it the stock stays.
-    /// Read-only members may be sent and say nothing, so that an item can be sent back as it was read.
-    reads ItemReplacement {
-        /// The item's id, if it is to be repeated; the same as in the path.
+    /// All writable fields of an item. A field that is absent is removed, except `quantity`, without which the stock
+    /// stays. Read-only members may be sent and are ignored, so that an item can be sent back as it was read.
+    reads row ItemReplacement {
+        /// The item's id; if it is sent, the same as in the path.
         id: Option<ItemId>,
-        /// What the item is called.
-        name: Name,
-        /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit; the stock stays as it is if absent.
+        ..details: Details,
+        /// Its stock, in its smallest unit; unchanged if absent.
         quantity: Option<Quantity>,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Option<Attributes> = {},
     }
     ignores {
         /// Read-only.
@@ -179,38 +163,27 @@ object! {
     }
 }
 
-impl ItemReplacement {
-    /// Its id, what is said of it, and its stock.
-    pub fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
-        let Self { id, name, description, category, location, unit, quantity, reorder_level, unit_price, attributes } =
-            self;
-        let attributes = attributes.unwrap_or_default();
-        let details = Details { name, description, category, location, unit, reorder_level, unit_price, attributes };
-        (id, details, quantity)
+impl ReadRow for ItemReplacement {
+    fn columns() -> Vec<Column> {
+        Self::columns()
+    }
+
+    fn read(value: Value, errors: &mut Errors) -> Option<Self> {
+        Read::read(value, Pointer::Root, errors)
+    }
+
+    fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
+        (self.id, self.details, self.quantity)
     }
 }
 
 object! {
-    /// Which fields of an item are to change, as a JSON Merge Patch (RFC 7396): what is absent stays, `null` takes away.
+    /// The fields of an item that change, as a JSON Merge Patch (RFC 7396): an absent field stays, `null` removes a field,
+    /// `attributes` are merged.
     reads ItemChanges {
-        /// What the item is called.
-        name: Option<Name>,
-        /// A longer text about it.
-        description: Member<Description>,
-        /// What kind of thing it is.
-        category: Member<Label>,
-        /// Where it is kept.
-        location: Member<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Member<Label>,
-        /// How much of it there is, in its smallest unit.
+        ..details: DetailsPatch,
+        /// Its stock, in its smallest unit.
         quantity: Option<Quantity>,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Member<Quantity>,
-        /// What one unit costs.
-        unit_price: Member<UnitPricePatch>,
-        /// Fields of your own, merged into those that are there.
-        attributes: Member<serde_json::Map<String, serde_json::Value>>,
     }
     example { "quantity": 12, "category": "Fasteners", "attributes": { "colour": null } }
 }
@@ -479,16 +452,7 @@ impl Items {
         let JsonBody { value: new, bytes, .. } = body;
         let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
-            details: Details {
-                name: new.name,
-                description: new.description,
-                category: new.category,
-                location: new.location,
-                unit: new.unit,
-                reorder_level: new.reorder_level,
-                unit_price: new.unit_price,
-                attributes: new.attributes.unwrap_or_default(),
-            },
+            details: new.details,
             quantity: new.quantity.unwrap_or_default(),
             precondition: Precondition::None,
         };
@@ -537,7 +501,7 @@ impl Items {
         _checked: Checked,
         body: JsonBody<ItemReplacement>,
     ) -> Result<Replaced, Problem> {
-        let (Path(id), (repeated, details, quantity)) = (id, body.value.into_parts());
+        let (Path(id), ItemReplacement { id: repeated, details, quantity }) = (id, body.value);
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
@@ -571,18 +535,8 @@ impl Items {
         _checked: Checked,
         body: MergePatch<ItemChanges>,
     ) -> Result<Patched, Problem> {
-        let changes = body.value;
-        let patch = ItemPatch {
-            name: changes.name,
-            description: changes.description,
-            category: changes.category,
-            location: changes.location,
-            unit: changes.unit,
-            quantity: changes.quantity,
-            reorder_level: changes.reorder_level,
-            unit_price: changes.unit_price,
-            attributes: changes.attributes,
-        };
+        let ItemChanges { details, quantity } = body.value;
+        let patch = ItemPatch { details, quantity };
         let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
         let item = self.write(Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
         let etag = conditional::etag(item.version);

@@ -13,7 +13,7 @@ use super::http::payload::Json;
 use super::http::problem::{Kind, Problem};
 use super::http::router::MediaType;
 use super::openapi::Tag;
-use super::openapi::schema::object;
+use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
     Entry, Event, EventId, Invalid, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp,

@@ -6,11 +6,11 @@
 
 mod changes;
 mod feed;
-pub mod http;
-pub mod items;
+mod http;
+mod items;
 mod ledger;
 mod movements;
-pub mod openapi;
+mod openapi;
 mod reservations;
 mod summary;
 mod system;
@@ -23,6 +23,7 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 pub use self::http::problem::{self, Problem};
 pub use self::http::trace::{RequestId, TraceContext, with_current_request};
 use self::http::{boundary, payload, router};
+pub use self::items::{ItemReplacement, ItemView};
 pub use self::openapi::document::{json, yaml};
 use self::openapi::{docs, spec};
 pub use self::system::Shutdown;

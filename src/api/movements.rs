@@ -14,7 +14,8 @@ use super::http::problem::{Kind, Problem};
 use super::items::ItemView;
 use super::ledger::EntryView;
 use super::openapi::Tag;
-use super::openapi::schema::{Read, Schema, object, read_array};
+use super::openapi::object::object;
+use super::openapi::schema::{Read, Schema, read_array};
 use crate::config::BasePath;
 use crate::domain::{
     Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,

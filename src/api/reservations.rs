@@ -13,7 +13,7 @@ use super::http::params::{Checked, Header, Query, SentQuery};
 use super::http::payload::{Json, JsonBody};
 use super::http::problem::{Kind, Problem};
 use super::openapi::Tag;
-use super::openapi::schema::object;
+use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
     Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,

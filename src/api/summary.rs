@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use super::http::payload::Json;
 use super::http::problem::Problem;
 use super::openapi::Tag;
-use super::openapi::schema::object;
+use super::openapi::object::object;
 use crate::domain::{self, Currency};
 use crate::store::Store;
 

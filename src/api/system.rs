@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::payload::Json;
 use super::http::problem::{Kind, Problem};
 use super::openapi::Tag;
-use super::openapi::schema::object;
+use super::openapi::object::object;
 use crate::store::Store;
 
 object! {

@@ -25,11 +25,14 @@ use super::http::params::{Checked, Header, Parameter, Query};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
 use super::http::problem::{Kind, Problem};
 use super::http::router::MediaType;
+use super::items::{ItemReplacement, ItemView};
 use super::openapi::Tag;
-use super::openapi::schema::{Schema, inline, object};
+use super::openapi::object::object;
+use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};
-use crate::files::import::{Plan, import_file, unusable};
+use crate::files::errors::ImportError;
+use crate::files::import::{Plan, import_file};
 use crate::files::rows::Format;
 use crate::store::{ImportMode, Imported, Store, Written};
 
@@ -182,7 +185,7 @@ impl Transfer {
             idempotency: digest.and_then(|digest| keyed(idempotency_key.0, digest)),
             on_read: None,
         };
-        let Written { outcome, replayed } = import_file(Arc::clone(&self.store), file, plan).await?;
+        let Written { outcome, replayed } = import_file::<ItemReplacement>(Arc::clone(&self.store), file, plan).await?;
         let Imported { created, updated, unchanged } = outcome;
         let imported = Json(ImportedItems { created, updated, unchanged });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
@@ -206,7 +209,7 @@ impl Transfer {
         }
         let store = Arc::clone(&self.store);
         let file = tokio::task::spawn_blocking(move || store.scratch()).await.map_err(|_| Problem::internal())?;
-        let mut file = tokio::fs::File::from_std(file.map_err(|error| unusable(&error))?);
+        let mut file = tokio::fs::File::from_std(file.map_err(ImportError::from)?);
         let mut held = HeldBytes { all: Arc::clone(&self.held), own: 0 };
         let mut incoming = body.into_bytes_stream();
         let (mut rated, mut rate_deadline) = (0, Instant::now() + self.stall_timeout);
@@ -235,9 +238,9 @@ impl Transfer {
             if let Some(digest) = &mut digest {
                 digest.update(&data);
             }
-            file.write_all(&data).await.map_err(|error| unusable(&error))?;
+            file.write_all(&data).await.map_err(ImportError::from)?;
         }
-        file.flush().await.map_err(|error| unusable(&error))?;
+        file.flush().await.map_err(ImportError::from)?;
         Ok((file.into_std().await, held))
     }
 }
@@ -370,14 +373,14 @@ async fn stream_items(
     let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
     let deadline = Instant::now() + time;
     let runtime = tokio::runtime::Handle::current();
-    let mut buffer = format.head();
+    let mut buffer = format.head::<ItemView>();
     let send = move |part| match runtime.block_on(timeout_at(deadline, parts.send(part))) {
         Ok(Ok(())) => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     };
     let sink = move |item: Option<Item>| match item {
         Some(item) => {
-            format.write(&mut buffer, item);
+            format.write(&mut buffer, &ItemView::from(item));
             if buffer.len() < PART {
                 return ControlFlow::Continue(());
             }

@@ -1,18 +1,21 @@
 //! Items in a file: how they are written into one, and read from one.
+//!
+//! Which members an item has is declared by the API; its rows come here as types that implement [`ReadRow`] and
+//! [`WriteRow`].
 
 use std::io::{self, BufRead};
+use std::marker::PhantomData;
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::columns::{Column, Form};
 use super::csv;
-use super::errors::{Errors, FieldError, Place, Pointer};
-use super::json::{self, Document, Flaw};
-use super::lines::{self, Lines};
-use crate::api::http::problem::{Kind, Problem};
-use crate::api::items::{ItemReplacement, ItemView};
-use crate::api::openapi::schema::Read;
-use crate::domain::{Description, Invalid, Item, Label};
+use super::errors::{Errors, FieldError, ImportError, Place};
+use super::json::{self, Document};
+use super::lines::{Flaw, Lines};
+use crate::domain::{Details, Invalid, ItemId, Quantity};
 use crate::store::ImportRow;
 
 /// In which form items stand in a file.
@@ -59,86 +62,56 @@ impl Format {
         }
     }
 
-    /// What stands before the first item of a file.
-    pub fn head(self) -> Vec<u8> {
+    /// Returns the text before the first item of a file.
+    pub fn head<T: WriteRow>(self) -> Vec<u8> {
         let mut head = Vec::new();
         if self == Format::Csv {
-            csv::write_record(&mut head, COLUMNS);
+            let columns = T::columns();
+            csv::write_record(&mut head, columns.iter().map(|column| &*column.name));
         }
         head
     }
 
     /// Writes an item.
-    pub fn write(self, out: &mut Vec<u8>, item: Item) {
-        let view = ItemView::from(item);
+    pub fn write<T: WriteRow>(self, out: &mut Vec<u8>, item: &T) {
         match self {
             Format::Ndjson => {
-                serde_json::to_writer(&mut *out, &view).expect("an item can be written as JSON");
+                serde_json::to_writer(&mut *out, item).expect("an item can be written as JSON");
                 out.push(b'\n');
             }
-            Format::Csv => write_csv(out, &view),
+            Format::Csv => csv::write_record(out, item.cells().iter().map(String::as_str)),
         }
     }
 }
 
-/// The columns of an export: first those that clients write, then those that are read-only.
-const COLUMNS: [&str; 18] = [
-    "id",
-    "name",
-    "description",
-    "category",
-    "location",
-    "unit",
-    "quantity",
-    "reorder_level",
-    "unit_price_amount",
-    "unit_price_currency",
-    "attributes",
-    "reserved",
-    "available",
-    "low_stock",
-    "version",
-    "etag",
-    "created_at",
-    "updated_at",
-];
+/// An item as a row of a file that is written.
+pub trait WriteRow: Serialize {
+    /// The columns of a CSV file, in their order.
+    fn columns() -> Vec<Column>;
 
-/// The columns whose texts are kept from looking like formulas.
-const WRITABLE_TEXTS: [&str; 5] = ["name", "description", "category", "location", "unit"];
+    /// The texts in these columns.
+    fn cells(&self) -> Vec<String>;
+}
 
-fn write_csv(out: &mut Vec<u8>, item: &ItemView) {
-    let text = |text: Option<&str>| text.map(csv::guarded).unwrap_or_default();
-    let label = |label: &Option<Label>| text(label.as_ref().map(Label::as_str));
-    let price = item.unit_price.as_ref();
-    let fields: [String; COLUMNS.len()] = [
-        item.id.as_str().to_owned(),
-        text(Some(item.name.as_str())),
-        text(item.description.as_ref().map(Description::as_str)),
-        label(&item.category),
-        label(&item.location),
-        label(&item.unit),
-        item.quantity.get().to_string(),
-        item.reorder_level.map(|level| level.get().to_string()).unwrap_or_default(),
-        price.map(|price| price.amount.as_str().to_owned()).unwrap_or_default(),
-        price.map(|price| price.currency.as_str().to_owned()).unwrap_or_default(),
-        item.attributes.to_json(),
-        item.reserved.get().to_string(),
-        item.available.get().to_string(),
-        item.low_stock.to_string(),
-        item.version.get().to_string(),
-        item.etag.clone(),
-        item.created_at.to_string(),
-        item.updated_at.to_string(),
-    ];
-    csv::write_record(out, fields.iter().map(String::as_str));
+/// An item as a row of a file that is read.
+pub trait ReadRow: Sized + Send + 'static {
+    /// The columns that a CSV file may have.
+    fn columns() -> Vec<Column>;
+
+    /// Reads the row as a JSON object; on `None` it has put everything that is wrong into `errors`.
+    fn read(value: Value, errors: &mut Errors) -> Option<Self>;
+
+    /// Returns its id, its details and its stock.
+    fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>);
 }
 
 /// The items of a file, as an import takes them: each with the writable members of an item, of which those that are
-/// absent are as in `PUT /inventory/{id}`, and read-only members, which say nothing.
-pub struct Rows<R> {
+/// absent are as in `PUT /inventory/{id}`, and read-only members, which are ignored.
+pub struct Rows<R, T> {
     lines: Lines<R>,
-    /// What the columns of a CSV file mean, in their order.
+    /// The columns of a CSV file, in its order.
     columns: Option<Vec<Column>>,
+    row: PhantomData<T>,
 }
 
 /// One item of a file, or everything that is wrong with it.
@@ -147,37 +120,33 @@ pub type Row = Result<ImportRow, Errors>;
 /// The most columns that the header of a CSV file may have.
 const MAX_COLUMNS: usize = 1_000;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Column(&'static str);
-
-impl<R: BufRead> Rows<R> {
-    /// The items of `input`, or the problem of the header of a CSV file.
-    pub fn new(format: Format, input: R) -> io::Result<Result<Self, Problem>> {
+impl<R: BufRead, T: ReadRow> Rows<R, T> {
+    /// The items of `input`; fails if the header of a CSV file is wrong.
+    pub fn new(format: Format, input: R) -> Result<Self, ImportError> {
         let mut lines = Lines::new(input);
         let columns = match format {
             Format::Ndjson => None,
-            Format::Csv => match read_header(&mut lines)? {
-                Ok(columns) => Some(columns),
-                Err(problem) => return Ok(Err(problem)),
-            },
+            Format::Csv => Some(read_header(&mut lines, &T::columns())?),
         };
-        Ok(Ok(Self { lines, columns }))
+        Ok(Self { lines, columns, row: PhantomData })
     }
 
-    /// How many bytes of the file the items had that were read.
+    /// Returns the number of bytes of the file that were read.
     pub fn bytes(&self) -> u64 {
         self.lines.bytes()
     }
 
-    /// The next item.
-    pub fn next(&mut self) -> io::Result<Option<Row>> {
+    /// Reads the next item.
+    pub fn next_row(&mut self) -> io::Result<Option<Row>> {
         let (line, item) = match &self.columns {
             None => match self.lines.next_line()? {
-                Some(record) => (record.line, record.content.map_err(of_record).and_then(|text| parse_line(&text))),
+                Some(record) => {
+                    (record.line, record.content.map_err(of_record).and_then(|text| parse_line::<T>(&text)))
+                }
                 None => return Ok(None),
             },
             Some(columns) => match csv::next_record(&mut self.lines, columns.len())? {
-                Some(record) => (record.line, parse_record(columns, record.content)),
+                Some(record) => (record.line, parse_record::<T>(columns, record.content)),
                 None => return Ok(None),
             },
         };
@@ -201,72 +170,69 @@ fn of_record(invalid: impl Into<Invalid>) -> Errors {
     FieldError { line: None, place: None, ..FieldError::of_line(0, invalid.into()) }.into()
 }
 
-fn read_item(value: Value, mut errors: Errors) -> Result<ItemReplacement, Errors> {
-    match ItemReplacement::read(value, Pointer::Root, &mut errors) {
+fn read_item<T: ReadRow>(value: Value, mut errors: Errors) -> Result<T, Errors> {
+    match T::read(value, &mut errors) {
         Some(item) if errors.is_empty() => Ok(item),
         _ => Err(errors),
     }
 }
 
-fn parse_line(text: &[u8]) -> Result<ItemReplacement, Errors> {
+fn parse_line<T: ReadRow>(text: &[u8]) -> Result<T, Errors> {
     let Document { value, inexact } = json::read(text, json::MAX_VALUES).map_err(json_errors)?;
     read_item(value, inexact)
 }
 
-fn json_errors(flaw: Flaw) -> Errors {
+fn json_errors(flaw: json::Flaw) -> Errors {
     match flaw {
-        Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
-        Flaw::Duplicates(errors) => errors,
-        Flaw::TooManyValues(error) => error.into(),
-        Flaw::Broken { what, column, .. } => {
+        json::Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
+        json::Flaw::Duplicates(errors) => errors,
+        json::Flaw::TooManyValues(error) => error.into(),
+        json::Flaw::Broken { what, column, .. } => {
             of_record(Invalid::new("json", format!("must be a JSON object, and {what}, at byte {column}")))
         }
     }
 }
 
-/// Reads the names of the columns: each known, and once, and one of them the name.
-fn read_header<R: BufRead>(lines: &mut Lines<R>) -> io::Result<Result<Vec<Column>, Problem>> {
-    let invalid =
-        |line, invalid| Ok(Err(Problem::with_errors(Kind::InvalidImport, FieldError::of_line(line, invalid))));
+/// Reads the names of the columns: each `known`, and once, and one of them the name.
+fn read_header<R: BufRead>(lines: &mut Lines<R>, known: &[Column]) -> Result<Vec<Column>, ImportError> {
+    let invalid = |line, invalid| ImportError::Invalid(FieldError::of_line(line, invalid).into());
+    let names_of =
+        |columns: &[Column], separator| columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(separator);
     let Some(header) = csv::next_record(lines, MAX_COLUMNS)? else {
-        let detail = format!("must name the columns, such as {}", COLUMNS[..2].join(","));
-        return invalid(1, Invalid::new("header", detail));
+        let detail = format!("must name the columns, such as {}", names_of(&known[..2], ","));
+        return Err(invalid(1, Invalid::new("header", detail)));
     };
     let line = header.line;
     let names = match header.content {
         Ok(names) => names,
-        Err(lines::Flaw::TooManyFields(count)) => {
+        Err(Flaw::TooManyFields(count)) => {
             let detail = format!("must have at most {MAX_COLUMNS} columns, and has {count}");
             let error = FieldError::of_line(line, Invalid::new("too-many-columns", detail));
-            return Ok(Err(Problem::with_errors(Kind::TooManyColumns, error)));
+            return Err(ImportError::TooManyColumns(error.into()));
         }
-        Err(flaw) => return invalid(line, flaw.into()),
+        Err(flaw) => return Err(invalid(line, flaw.into())),
     };
     let (mut columns, mut errors) = (Vec::new(), Errors::default());
     let mut refuse = |name: &str, code, detail: &dyn Fn() -> String| {
         errors.add(|| FieldError::new(Place::column(name), Invalid::new(code, detail())));
     };
     for name in &names {
-        match COLUMNS.iter().find(|column| *column == name) {
-            None => refuse(name, "unknown-column", &|| format!("is none of the columns {}", COLUMNS.join(", "))),
-            Some(column) if columns.contains(&Column(column)) => {
+        match known.iter().find(|column| column.name == *name) {
+            None => refuse(name, "unknown-column", &|| format!("is none of the columns {}", names_of(known, ", "))),
+            Some(column) if columns.contains(column) => {
                 refuse(name, "duplicate-column", &|| "must be there only once".to_owned());
             }
-            Some(column) => columns.push(Column(column)),
+            Some(column) => columns.push(column.clone()),
         }
     }
     if !names.iter().any(|name| name == "name") {
         refuse("name", "required", &|| "must be there".to_owned());
     }
-    Ok(if errors.is_empty() {
-        Ok(columns)
-    } else {
-        Err(Problem::with_errors(Kind::InvalidImport, on_line(line, errors)))
-    })
+    if errors.is_empty() { Ok(columns) } else { Err(ImportError::Invalid(on_line(line, errors))) }
 }
 
 /// Reads a record by way of the JSON object that says the same; an empty field says nothing.
-fn parse_record(columns: &[Column], fields: Result<Vec<String>, lines::Flaw>) -> Result<ItemReplacement, Errors> {
+fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<T, Errors> {
     let other_number = |count| {
         let detail = format!("must have {} fields, as the header does, and has {count}", columns.len());
         of_record(Invalid::new("fields", detail))
@@ -274,66 +240,63 @@ fn parse_record(columns: &[Column], fields: Result<Vec<String>, lines::Flaw>) ->
     let fields = match fields {
         Ok(fields) if fields.len() == columns.len() => fields,
         Ok(fields) => return Err(other_number(fields.len())),
-        Err(lines::Flaw::TooManyFields(count)) => return Err(other_number(count)),
+        Err(Flaw::TooManyFields(count)) => return Err(other_number(count)),
         Err(flaw) => return Err(of_record(flaw)),
     };
-    let (mut object, mut price, mut errors) = (Map::new(), Map::new(), Errors::default());
-    for (Column(column), field) in columns.iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
-        match *column {
-            "id" => drop(object.insert("id".to_owned(), field.into())),
-            "quantity" | "reorder_level" => {
-                // What is no number stays a text, and is refused as one.
-                let number = field.parse::<i64>().map_or_else(|_| field.into(), Value::from);
-                object.insert((*column).to_owned(), number);
-            }
-            "unit_price_amount" => drop(price.insert("amount".to_owned(), field.into())),
-            "unit_price_currency" => drop(price.insert("currency".to_owned(), field.into())),
-            "attributes" => match json::read(field.as_bytes(), json::MAX_VALUES) {
+    let (mut object, mut errors) = (Map::new(), Errors::default());
+    for (Column { name, member, form }, field) in columns.iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
+        let value = match form {
+            Form::Plain => field.into(),
+            Form::Text => csv::unguarded(&field).into(),
+            // What is no number stays a text, and is refused as one.
+            Form::Integer => field.parse::<i64>().map_or_else(|_| field.into(), Value::from),
+            Form::Json => match json::read(field.as_bytes(), json::MAX_VALUES) {
                 Ok(Document { value, inexact }) => {
-                    errors.extend(inexact, in_attributes);
-                    object.insert("attributes".to_owned(), value);
+                    errors.extend(inexact, |error| in_json(name, error));
+                    value
                 }
-                Err(flaw) => errors.extend(json_errors(flaw), in_attributes),
+                Err(flaw) => {
+                    errors.extend(json_errors(flaw), |error| in_json(name, error));
+                    continue;
+                }
             },
-            text if WRITABLE_TEXTS.contains(&text) => {
-                object.insert(text.to_owned(), csv::unguarded(&field).into());
+            Form::Part(part) => {
+                let object = object.entry(*member).or_insert_with(|| Map::new().into());
+                object[*part] = field.into();
+                continue;
             }
-            _read_only => {}
-        }
-    }
-    if !price.is_empty() {
-        object.insert("unit_price".to_owned(), price.into());
+            Form::Ignored => continue,
+        };
+        object.insert((*member).to_owned(), value);
     }
     let mut wrong = Errors::default();
-    match ItemReplacement::read(Value::Object(object), Pointer::Root, &mut wrong) {
+    match T::read(Value::Object(object), &mut wrong) {
         Some(item) if errors.is_empty() && wrong.is_empty() => Ok(item),
         _ => {
-            errors.extend(wrong, |error| FieldError { place: error.place.map(column_of), ..error });
+            let columns = T::columns();
+            let in_column = |place| column_of(&columns, place);
+            errors.extend(wrong, |error| FieldError { place: error.place.map(in_column), ..error });
             Err(errors)
         }
     }
 }
 
-/// An error of the JSON in the column `attributes`, which names the place in it.
-fn in_attributes(error: FieldError) -> FieldError {
+/// An error of the JSON in a column, which names the place in it.
+fn in_json(column: &str, error: FieldError) -> FieldError {
     let detail = match &error.place {
         Some(Place::Pointer(pointer)) if !pointer.is_empty() => format!("at {pointer}: {}", error.detail),
         _ => error.detail,
     };
-    FieldError { place: Some(Place::column("attributes")), detail, ..error }
+    FieldError { place: Some(Place::column(column)), detail, ..error }
 }
 
 /// The column in which the member at a pointer stands.
-fn column_of(place: Place) -> Place {
-    match place {
-        Place::Pointer(pointer) => match &*pointer {
-            "/unit_price/amount" => Place::column("unit_price_amount"),
-            "/unit_price/currency" => Place::column("unit_price_currency"),
-            pointer => {
-                let column = pointer.trim_start_matches('/').split('/').next().unwrap_or_default();
-                Place::column(column)
-            }
-        },
-        place => place,
-    }
+fn column_of(columns: &[Column], place: Place) -> Place {
+    let Place::Pointer(pointer) = place else { return place };
+    let mut steps = pointer.split('/').skip(1);
+    let (member, part) = (steps.next().unwrap_or_default(), steps.next());
+    let has_part =
+        |column: &&Column| column.member == member && matches!(column.form, Form::Part(name) if Some(name) == part);
+    let column = columns.iter().find(has_part);
+    Place::column(column.map_or(member, |column| &*column.name))
 }

@@ -2,6 +2,7 @@
 
 pub mod docs;
 pub mod document;
+pub mod object;
 pub mod schema;
 pub mod spec;
 
