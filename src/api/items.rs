@@ -11,16 +11,18 @@ use super::changes::Changes;
 use super::http::conditional::{self, EntityTags, NoneThere};
 use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
-use super::http::params::{Checked, Header, Parameter, Query, SentQuery};
+use super::http::params::{Parameter, SentQuery, parameters};
 use super::http::payload::{Json, JsonBody, MergePatch};
-use super::http::problem::{Kind, Problem};
+use super::http::problem::kinds::{HasReservations, InsufficientStock, ItemExists};
+use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use super::openapi::schema::{Read, Schema, inline};
 use crate::config::BasePath;
 use crate::domain::{
     Amount, Attributes, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item, ItemId, ItemPatch,
-    Label, Member, Name, Patch, Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice, UnitPricePatch,
+    Version,
 };
 use crate::files::columns::Column;
 use crate::files::errors::{Errors, FieldError, Place, Pointer};
@@ -255,6 +257,69 @@ impl Parameter for Order {
     }
 }
 
+parameters! {
+    ListItems {
+        /// Only items with this text in their id, name or description, in whatever case.
+        query q: SearchText,
+        /// Only items of this category.
+        query category: Label,
+        /// Only items at this location.
+        query location: Label,
+        /// Only items with low stock, or only items without.
+        query low_stock: bool,
+        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
+        /// ledger.
+        query updated_since: Timestamp,
+        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
+        /// ids.
+        query sort: Order,
+        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
+        query limit: Limit,
+        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
+        query cursor: CursorText,
+        /// Whether to count all items that meet the filters.
+        query count: bool,
+    }
+}
+
+parameters! {
+    CreateItem {
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
+parameters! {
+    GetItem {
+        /// Answer 304, without the item, if it is still in one of these versions.
+        header if_none_match "If-None-Match": EntityTags,
+    }
+}
+
+parameters! {
+    ReplaceItem {
+        /// Replace only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+        /// With `*`: create the item, and answer 412 if it is there already.
+        header if_none_match "If-None-Match": NoneThere,
+    }
+}
+
+parameters! {
+    PatchItem {
+        /// Change only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+    }
+}
+
+parameters! {
+    DeleteItem {
+        /// Delete only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+    }
+}
+
 /// What `POST /inventory` answers.
 #[derive(ApiResponse)]
 pub enum Created {
@@ -383,45 +448,15 @@ impl Items {
     /// Answers a page of the items that meet every filter. An item that is there all the time and keeps its place in
     /// the order is on exactly one page, whatever is created or deleted while the pages are read.
     #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
-    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
-    async fn list(
-        &self,
-        /// Only items with this text in their id, name or description, in whatever case.
-        q: Query<SearchText>,
-        /// Only items of this category.
-        category: Query<Label>,
-        /// Only items at this location.
-        location: Query<Label>,
-        /// Only items with low stock, or only items without.
-        low_stock: Query<bool>,
-        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
-        /// ledger.
-        updated_since: Query<Timestamp>,
-        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
-        /// ids.
-        sort: Query<Order>,
-        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
-        limit: Query<Limit>,
-        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
-        cursor: Query<CursorText>,
-        /// Whether to count all items that meet the filters.
-        count: Query<bool>,
-        _checked: Checked,
-        sent: SentQuery,
-    ) -> Result<Listed, Problem> {
-        let filter = ItemFilter {
-            category: category.0,
-            location: location.0,
-            low_stock: low_stock.0,
-            updated_since: updated_since.0,
-            text: q.0,
-        };
-        let Order { name, sort } = sort.0.unwrap_or_default();
+    async fn list(&self, parameters: ListItems, sent: SentQuery) -> Result<Listed, Refused<()>> {
+        let ListItems { q, category, location, low_stock, updated_since, sort, limit, cursor, count } = parameters;
+        let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
+        let Order { name, sort } = sort.unwrap_or_default();
         let listing = Listing { order: name, filter: &filter };
         let fits = |after: &After| sort.key.accepts(&after.key);
-        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
-        let limit = limit.0.unwrap_or_default().get();
-        let (count, max_bytes) = (count.0.unwrap_or_default(), MAX_PAGE_BYTES);
+        let after = cursor.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
+        let limit = limit.unwrap_or_default().get();
+        let (count, max_bytes) = (count.unwrap_or_default(), MAX_PAGE_BYTES);
         let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
         let ItemList { items, more, total } = self.store.items(query).await?;
         let next_cursor = items
@@ -441,14 +476,10 @@ impl Items {
     #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
     async fn create(
         &self,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
+        parameters: CreateItem,
         target: Target,
         body: JsonBody<NewItem>,
-    ) -> Result<Created, Problem> {
+    ) -> Result<Created, Refused<ItemExists>> {
         let JsonBody { value: new, bytes, .. } = body;
         let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
@@ -456,7 +487,7 @@ impl Items {
             quantity: new.quantity.unwrap_or_default(),
             precondition: Precondition::None,
         };
-        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
         let Written { outcome: item, replayed } = self.changes.make(create, idempotency).await?;
         let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
         Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
@@ -468,16 +499,13 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
     async fn get(
         &self,
+        parameters: GetItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Answer 304, without the item, if it is still in one of these versions.
-        #[oai(name = "If-None-Match")]
-        if_none_match: Header<EntityTags>,
-        _checked: Checked,
-    ) -> Result<Found, Problem> {
-        let item = self.store.item(&id.0).await?.ok_or(crate::domain::Refusal::NotFound)?;
+    ) -> Result<Found, Refused<()>> {
+        let item = self.store.item(&id.0).await?.ok_or(Refusal::NotFound)?;
         let etag = conditional::etag(item.version);
-        if if_none_match.0.is_some_and(|tags| tags.match_weakly(item.version)) {
+        if parameters.if_none_match.is_some_and(|tags| tags.match_weakly(item.version)) {
             return Ok(Found::NotModified(etag));
         }
         Ok(Found::Ok(Json(item.into()), etag))
@@ -490,24 +518,19 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
     async fn replace(
         &self,
+        parameters: ReplaceItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Replace only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        /// With `*`: create the item, and answer 412 if it is there already.
-        #[oai(name = "If-None-Match")]
-        if_none_match: Header<NoneThere>,
-        _checked: Checked,
         body: JsonBody<ItemReplacement>,
-    ) -> Result<Replaced, Problem> {
+    ) -> Result<Replaced, Refused<InsufficientStock>> {
         let (Path(id), ItemReplacement { id: repeated, details, quantity }) = (id, body.value);
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
-            return Err(Problem::with_errors(Kind::InvalidBody, error));
+            return Err(Problem::with_errors(Kind::InvalidBody, error).into());
         }
-        let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
+        let precondition =
+            conditional::precondition(parameters.if_match, parameters.if_none_match, self.require_if_match);
         if precondition == Precondition::Absent {
             let quantity = quantity.unwrap_or_default();
             let item = self.write(Create { id, details, quantity, precondition }).await?;
@@ -527,17 +550,14 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "patch", operation_id = "patchItem")]
     async fn patch(
         &self,
+        parameters: PatchItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Change only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        _checked: Checked,
         body: MergePatch<ItemChanges>,
-    ) -> Result<Patched, Problem> {
+    ) -> Result<Patched, Refused<InsufficientStock>> {
         let ItemChanges { details, quantity } = body.value;
         let patch = ItemPatch { details, quantity };
-        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
+        let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         let item = self.write(Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
         let etag = conditional::etag(item.version);
         Ok(Patched::Ok(Json(item.into()), etag))
@@ -549,14 +569,11 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "delete", operation_id = "deleteItem")]
     async fn delete(
         &self,
+        parameters: DeleteItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Delete only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        _checked: Checked,
-    ) -> Result<Deleted, Problem> {
-        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
+    ) -> Result<Deleted, Refused<HasReservations>> {
+        let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         self.write(Delete { id: id.0, precondition }).await?;
         Ok(Deleted::Gone)
     }

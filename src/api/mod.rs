@@ -21,13 +21,12 @@ use std::sync::Arc;
 use poem::{Endpoint, EndpointExt, Response, Route};
 
 pub use self::http::problem::{self, Problem};
-pub use self::http::trace::{RequestId, TraceContext, with_current_request};
+pub use self::http::trace::{RequestId, TraceContext, operation, with_current_request};
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemReplacement, ItemView};
-pub use self::openapi::document::{json, yaml};
 use self::openapi::{docs, spec};
 pub use self::system::Shutdown;
-use crate::config::Settings;
+use crate::config::{BasePath, Settings};
 use crate::store::Store;
 
 type Api = (
@@ -40,9 +39,9 @@ type Api = (
     system::System,
 );
 
-/// The document that the types of the API make, without the version and the settings of a server.
-pub fn generate() -> String {
-    spec::generate::<Api>()
+/// The OpenAPI document of a service that answers behind `base_path`.
+pub fn document(base_path: &BasePath) -> String {
+    spec::document::<Api>(base_path)
 }
 
 /// All of the API, over this store, until `shutdown` says otherwise.
@@ -85,7 +84,7 @@ pub fn app_with(
     let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
     let system = system::System { store, leaving: shutdown.leaving };
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
-    let routes = add(docs::add(router::routes(api), base_path));
+    let routes = add(docs::add(router::routes(api), base_path, document));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
     boundary::Boundary::new(routes.data(limits), settings)

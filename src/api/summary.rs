@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::http::payload::Json;
-use super::http::problem::Problem;
+use super::http::problem::Refused;
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::domain::{self, Currency};
@@ -69,7 +69,7 @@ impl Summaries {
     /// Counts all items, their stock and its value, all of one moment and exact. Items without a price are worth nothing
     /// here; currencies are not converted.
     #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
-    async fn get(&self) -> Result<Summed, Problem> {
+    async fn get(&self) -> Result<Summed, Refused<()>> {
         Ok(Summed::Ok(Json(self.store.summary().await?.into())))
     }
 }

@@ -6,7 +6,8 @@ use poem_openapi::{ApiResponse, OpenApi};
 use tokio_util::sync::CancellationToken;
 
 use super::http::payload::Json;
-use super::http::problem::{Kind, Problem};
+use super::http::problem::kinds::ShuttingDown;
+use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::store::Store;
@@ -60,9 +61,10 @@ impl System {
     /// Answers 200 if the storage can be read, its last change went well and the service is not about to stop, else 503.
     /// While it does not, send no requests; it becomes ready by itself once the storage works again.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
-    async fn readyz(&self) -> Result<Healthy, Problem> {
+    async fn readyz(&self) -> Result<Healthy, Refused<ShuttingDown>> {
         if self.leaving.is_cancelled() {
-            return Err(Problem::new(Kind::ShuttingDown, "The service is about to stop; requests are still answered."));
+            let detail = "The service is about to stop; requests are still answered.";
+            return Err(Problem::new(Kind::ShuttingDown, detail).into());
         }
         self.store.ready().await?;
         Ok(Healthy::Ok(Json(Health { status: "ok".to_owned() })))

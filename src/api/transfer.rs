@@ -21,9 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::idempotency::{Key, Target, keyed};
-use super::http::params::{Checked, Header, Parameter, Query};
+use super::http::params::{Parameter, parameters};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
-use super::http::problem::{Kind, Problem};
+use super::http::problem::kinds::{ImportRefused, InvalidImport, TooManyColumns, TooManyTransfers};
+use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
 use super::items::{ItemReplacement, ItemView};
 use super::openapi::Tag;
@@ -73,6 +74,19 @@ impl Transfer {
             // One takes the writer for itself anyway.
             imports: Semaphore::new(1),
         }
+    }
+}
+
+parameters! {
+    ImportItems {
+        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
+        /// by `PUT`.
+        query mode: ImportMode,
+        /// Find out what would come of it, and leave everything as it is.
+        query dry_run: bool,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
     }
 }
 
@@ -134,7 +148,11 @@ impl Transfer {
     ///
     /// An export that fails on its way ends with a broken connection, never as if it were complete.
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
-    async fn export(&self, MediaType(media_type): MediaType, method: Method) -> Result<Exported, Problem> {
+    async fn export(
+        &self,
+        MediaType(media_type): MediaType,
+        method: Method,
+    ) -> Result<Exported, Refused<TooManyTransfers>> {
         let format = Format::of(media_type);
         if method == Method::HEAD {
             // Of unknown length, without a look at the store to find it out.
@@ -159,30 +177,22 @@ impl Transfer {
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
-        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
-        /// by `PUT`.
-        mode: Query<ImportMode>,
-        /// Find out what would come of it, and leave everything as it is.
-        dry_run: Query<bool>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
+        parameters: ImportItems,
         target: Target,
         upload: Upload,
-    ) -> Result<ImportDone, Problem> {
+    ) -> Result<ImportDone, Refused<(InvalidImport, ImportRefused, TooManyColumns, TooManyTransfers)>> {
         let Upload { format, announced, body } = upload;
-        let mut digest = idempotency_key.0.is_some().then(|| target.digest());
+        let ImportItems { mode, dry_run, idempotency_key } = parameters;
+        let mut digest = idempotency_key.is_some().then(|| target.digest());
         let (file, _held) = self.receive(announced, body, digest.as_mut()).await?;
         let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
         let _permit = timeout(self.queue_timeout, self.imports.acquire()).await.map_err(busy)?;
         let plan = Plan {
             format,
-            mode: mode.0.unwrap_or_default(),
-            dry_run: dry_run.0.unwrap_or_default(),
+            mode: mode.unwrap_or_default(),
+            dry_run: dry_run.unwrap_or_default(),
             queue_timeout: self.queue_timeout,
-            idempotency: digest.and_then(|digest| keyed(idempotency_key.0, digest)),
+            idempotency: digest.and_then(|digest| keyed(idempotency_key, digest)),
             on_read: None,
         };
         let Written { outcome, replayed } = import_file::<ItemReplacement>(Arc::clone(&self.store), file, plan).await?;

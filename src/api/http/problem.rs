@@ -5,11 +5,12 @@
 //! this file alone, by exhaustive matches: a new variant does not compile until it has a kind.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
-use poem_openapi::registry::{MetaResponses, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use serde::Serialize;
 
 use crate::domain::{Invalid, Refusal};
@@ -61,6 +62,22 @@ macro_rules! kinds {
                     $(Kind::$kind => concat!($($about),*).trim_ascii(),)*
                 }
             }
+        }
+
+        /// The kinds as types, for the signatures of handlers.
+        pub mod kinds {
+            use super::{Kind, Problems};
+
+            $(
+                $(#[doc = $about])*
+                pub struct $kind;
+
+                impl Problems for $kind {
+                    fn kinds() -> Vec<Kind> {
+                        vec![Kind::$kind]
+                    }
+                }
+            )*
         }
     };
 }
@@ -282,10 +299,62 @@ impl From<Problem> for poem::Error {
     }
 }
 
-/// Which problems an operation can answer with is written into the document in one place (`crate::api::openapi::spec`).
-impl ApiResponse for Problem {
+/// Problems that a handler declares: one, or a tuple of them.
+pub trait Problems {
+    /// Their kinds.
+    fn kinds() -> Vec<Kind>;
+}
+
+macro_rules! tuples {
+    ($(($($problems:ident),*))*) => {
+        $(
+            impl<$($problems: Problems),*> Problems for ($($problems,)*) {
+                fn kinds() -> Vec<Kind> {
+                    [$($problems::kinds()),*].concat()
+                }
+            }
+        )*
+    };
+}
+
+tuples! { (A, B) (A, B, C) (A, B, C, D) }
+
+impl Problems for () {
+    fn kinds() -> Vec<Kind> {
+        Vec::new()
+    }
+}
+
+/// The error of a handler: the problems `P`, which are only its own, or one that comes with what it takes or that every
+/// handler has. The document lists them for its operation.
+pub struct Refused<P>(Problem, PhantomData<fn() -> P>);
+
+impl<P, E: Into<Problem>> From<E> for Refused<P> {
+    fn from(error: E) -> Self {
+        Self(error.into(), PhantomData)
+    }
+}
+
+impl<P> From<Refused<P>> for poem::Error {
+    fn from(refused: Refused<P>) -> Self {
+        refused.0.into()
+    }
+}
+
+impl<P: Problems> ApiResponse for Refused<P> {
     fn meta() -> MetaResponses {
-        MetaResponses { responses: Vec::new() }
+        let kinds = [vec![Kind::Unavailable], P::kinds()].concat();
+        let response = |kind: Kind| MetaResponse {
+            description: kind.name(),
+            status: Some(kind.status().as_u16()),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: MEDIA_TYPE,
+                schema: MetaSchemaRef::Reference("Problem".to_owned()),
+            }],
+            headers: Vec::new(),
+        };
+        MetaResponses { responses: kinds.into_iter().map(response).collect() }
     }
 
     fn register(_registry: &mut Registry) {}

@@ -1,11 +1,13 @@
 //! The names of a request in logs: its id, and the trace that it belongs to (W3C Trace Context).
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use poem::Request;
 use poem::http::{HeaderMap, HeaderValue};
+use poem::{Request, Response};
+use poem_openapi::OperationId;
 use uuid::Uuid;
 
 /// The header that names a request, on its way in and out.
@@ -58,21 +60,47 @@ pub fn unlike_any() -> u64 {
 }
 
 tokio::task_local! {
-    static CURRENT: (RequestId, Option<TraceContext>);
+    static CURRENT: Current;
 }
 
-/// Runs a future for a request, so that every event meanwhile, a panic too, is logged with its id.
-pub fn as_current<F: Future>(
+/// The request that is being answered.
+struct Current {
+    id: RequestId,
+    trace: Option<TraceContext>,
+    operation: Cell<Option<&'static str>>,
+}
+
+/// Runs a future for a request, so that every event meanwhile, a panic too, is logged with its id. Returns its output with
+/// the operation that the router found.
+pub async fn as_current<F: Future>(
     id: &RequestId,
     trace: Option<&TraceContext>,
     answer: F,
-) -> impl Future<Output = F::Output> {
-    CURRENT.scope((id.clone(), trace.cloned()), answer)
+) -> (F::Output, Option<&'static str>) {
+    let current = Current { id: id.clone(), trace: trace.cloned(), operation: Cell::new(None) };
+    CURRENT.scope(current, async { (answer.await, CURRENT.with(|current| current.operation.get())) }).await
+}
+
+/// Sets the operation of the current request.
+pub fn set_operation(id: &'static str) {
+    let _ = CURRENT.try_with(|current| current.operation.set(Some(id)));
 }
 
 /// Calls `read` with the id and the trace of the current request, if there is one.
 pub fn with_current_request(read: impl FnOnce(&RequestId, Option<&TraceContext>)) {
-    let _ = CURRENT.try_with(|(id, trace)| read(id, trace.as_ref()));
+    let _ = CURRENT.try_with(|current| read(&current.id, current.trace.as_ref()));
+}
+
+/// Returns the operation that an answer is of, by its `operationId`; `None` if the router found none.
+pub fn operation(response: &Response) -> Option<&'static str> {
+    response.data::<OperationId>().map(|operation| operation.0)
+}
+
+/// Makes the answer say which operation it is of. poem-openapi has done so for successes.
+pub fn mark(response: &mut Response, operation: Option<&'static str>) {
+    if let Some(operation) = operation.filter(|_| response.data::<OperationId>().is_none()) {
+        response.set_data(OperationId(operation));
+    }
 }
 
 /// The header that carries a trace from one service to the next.
@@ -182,7 +210,11 @@ mod tests {
             current
         };
         let id = RequestId::generate();
-        assert_eq!(as_current(&id, None, async { current() }).await.as_deref(), Some(id.as_str()));
+        let answer = async {
+            set_operation("getItem");
+            current()
+        };
+        assert_eq!(as_current(&id, None, answer).await, (Some(id.as_str().to_owned()), Some("getItem")));
         assert_eq!(current(), None);
     }
 

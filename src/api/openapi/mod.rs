@@ -1,7 +1,6 @@
 //! The OpenAPI document, and Swagger UI.
 
 pub mod docs;
-pub mod document;
 pub mod object;
 pub mod schema;
 pub mod spec;

@@ -3,15 +3,18 @@
 //! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
 //! without a word on errors. [`generate`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;
 
+use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
-use poem_openapi::registry::{MetaApi, Registry};
+use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
+use crate::api::http::params::unpack;
 use crate::api::http::problem::{self, Kind};
+use crate::config::BasePath;
 use crate::files::json;
 
 const DESCRIPTION: &str = "\
@@ -21,15 +24,131 @@ Every refusal is a problem document (RFC 9457) that says what was wrong, where, 
 page about it. An item's entity tag changes with each change of the item: send it back as `If-Match`, and a change that \
 somebody else made meanwhile is never overwritten.";
 
-/// What the types of the API say, for `src/api/openapi/docs/openapi.json`. Its version is for `document` to
-/// fill in.
-pub fn generate<A: OpenApi>() -> String {
-    serde_json::to_string_pretty(&generated::<A>()).expect("the document is JSON")
+/// An operation as its handler describes it.
+pub struct Operation {
+    /// Its path, with `{name}` for a parameter.
+    pub path: String,
+    /// Its method.
+    pub method: Method,
+    /// Its name.
+    pub id: &'static str,
+    /// True if it has parameters in the query or in headers.
+    pub has_parameters: bool,
+    /// The media types of its requests.
+    pub reads: Vec<&'static str>,
+    /// The media types of its successes, the usual one first.
+    pub writes: Vec<&'static str>,
+    /// The problems that it can answer with.
+    pub problems: Vec<Kind>,
+}
+
+/// Returns the operations of an API, those of one path together.
+pub fn operations<A: OpenApi>() -> Vec<Operation> {
+    let paths = A::meta().into_iter().flat_map(|api| api.paths);
+    let operations = paths.flat_map(|path| {
+        let operations = path.operations.into_iter();
+        operations.map(move |mut operation| {
+            let declared = clean(&mut operation);
+            let mut writes = Vec::new();
+            for content in operation.responses.responses.iter().flat_map(|response| &response.content) {
+                if !writes.contains(&content.content_type) {
+                    writes.push(content.content_type);
+                }
+            }
+            Operation {
+                has_parameters: operation.params.iter().any(|parameter| parameter.in_type != MetaParamIn::Path),
+                reads: operation.request.iter().flat_map(|body| &body.content).map(|body| body.content_type).collect(),
+                problems: problems(&operation, !writes.is_empty(), declared),
+                path: path.path.clone(),
+                method: operation.method,
+                id: operation.operation_id.expect("an operation has a name"),
+                writes,
+            }
+        })
+    });
+    operations.collect()
+}
+
+/// Unpacks the parameters of an operation, and takes the problems out of its responses.
+fn clean(operation: &mut MetaOperation) -> Vec<Kind> {
+    operation.params = std::mem::take(&mut operation.params).into_iter().flat_map(unpack).collect();
+    operation.params.sort_by_key(|parameter| parameter.in_type != MetaParamIn::Path);
+    let mut kinds = Vec::new();
+    operation.responses.responses.retain(|response| {
+        let is_problem = response.content.iter().any(|content| content.content_type == problem::MEDIA_TYPE);
+        if is_problem {
+            kinds.extend(Kind::ALL.iter().find(|kind| kind.name() == response.description));
+        }
+        !is_problem
+    });
+    kinds
+}
+
+/// Returns the problems that an operation can answer with: those of every operation, those of what it takes, and those
+/// that its handler declares.
+fn problems(operation: &MetaOperation, has_content: bool, declared: Vec<Kind>) -> Vec<Kind> {
+    let parameter = |place: MetaParamIn, name: &str| {
+        operation.params.iter().any(|parameter| parameter.in_type == place && [&*parameter.name, ""].contains(&name))
+    };
+    let mut kinds =
+        vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
+    if parameter(MetaParamIn::Query, "cursor") {
+        kinds.push(Kind::InvalidCursor);
+    }
+    if parameter(MetaParamIn::Header, "Idempotency-Key") {
+        kinds.push(Kind::IdempotencyKeyReused);
+    }
+    if parameter(MetaParamIn::Path, "") {
+        kinds.push(Kind::NotFound);
+    }
+    if has_content {
+        kinds.push(Kind::NotAcceptable);
+    }
+    if let Some(body) = &operation.request {
+        kinds.extend([
+            Kind::RequestTimeout,
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::UnsupportedTransferCoding,
+        ]);
+        let is_json = |media_type: &str| media_type == "application/json" || media_type.ends_with("+json");
+        if body.content.iter().any(|body| is_json(body.content_type)) {
+            kinds.extend([Kind::InvalidJson, Kind::InvalidBody]);
+        }
+    }
+    if !operation.method.is_safe() {
+        kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
+        if parameter(MetaParamIn::Header, "If-Match") {
+            kinds.push(Kind::PreconditionFailed);
+            if operation.method != Method::POST {
+                kinds.push(Kind::PreconditionRequired);
+            }
+        }
+    }
+    kinds.extend(declared);
+    Kind::ALL.iter().copied().filter(|kind| kinds.contains(kind)).collect()
+}
+
+/// The document as a service behind `base_path` serves it.
+pub fn document<A: OpenApi>(base_path: &BasePath) -> String {
+    let mut document = generated::<A>();
+    document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
+    if !base_path.as_str().is_empty() {
+        document["servers"][0]["url"] = json!(base_path.as_str());
+        let examples = document["components"]["examples"].as_object_mut().expect("the document has examples");
+        for problem in examples.values_mut().map(|example| &mut example["value"]) {
+            for member in ["type", "instance"] {
+                let path = problem[member].as_str().expect("a problem has a type and an instance");
+                problem[member] = json!(format!("{base_path}{path}"));
+            }
+        }
+    }
+    serde_json::to_string_pretty(&document).expect("the document is JSON")
 }
 
 fn generated<A: OpenApi>() -> Value {
     let generated =
-        OpenApiService::new(Described::<A>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
+        OpenApiService::new(Cleaned::<A>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
     // The strict reader refuses a name that comes twice: an operation that another one hides.
     let mut document =
         json::read(generated.as_bytes(), usize::MAX).expect("the generated document is strict JSON").value;
@@ -54,16 +173,15 @@ fn generated<A: OpenApi>() -> Value {
     }
     document["components"]["schemas"]["Problem"] = problem_schema();
     let mut shown = Vec::new();
-    let paths = document["paths"].as_object_mut().expect("the document has paths");
-    for (path, operations) in paths {
-        for (method, operation) in operations.as_object_mut().expect("a path has operations") {
-            shown.extend(add_problems(path, method, operation));
-            for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
-                // Swagger UI fills it in: the item that its example of a new one makes.
-                let of_item = path.starts_with("/inventory/");
-                if of_item && parameter["in"] == "path" && parameter["name"] == "id" {
-                    parameter["example"] = json!("widget-1");
-                }
+    for Operation { path, method, problems, .. } in operations::<A>() {
+        let operation = &mut document["paths"][&path][method.as_str().to_ascii_lowercase()];
+        add_problems(operation, &problems);
+        shown.extend(problems);
+        for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+            // Swagger UI fills it in: the item that its example of a new one makes.
+            let of_item = path.starts_with("/inventory/");
+            if of_item && parameter["in"] == "path" && parameter["name"] == "id" {
+                parameter["example"] = json!("widget-1");
             }
         }
     }
@@ -97,6 +215,9 @@ fn mend(value: &mut Value) {
         Value::Object(members) => {
             members.retain(|name, value| !(name == "deprecated" && *value == json!(false)));
             members.shift_remove("explode");
+            if let Some(Value::String(description)) = members.get_mut("description") {
+                *description = description.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+            }
             // A property may be called "example" too; the keyword stands beside a type.
             if members.contains_key("type")
                 && let Some(example) = members.shift_remove("example")
@@ -217,79 +338,8 @@ fn problem_example(kind: Kind) -> Value {
     json!({ "value": problem })
 }
 
-/// The problems that an operation can answer with.
-fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
-    let parameter = |place: &str, name: &str| {
-        let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
-        parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name))
-    };
-    let mut kinds =
-        vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
-    if path != "/livez" {
-        kinds.push(Kind::Unavailable);
-    }
-    if path == "/readyz" {
-        kinds.push(Kind::ShuttingDown);
-    }
-    if parameter("query", "cursor") {
-        kinds.push(Kind::InvalidCursor);
-    }
-    if parameter("header", "Idempotency-Key") {
-        kinds.push(Kind::IdempotencyKeyReused);
-    }
-    if parameter("path", "") {
-        kinds.push(Kind::NotFound);
-    }
-    if answers_with_content(operation) {
-        kinds.push(Kind::NotAcceptable);
-    }
-    if operation.get("requestBody").is_some() {
-        kinds.extend([
-            Kind::RequestTimeout,
-            Kind::BodyTooLarge,
-            Kind::UnsupportedMediaType,
-            Kind::UnsupportedTransferCoding,
-        ]);
-        kinds.extend(if path == "/import" {
-            &[Kind::InvalidImport, Kind::ImportRefused, Kind::TooManyColumns][..]
-        } else {
-            &[Kind::InvalidJson, Kind::InvalidBody]
-        });
-    }
-    if method != "get" {
-        kinds.extend([Kind::Busy, Kind::NotDone, Kind::StorageFull]);
-        if parameter("header", "If-Match") {
-            kinds.push(Kind::PreconditionFailed);
-            if method != "post" {
-                kinds.push(Kind::PreconditionRequired);
-            }
-        }
-    }
-    match operation["operationId"].as_str() {
-        Some("exportItems" | "importItems") => kinds.push(Kind::TooManyTransfers),
-        Some("createItem") => kinds.push(Kind::ItemExists),
-        Some("listLedger") => kinds.extend([Kind::FeedReset, Kind::TooManyFollowers]),
-        Some("replaceItem" | "patchItem") => kinds.push(Kind::InsufficientStock),
-        Some("deleteItem") => kinds.push(Kind::HasReservations),
-        Some("moveStock") => kinds.extend([Kind::InsufficientStock, Kind::TooMuchStock]),
-        Some("moveStockOfMany") => kinds.push(Kind::BatchRefused),
-        Some("reserveStock") => kinds.push(Kind::InsufficientStock),
-        Some("fulfilReservation" | "releaseReservation") => {
-            kinds.extend([Kind::ReservationExpired, Kind::ReservationClosed]);
-        }
-        _ => {}
-    }
-    kinds
-}
-
-fn answers_with_content(operation: &Value) -> bool {
-    let responses = operation["responses"].as_object().expect("an operation has responses");
-    responses.values().any(|response| response.get("content").is_some())
-}
-
-/// Adds the problems that an operation can answer with to its responses, and tells which they are.
-fn add_problems(path: &str, method: &str, operation: &mut Value) -> Vec<Kind> {
-    let kinds = problems(path, method, operation);
+/// Adds the problems that an operation can answer with to its responses.
+fn add_problems(operation: &mut Value, kinds: &[Kind]) {
     let responses = operation["responses"].as_object_mut().expect("an operation has responses");
     let mut statuses: Vec<_> = kinds.iter().map(|kind| kind.status()).collect();
     statuses.sort();
@@ -315,27 +365,23 @@ fn add_problems(path: &str, method: &str, operation: &mut Value) -> Vec<Kind> {
         }
         responses.insert(status.as_str().to_owned(), response);
     }
-    kinds
 }
 
-/// What poem-openapi knows of an API without an instance of it.
-struct Described<A>(PhantomData<A>);
+/// An API as the document has it, without an instance of it.
+struct Cleaned<A>(PhantomData<A>);
 
-impl<A: OpenApi> OpenApi for Described<A> {
+impl<A: OpenApi> OpenApi for Cleaned<A> {
     fn meta() -> Vec<MetaApi> {
-        A::meta()
+        let mut apis = A::meta();
+        for operation in apis.iter_mut().flat_map(|api| &mut api.paths).flat_map(|path| &mut path.operations) {
+            clean(operation);
+        }
+        apis
     }
 
     fn register(registry: &mut Registry) {
         A::register(registry);
     }
 
-    fn add_routes(
-        self,
-        _table: &mut std::collections::HashMap<
-            String,
-            std::collections::HashMap<Method, poem::endpoint::BoxEndpoint<'static>>,
-        >,
-    ) {
-    }
+    fn add_routes(self, _table: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {}
 }
