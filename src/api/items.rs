@@ -119,7 +119,7 @@ impl From<Item> for ItemView {
 }
 
 object! {
-    /// An item to put into the inventory.
+    /// An item to put into the inventory; without `attributes` it has none.
     reads NewItem {
         /// The item's id; a UUID of version 7 if absent.
         id: Option<ItemId>,

@@ -126,6 +126,8 @@ parameters! {
         /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
         /// do not look at it.
         header last_event_id "Last-Event-ID": EventId,
+        /// The same as `Last-Event-ID`, for clients that cannot send that header; without effect beside it.
+        query last_event_id_in_query "lastEventId": EventId,
     }
 }
 
@@ -206,7 +208,7 @@ impl Ledger {
     /// With `Accept: text/event-stream` it is a feed that does not end: server-sent events (WHATWG HTML, section 9.2),
     /// as an `EventSource` reads them. Each change that meets every filter is one event, once it is committed, with the
     /// entry as its `data` and `<epoch>-<position>` as its `id`. Whoever is cut off sends the last id back as
-    /// `Last-Event-ID` and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
+    /// `Last-Event-ID` (or as `lastEventId` in the query) and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
     /// nothing else to say, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
     /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
     /// replaced by an older copy is refused with 410, and never passed over.
@@ -217,7 +219,7 @@ impl Ledger {
         sent: SentQuery,
         media_type: MediaType,
     ) -> Result<Listed, Refused<(FeedReset, TooManyFollowers)>> {
-        let ListLedger { after, reason, reference, since, limit, last_event_id } = parameters;
+        let ListLedger { after, reason, reference, since, limit, last_event_id, last_event_id_in_query } = parameters;
         let query = EntryQuery {
             after: after.unwrap_or(Position::NONE),
             reason,
@@ -232,7 +234,7 @@ impl Ledger {
                 let error = FieldError::new(Place::parameter("limit"), endless);
                 return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
             }
-            let feed = self.feed.follow(last_event_id, after, query).await?;
+            let feed = self.feed.follow(last_event_id.or(last_event_id_in_query), after, query).await?;
             return Ok(Listed::Ok(LedgerContent::Feed(feed), None));
         }
         let after = query.after;

@@ -171,7 +171,8 @@ impl Transfer {
     /// is what `GET /export` answers, or one like it: `application/x-ndjson`, with one item in each line as `PUT` takes
     /// it, or `text/csv` (RFC 4180) with a header line, in any order and number of its columns. `name` must be there; an
     /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
-    /// text is taken away again.
+    /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
+    /// begins with a brace is NDJSON.
     ///
     /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
@@ -282,9 +283,13 @@ impl Drop for HeldBytes {
 /// So that no more of a file is sent that nobody will read.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
+/// The media types of an import. The last one stands for both: many generated clients know no other for a file.
+const UPLOADS: [&str; 3] = [Format::Ndjson.media_type(), Format::Csv.media_type(), "application/octet-stream"];
+
 /// The body of an import, not read yet.
 pub struct Upload {
-    format: Format,
+    /// `None` where the file itself shows it.
+    format: Option<Format>,
     /// How many bytes it is said to have.
     announced: u64,
     body: Body,
@@ -299,12 +304,9 @@ impl<'a> ApiExtractor<'a> for Upload {
     fn register(_registry: &mut Registry) {}
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = Format::ALL.map(|format| {
-            let example = Some(format.example().into());
-            let schema = inline(MetaSchema { example, ..MetaSchema::new("string") });
-            MetaMediaType { content_type: format.media_type(), schema }
-        });
-        Some(MetaRequest { description: Some("The file."), content: content.into(), required: true })
+        let file = || inline(MetaSchema::new_with_format("string", "binary"));
+        let content = UPLOADS.iter().map(|content_type| MetaMediaType { content_type, schema: file() });
+        Some(MetaRequest { description: Some("The file."), content: content.collect(), required: true })
     }
 
     async fn from_request(
@@ -312,7 +314,8 @@ impl<'a> ApiExtractor<'a> for Upload {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let format = Format::of(check_media_type(request, &Format::ALL.map(Format::media_type))?);
+        let media_type = check_media_type(request, &UPLOADS)?;
+        let format = Format::ALL.into_iter().find(|format| format.media_type() == media_type);
         check_coding(request)?;
         let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
         Ok(Self { format, announced, body: body.take().map_err(|_| Problem::internal())? })

@@ -130,7 +130,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let progress = progress::bar("importing", Some(2 * length));
     let counter = progress.clone();
     let plan = Plan {
-        format,
+        format: Some(format),
         mode: *mode,
         dry_run: *dry_run,
         queue_timeout: PATIENCE,

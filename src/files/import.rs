@@ -23,8 +23,8 @@ pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// What is to become of a file.
 pub struct Plan {
-    /// What its items stand in.
-    pub format: Format,
+    /// The form of its items; `None` if its first bytes show it.
+    pub format: Option<Format>,
     /// What becomes of items that are there already.
     pub mode: ImportMode,
     /// Whether to find out what would come of it, and leave everything as it is.
@@ -48,13 +48,27 @@ pub async fn import_file<T: ReadRow>(
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
     let (checking, first) = (Arc::clone(&store), reading.clone());
     let checked = tokio::task::spawn_blocking(move || {
+        let format = match format {
+            Some(format) => format,
+            None => format_of(&file)?,
+        };
         let count = check::<T>(Reader::new(&file, first)?, format, &|| checking.scratch())?;
-        Ok::<_, ImportError>((file, count))
+        Ok::<_, ImportError>((file, format, count))
     });
-    let (file, count) = checked.await.map_err(|_| ImportError::Panicked)??;
+    let (file, format, count) = checked.await.map_err(|_| ImportError::Panicked)??;
     let rows = read_ahead::<T>(Reader::new(file, reading)?, format)?;
     let deadline = Instant::now() + queue_timeout;
     Ok(store.import(Import { rows, count, mode, dry_run, deadline, idempotency }).await?)
+}
+
+/// The bytes of a file that show its format, unless it begins with more white space.
+const START: usize = 4 * 1024;
+
+fn format_of(mut file: &File) -> io::Result<Format> {
+    file.rewind()?;
+    let mut start = Vec::with_capacity(START);
+    file.take(START as u64).read_to_end(&mut start)?;
+    Ok(Format::of_start(&start))
 }
 
 /// Returns the number of items in a file, or everything that is wrong with it.

@@ -14,7 +14,7 @@ use super::columns::{Column, Form};
 use super::csv;
 use super::errors::{Errors, FieldError, ImportError, Place};
 use super::json::{self, Document};
-use super::lines::{Flaw, Lines};
+use super::lines::{BYTE_ORDER_MARK, Flaw, Lines};
 use crate::domain::{Details, Invalid, ItemId, Quantity};
 use crate::store::ImportRow;
 
@@ -32,24 +32,26 @@ impl Format {
     pub const ALL: [Self; 2] = [Self::Ndjson, Self::Csv];
 
     /// The media type.
-    pub fn media_type(self) -> &'static str {
+    pub const fn media_type(self) -> &'static str {
         match self {
             Format::Csv => "text/csv",
             Format::Ndjson => "application/x-ndjson",
         }
     }
 
-    /// A small file.
-    pub fn example(self) -> &'static str {
-        match self {
-            Format::Csv => "id,name,quantity\r\nwidget-1,Widget,10\r\n",
-            Format::Ndjson => "{\"id\": \"widget-1\", \"name\": \"Widget\", \"quantity\": 10}\n",
-        }
-    }
-
     /// The format with this media type; the usual one if there is none.
     pub fn of(media_type: &str) -> Self {
         Self::ALL.into_iter().find(|format| format.media_type() == media_type).unwrap_or(Self::ALL[0])
+    }
+
+    /// The format of a file that begins with these bytes: no CSV file begins with a brace or a bracket, because no column
+    /// has such a name. An empty file is NDJSON without items.
+    pub fn of_start(start: &[u8]) -> Self {
+        let start = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
+        match start.trim_ascii_start().first() {
+            None | Some(b'{' | b'[') => Format::Ndjson,
+            Some(_) => Format::Csv,
+        }
     }
 
     /// The format that a file's name tells of.
@@ -299,4 +301,19 @@ fn column_of(columns: &[Column], place: Place) -> Place {
         |column: &&Column| column.member == member && matches!(column.form, Form::Part(name) if Some(name) == part);
     let column = columns.iter().find(has_part);
     Place::column(column.map_or(member, |column| &*column.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_shows_its_format_by_its_first_character() {
+        for start in ["", "\n", "{\"name\": 1}", " \r\n{", "\u{feff}{", "[{}]"] {
+            assert_eq!(Format::of_start(start.as_bytes()), Format::Ndjson, "{start:?}");
+        }
+        for start in ["name\n", "\u{feff}\"name\",id", "\n\nname", "x{"] {
+            assert_eq!(Format::of_start(start.as_bytes()), Format::Csv, "{start:?}");
+        }
+    }
 }

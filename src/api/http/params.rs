@@ -95,6 +95,10 @@ macro_rules! parameters {
             type ParamType = ();
             type ParamRawType = ();
 
+            fn register(registry: &mut poem_openapi::registry::Registry) {
+                $(<$type as $crate::api::openapi::schema::Schema>::register(registry);)*
+            }
+
             fn param_in() -> Option<poem_openapi::registry::MetaParamIn> {
                 Some(poem_openapi::registry::MetaParamIn::Query)
             }

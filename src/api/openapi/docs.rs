@@ -42,11 +42,9 @@ const JSON: &str = "application/json";
 
 /// Adds the documents to the routes; `write` writes the OpenAPI document.
 pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> String) -> Route {
-    // Relative, so that they work behind a proxy that strips a prefix.
-    let [from_root, from_slash] = ["docs", "../docs"].map(redirect);
     routes = routes
-        .at("/", Resource::page("getRoot", &[], make(move |_| std::future::ready(from_root()))))
-        .at("/docs/", Resource::page("getDocs", &[], make(move |_| std::future::ready(from_slash()))))
+        .at("/", Resource::page("getRoot", &[], make(|request| std::future::ready(to_docs(&request)))))
+        .at("/docs/", Resource::page("getDocs", &[], make(|_| std::future::ready(redirect("../docs")))))
         .at("/docs", Resource::page("getDocs", HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
         .at(
             "/problems/:name",
@@ -65,8 +63,16 @@ pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> Stri
     routes.at("/openapi.json", Resource::page("getDocument", &[JSON], answer))
 }
 
-fn redirect(to: &'static str) -> impl Fn() -> poem::Result<Response> {
-    move || Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to).into_response())
+/// Leads from the root to Swagger UI.
+fn to_docs(request: &Request) -> poem::Result<Response> {
+    let (_, last) = request.original_uri().path().rsplit_once('/').unwrap_or_default();
+    // A base path may be asked for without the slash at its end.
+    redirect(&if last.is_empty() { "docs".to_owned() } else { format!("{last}/docs") })
+}
+
+/// Redirects to a relative URL, which works behind a proxy that strips a prefix too.
+fn redirect(to: &str) -> poem::Result<Response> {
+    Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to).into_response())
 }
 
 fn html(text: String, policy: &'static str) -> poem::Result<Response> {

@@ -19,3 +19,8 @@ pub enum Tag {
     /// For those who run the service.
     Operations,
 }
+
+impl Tag {
+    /// The tags in the order of use, in which Swagger UI shows them.
+    pub const ALL: [Self; 4] = [Self::Inventory, Self::Reservations, Self::Ledger, Self::Operations];
+}

@@ -136,10 +136,6 @@ fn integer_from(minimum: i32) -> MetaSchemaRef {
     inline(MetaSchema { minimum: Some(minimum.into()), ..MetaSchema::new_with_format("integer", "int64") })
 }
 
-fn names(names: impl Iterator<Item = &'static str>) -> MetaSchemaRef {
-    inline(MetaSchema { enum_items: names.map(Into::into).collect(), ..MetaSchema::new("string") })
-}
-
 /// Adds what is wrong at `pointer` to `errors`.
 pub fn refuse<T>(pointer: Pointer<'_>, invalid: Invalid, errors: &mut Errors) -> Option<T> {
     errors.add(|| FieldError::new(pointer.place(), invalid));
@@ -246,28 +242,40 @@ impl Schema for i64 {
     }
 }
 
-impl Schema for Event {
-    fn schema_ref() -> MetaSchemaRef {
-        names(Event::ALL.iter().map(|event| event.as_str()))
-    }
+/// Enumerations, which have a schema of their own: code that is generated has one type for each.
+macro_rules! enumerations {
+    ($($(#[doc = $doc:literal])* $type:ident;)*) => {
+        $(
+            impl Schema for $type {
+                fn schema_ref() -> MetaSchemaRef {
+                    MetaSchemaRef::Reference(stringify!($type).to_owned())
+                }
+
+                fn register(registry: &mut Registry) {
+                    registry.create_schema::<Self, _>(stringify!($type).to_owned(), |_| MetaSchema {
+                        description: Some(concat!($($doc, "\n"),*).trim_ascii()),
+                        enum_items: $type::ALL.iter().map(|value| value.as_str().into()).collect(),
+                        ..MetaSchema::new("string")
+                    });
+                }
+            }
+        )*
+    };
 }
 
-impl Schema for ReservationState {
-    fn schema_ref() -> MetaSchemaRef {
-        names(ReservationState::ALL.iter().map(|state| state.as_str()))
-    }
+enumerations! {
+    /// The reason of a movement.
+    Reason;
+    /// A kind of change of an item.
+    Event;
+    /// The state of a reservation.
+    ReservationState;
 }
 
 impl Schema for ReservationId {
     fn schema_ref() -> MetaSchemaRef {
         let pattern = Some(ReservationId::PATTERN.to_owned());
         inline(MetaSchema { pattern, ..MetaSchema::new_with_format("string", "uuid") })
-    }
-}
-
-impl Schema for Reason {
-    fn schema_ref() -> MetaSchemaRef {
-        names(Reason::ALL.iter().map(|reason| reason.as_str()))
     }
 }
 

@@ -3,15 +3,16 @@
 //! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
 //! without a word on errors. [`generate`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::Method;
 use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
-use poem_openapi::{OpenApi, OpenApiService};
+use poem_openapi::{OpenApi, OpenApiService, Tags as _};
 use serde_json::{Map, Value, json};
 
+use super::Tag;
 use crate::api::http::params::unpack;
 use crate::api::http::problem::{self, Kind};
 use crate::config::BasePath;
@@ -134,7 +135,6 @@ pub fn document<A: OpenApi>(base_path: &BasePath) -> String {
     let mut document = generated::<A>();
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     if !base_path.as_str().is_empty() {
-        document["servers"][0]["url"] = json!(base_path.as_str());
         let examples = document["components"]["examples"].as_object_mut().expect("the document has examples");
         for problem in examples.values_mut().map(|example| &mut example["value"]) {
             for member in ["type", "instance"] {
@@ -157,10 +157,17 @@ fn generated<A: OpenApi>() -> Value {
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
     // None is needed; that must be said.
     document["security"] = json!([]);
-    document["servers"] = json!([{ "url": "/" }]);
+    // Relative to the document, so that it works behind a base path, and behind a proxy that strips one.
+    document["servers"] = json!([{ "url": "." }]);
+    let order = Tag::ALL.map(|tag| tag.name());
+    let tags = document["tags"].as_array_mut().expect("the document has tags");
+    tags.sort_by_key(|tag| order.iter().position(|name| tag["name"] == *name));
     for schema in sent_schemas(&document) {
+        let schema = &mut document["components"]["schemas"][schema];
         // Only what clients send is closed: an answer may gain members without breaking those who read it.
-        document["components"]["schemas"][schema]["additionalProperties"] = json!(false);
+        if schema["type"] == "object" {
+            schema["additionalProperties"] = json!(false);
+        }
     }
     for movement in ["NewMovement", "NewItemMovement"] {
         let movement = &mut document["components"]["schemas"][movement];
@@ -187,7 +194,77 @@ fn generated<A: OpenApi>() -> Value {
     }
     let shown = Kind::ALL.iter().filter(|kind| shown.contains(kind));
     document["components"]["examples"] = shown.map(|kind| (kind.name().to_owned(), problem_example(*kind))).collect();
+    share_repeated(&mut document);
     document
+}
+
+/// Moves parameters, headers and problems that several operations have in the same form into the components.
+fn share_repeated(document: &mut Value) {
+    let mut shared = Shared::default();
+    for pass in [Pass::Count, Pass::Replace] {
+        for_each_operation(document, |operation| {
+            for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+                let name = parameter["name"].as_str().expect("a parameter has a name").to_owned();
+                shared.visit(pass, "parameters", &name, parameter);
+            }
+            for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+                let headers = response.get_mut("headers").and_then(Value::as_object_mut);
+                for (name, header) in headers.into_iter().flatten() {
+                    shared.visit(pass, "headers", name, header);
+                }
+            }
+        });
+    }
+    // With the headers that they have by now.
+    for pass in [Pass::Count, Pass::Replace] {
+        for_each_operation(document, |operation| {
+            for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+                let Some(examples) = response["content"][problem::MEDIA_TYPE]["examples"].as_object() else { continue };
+                let name = examples.keys().map(String::as_str).collect::<Vec<_>>().join(".");
+                shared.visit(pass, "responses", &name, response);
+            }
+        });
+    }
+    for (part, components) in shared.components {
+        document["components"][part] = components.into();
+    }
+}
+
+fn for_each_operation(document: &mut Value, mut visit: impl FnMut(&mut Value)) {
+    let paths = document["paths"].as_object_mut().expect("the document has paths").values_mut();
+    paths.flat_map(|path| path.as_object_mut().expect("a path has operations").values_mut()).for_each(&mut visit);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Count,
+    Replace,
+}
+
+/// The parts of operations, as they are counted and then replaced by references.
+#[derive(Default)]
+struct Shared {
+    counts: HashMap<(&'static str, String), usize>,
+    components: BTreeMap<&'static str, Map<String, Value>>,
+}
+
+impl Shared {
+    fn visit(&mut self, pass: Pass, part: &'static str, name: &str, value: &mut Value) {
+        let count = self.counts.entry((part, value.to_string())).or_default();
+        match pass {
+            Pass::Count => *count += 1,
+            Pass::Replace if *count > 1 => {
+                let components = self.components.entry(part).or_default();
+                // Two that share a name and are different get numbers.
+                let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}.{number}")));
+                let is_free = |name: &String| components.get(name).is_none_or(|component| component == value);
+                let name = names.into_iter().find(is_free).expect("there are endless names");
+                let reference = json!({ "$ref": format!("#/components/{part}/{name}") });
+                components.insert(name, std::mem::replace(value, reference));
+            }
+            Pass::Replace => {}
+        }
+    }
 }
 
 /// The names of the schemas that requests refer to, or that those refer to.
