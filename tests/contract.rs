@@ -114,6 +114,25 @@ fn a_generated_python_client_works() {
 }
 
 #[test]
+fn a_client_of_openapi_generator_works() {
+    let Some(tools) = tools() else { return };
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let document = document(&server, &folder);
+    let client = folder.path().join("client");
+    succeed(
+        &tools,
+        Command::new("openapi-generator-cli")
+            .args(["generate", "--generator-name", "python", "--package-name", "stockroom_generated", "--input-spec"])
+            .arg(document)
+            .arg("--output")
+            .arg(&client),
+    );
+    let mut drive = Command::new("python");
+    succeed(&tools, drive.arg(file("openapi_generator.py")).arg(server.url("")).env("PYTHONPATH", client));
+    assert_eq!(server.all_items().len(), 0);
+}
+
+#[test]
 fn a_generated_typescript_client_works() {
     let Some(tools) = tools() else { return };
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
