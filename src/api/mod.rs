@@ -1,4 +1,4 @@
-//! The HTTP surface: a file for each resource, and one for each concern of HTTP.
+//! The HTTP surface: a file for each resource; in `http` one for each concern of HTTP; in `openapi` the document.
 //!
 //! A request's way is a straight line: `boundary` gives it an id, a time limit and, if it must be, a problem for an
 //! answer; `router` finds its operation; the handler reads it into domain types, calls the store once, and writes

@@ -1,7 +1,8 @@
 //! The OpenAPI document: what poem-openapi generates, made valid and complete in one pass.
 //!
-//! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, and
-//! without a word on errors. [`generate`] turns that into OpenAPI 3.1, whose schemas are plain JSON Schema.
+//! poem-openapi writes OpenAPI 3.0.0 with header names in capitals, objects left open, integers as floats, one parameter
+//! for each argument of a handler, and without a word on errors. [`document`] turns that into OpenAPI 3.1, whose schemas
+//! are plain JSON Schema; [`operations`] is the same description for the router.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
