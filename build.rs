@@ -1,5 +1,4 @@
-//! Compresses what a browser reads: the OpenAPI document, and Swagger UI, whose files are named by what they hold. Takes
-//! out of the document what the router enforces.
+//! Compresses Swagger UI, whose files are named by a hash of their contents.
 
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};
@@ -7,14 +6,13 @@ use std::path::Path;
 use std::{env, fs};
 
 use flate2::{Compression, GzBuilder};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/api/docs");
+    println!("cargo::rerun-if-changed=src/api/openapi/docs");
     let out_dir = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate holds a zip");
     let files = [
@@ -26,9 +24,15 @@ fn main() {
             "text/javascript; charset=utf-8",
             unzip(&mut archive, "swagger-ui-bundle.js"),
         ),
-        ("init", "init", "js", "text/javascript; charset=utf-8", fs::read("src/api/docs/init.js").expect("init.js")),
+        (
+            "init",
+            "init",
+            "js",
+            "text/javascript; charset=utf-8",
+            fs::read("src/api/openapi/docs/init.js").expect("init.js"),
+        ),
     ];
-    let mut index = fs::read_to_string("src/api/docs/index.html").expect("index.html");
+    let mut index = fs::read_to_string("src/api/openapi/docs/index.html").expect("index.html");
     let mut assets = String::new();
     for (placeholder, stem, extension, media_type, contents) in files {
         let hash: String = Sha256::digest(&contents).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -39,48 +43,8 @@ fn main() {
         writeln!(assets, "    Asset {{ name: {name:?}, media_type: {media_type:?}, gzip: include_bytes!({path:?}) }},")
             .expect("memory can be written");
     }
-    let document = fs::read("src/api/docs/openapi.json").expect("openapi.json");
-    fs::write(Path::new(&out_dir).join("openapi.json.gz"), gzip(&document)).expect("OUT_DIR is writable");
-    let document = serde_json::from_slice(&document).expect("openapi.json is JSON");
-    fs::write(Path::new(&out_dir).join("operations.rs"), operations(&document)).expect("OUT_DIR is writable");
     let module = format!("const ASSETS: &[Asset] = &[\n{assets}];\nconst INDEX: &str = {index:?};\n");
     fs::write(Path::new(&out_dir).join("swagger_ui.rs"), module).expect("OUT_DIR is writable");
-}
-
-/// The document's operations, as a constant of the router's.
-fn operations(document: &Value) -> String {
-    let mut module = "const OPERATIONS: &[Described] = &[\n".to_owned();
-    for (path, operations) in members(&document["paths"]) {
-        for (method, operation) in members(operations) {
-            let parameters = |place| {
-                let all = operation["parameters"].as_array().into_iter().flatten();
-                all.filter(|parameter| parameter["in"] == place).map(|parameter| &parameter["name"]).collect::<Vec<_>>()
-            };
-            let media_types = |content: &Value| members(content).map(|(name, _)| name.clone()).collect::<Vec<_>>();
-            let mut writes = Vec::new();
-            let successes = members(&operation["responses"]).filter(|(status, _)| status.starts_with('2'));
-            for media_type in successes.flat_map(|(_, success)| media_types(&success["content"])) {
-                if !writes.contains(&media_type) {
-                    writes.push(media_type);
-                }
-            }
-            writeln!(
-                module,
-                "    Described {{ path: {path:?}, method: {:?}, query: &{}, headers: &{}, reads: &{:?}, writes: &{writes:?} }},",
-                method.to_ascii_uppercase(),
-                json!(parameters("query")),
-                json!(parameters("header")),
-                media_types(&operation["requestBody"]["content"]),
-            )
-            .expect("memory can be written");
-        }
-    }
-    module + "];\n"
-}
-
-/// The members of an object in the document, if it is there.
-fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
 }
 
 /// The file `name`, in whatever folder of the archive it lies.

@@ -11,6 +11,7 @@
   docker-client,
   docker-compose,
   haproxy,
+  jre_headless,
   nixfmt-tree,
   openssl,
   postgresql,
@@ -57,6 +58,7 @@ in
       docker-client
       docker-compose
       haproxy
+      jre_headless
       openssl
       postgresql
       python3

@@ -4,7 +4,8 @@
 //!
 //! - [`cli`]: the command line, a file for each subcommand;
 //! - [`server`]: the accept loop, limits and timeouts, shutdown, the log;
-//! - [`api`]: the HTTP surface, a file for each resource and for each concern of HTTP;
+//! - [`api`]: the HTTP surface, a file for each resource and for each concern of HTTP; the OpenAPI document;
+//! - [`files`]: CSV and NDJSON, rows in and rows out; no HTTP;
 //! - [`store`]: where an inventory is kept, and what a keeper of it promises;
 //! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
 //! - [`config`]: every setting.
@@ -18,5 +19,6 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod server;
 pub mod store;

@@ -22,9 +22,10 @@ fn assets(page: &str) -> Vec<&str> {
 #[test]
 fn the_root_leads_to_the_documents() {
     let server = Server::start();
-    for path in ["/", "/docs/"] {
+    // Relative: a proxy may strip a prefix.
+    for (path, to) in [("/", "docs"), ("/docs/", "../docs")] {
         let root = server.get(path);
-        assert_eq!((root.status, root.header("location")), (307, Some("/docs")));
+        assert_eq!((root.status, root.header("location")), (307, Some(to)));
     }
     assert!(server.get("/docs").expect_page().contains("swagger-ui"));
 }
@@ -63,12 +64,10 @@ fn the_files_of_the_page_are_kept_for_good_and_sent_compressed() {
 #[test]
 fn the_document_is_compressed_and_always_asked_for_anew() {
     let server = Server::start();
-    for path in ["/openapi.json", "/openapi.yaml"] {
-        let packed = server.send("GET", path, &[GZIP], "");
-        let plain = server.get(path);
-        assert_eq!((packed.header("content-encoding"), plain.header("content-encoding")), (Some("gzip"), None));
-        assert_eq!(packed.header("cache-control"), Some("no-cache"));
-        assert_eq!(unzipped(&packed), plain.body);
-        assert!(packed.body.len() * 4 < plain.body.len());
-    }
+    let packed = server.send("GET", "/openapi.json", &[GZIP], "");
+    let plain = server.get("/openapi.json");
+    assert_eq!((packed.header("content-encoding"), plain.header("content-encoding")), (Some("gzip"), None));
+    assert_eq!(packed.header("cache-control"), Some("no-cache"));
+    assert_eq!(unzipped(&packed), plain.body);
+    assert!(packed.body.len() * 4 < plain.body.len());
 }

@@ -14,7 +14,7 @@ use common::{Answer, PATIENCE, Server, poll, run, stockroom};
 use poem::endpoint::make;
 use poem::{IntoResponse, Route};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use stockroom::api;
 use stockroom::config::{Listen, Settings};
 use stockroom::server::{self, Listener};
@@ -383,6 +383,31 @@ fn each_request_has_one_line_in_the_log_without_its_query() {
     assert!(first["elapsed_us"].is_u64() && first["peer"].is_string() && !first.to_string().contains("s3cr3t"));
     let second = server.logged(|line| line["target"] == "stockroom::request");
     assert_eq!((&second["request_id"], &second["status"]), (&json!("second"), &json!(200)));
+}
+
+#[test]
+fn the_log_names_the_operation_of_each_answer_whatever_came_of_it() {
+    let server = Server::start();
+    for (method, path, status, operation) in [
+        ("POST", "/inventory", 201, Some("createItem")),
+        ("GET", "/inventory/a", 200, Some("getItem")),
+        ("HEAD", "/inventory/a", 200, Some("getItem")),
+        ("GET", "/inventory/b", 404, Some("getItem")),
+        ("GET", "/inventory/a?x=1", 400, Some("getItem")),
+        ("POST", "/inventory", 409, Some("createItem")),
+        ("GET", "/docs", 200, Some("getDocs")),
+        ("PUT", "/docs", 405, None),
+        ("GET", "/nothing", 404, None),
+    ] {
+        let answer = server.send(method, path, &[("Content-Type", "application/json")], r#"{"id": "a", "name": "A"}"#);
+        assert_eq!(answer.status, status, "{method} {path}");
+        let line = server.logged(|line| line["target"] == "stockroom::request");
+        assert_eq!(line.get("operation").and_then(Value::as_str), operation, "{line}");
+    }
+    // Which the router itself refuses.
+    server.send("GET", "/inventory", &[("Accept", "text/html")], "").problem(406, "not-acceptable");
+    let line = server.logged(|line| line["target"] == "stockroom::request");
+    assert_eq!((&line["operation"], &line["problem"]), (&json!("listItems"), &json!("not-acceptable")));
 }
 
 #[test]

@@ -99,6 +99,7 @@ let
     ];
     gzip = debian "gzip" [ "bin/gzip" ];
     haproxy = debian "haproxy" [ "sbin/haproxy" ];
+    jre_headless = debian "default-jre-headless" [ "bin/java" ];
     openssl = debian "openssl" [ "bin/openssl" ];
     postgresql = debian "postgresql" [ "bin/psql" ];
     python3 = debian "python3" [ "bin/python3" ];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::problem::Problem;
+use super::http::problem::Problem;
 use crate::store::{IdempotencyKey, Operation, Store, Write, Written};
 
 /// Where changes are made.

@@ -17,13 +17,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::EntryView;
-use super::params::Parameter;
-use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline};
+use super::http::params::Parameter;
+use super::http::problem::{Kind, Problem};
+use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Epoch, EventId, Invalid, Position};
-use crate::store::{EntryList, EntryQuery, SHORT_PAGE, Store, StoreError};
+use crate::store::{EntryList, EntryQuery, Record, SHORT_PAGE, Store, StoreError};
 
 /// After how many bytes of text a page of the feed ends: less than in a list, as there are many followers, and one that
 /// takes nothing holds so much until it is cut off.
@@ -47,13 +46,19 @@ pub struct Feed {
     reads: Arc<Semaphore>,
     heartbeat: Duration,
     stopping: CancellationToken,
+    json: WriteJson,
 }
 
+/// Writes an entry as the JSON in which the API shows it.
+type WriteJson = fn(Record) -> String;
+
 impl Feed {
-    /// A feed that nobody follows yet. All streams end when `stopping` is cancelled.
-    pub fn new(store: Arc<dyn Store>, settings: &Settings, stopping: CancellationToken) -> Self {
+    /// A feed that nobody follows yet, whose events have what `json` writes as their data. All streams end when
+    /// `stopping` is cancelled.
+    pub fn new(store: Arc<dyn Store>, settings: &Settings, stopping: CancellationToken, json: WriteJson) -> Self {
         Self {
             store,
+            json,
             max_followers: settings.max_followers,
             places: Arc::new(Semaphore::new(settings.max_followers as usize)),
             reads: Arc::new(Semaphore::new(READS)),
@@ -102,6 +107,7 @@ impl Feed {
             due: now,
             rested: now,
             stopping: self.stopping.clone(),
+            json: self.json,
             _place: place,
         };
         let chunks = stream::try_unfold(follower, |mut follower| async move {
@@ -131,6 +137,7 @@ struct Follower {
     /// When to read again at the earliest.
     rested: Instant,
     stopping: CancellationToken,
+    json: WriteJson,
     _place: OwnedSemaphorePermit,
 }
 
@@ -183,7 +190,7 @@ impl Follower {
         let mut events = String::new();
         for record in entries {
             let id = self.id(record.position);
-            let data = serde_json::to_string(&EntryView::from(record)).expect("an entry can be written as JSON");
+            let data = (self.json)(record);
             write!(events, "id: {id}\ndata: {data}\n\n").expect("a text can be written to");
         }
         Ok(events)

@@ -5,65 +5,99 @@ use std::sync::Arc;
 use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
+use serde_json::{Map, Value};
 
-use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags, NoneThere};
-use super::errors::{FieldError, Place};
-use super::idempotency::{Key, Target};
-use super::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
-use super::params::{Checked, Header, Parameter, Query, SentQuery};
-use super::payload::{Json, JsonBody, MergePatch};
-use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline, object};
+use super::http::conditional::{self, EntityTags, NoneThere};
+use super::http::idempotency::{Key, Target};
+use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
+use super::http::params::{Parameter, SentQuery, parameters};
+use super::http::payload::{Json, JsonBody, MergePatch};
+use super::http::problem::kinds::{Busy, HasReservations, InsufficientStock, ItemExists, QueryTimeout};
+use super::http::problem::{Kind, Problem, Refused};
+use super::openapi::Tag;
+use super::openapi::object::object;
+use super::openapi::schema::{Read, Schema, inline};
 use crate::config::BasePath;
 use crate::domain::{
-    Attributes, Create, Delete, Description, Details, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Patch,
-    Precondition, Quantity, Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Amount, Attributes, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item, ItemId, ItemPatch,
+    Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice, UnitPricePatch,
+    Version,
 };
+use crate::files::columns::Column;
+use crate::files::errors::{Errors, FieldError, Place, Pointer};
+use crate::files::rows::ReadRow;
 use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Store, Written};
 
 object! {
-    /// An item as it stands in the inventory. Members without a value are left out.
-    writes ItemView {
-        /// What names the item, in the inventory and in its URL.
-        id: ItemId,
-        /// What the item is called.
-        name: Name,
+    fragment Details, patched by DetailsPatch {
+        /// The name of the item.
+        name: Name => Option<Name>,
         /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit.
-        quantity: Quantity,
-        /// How much of that open reservations hold.
-        reserved: Quantity,
-        /// How much of it can be sold or reserved: `quantity` less `reserved`.
-        available: Quantity,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// Whether as much or less is available as `reorder_level` says; never without one.
-        low_stock: bool,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
+        description: Option<Description> => Member<Description>,
+        /// The category that it belongs to.
+        category: Option<Label> => Member<Label>,
+        /// The place where it is kept.
+        location: Option<Label> => Member<Label>,
+        /// Unit of measure of its quantity, such as `piece` or `g`.
+        unit: Option<Label> => Member<Label>,
+        /// The availability at or below which the stock counts as low.
+        reorder_level: Option<Quantity> => Member<Quantity>,
+        /// The price of one unit.
+        unit_price: Option<UnitPrice> => Member<UnitPricePatch>,
         /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Attributes,
-        /// How often the item has changed.
+        attributes: Attributes => Member<Map<String, Value>>,
+    }
+}
+
+object! {
+    /// The price of one unit.
+    reads domain UnitPrice {
+        /// A decimal number that keeps its digits.
+        amount: Amount,
+        /// An ISO 4217 currency code.
+        currency: Currency,
+    }
+    example { "amount": "12.50", "currency": "EUR" }
+}
+
+object! {
+    /// The members of a price that change; an item without a price needs both.
+    reads domain UnitPricePatch {
+        /// A decimal number that keeps its digits.
+        amount: Option<Amount>,
+        /// An ISO 4217 currency code.
+        currency: Option<Currency>,
+    }
+    example { "amount": "12.90" }
+}
+
+object! {
+    /// An item as it stands in the inventory. Members without a value are left out.
+    writes row ItemView {
+        /// The item's id, also in its URL.
+        id: ItemId,
+        ..details: Details,
+        /// Its stock, in its smallest unit.
+        quantity: Quantity,
+        /// The part of the quantity that open reservations hold.
+        reserved: Quantity,
+        /// The part of the quantity that can be sold or reserved: `quantity` less `reserved`.
+        available: Quantity,
+        /// True if `available` is at or below `reorder_level`; never without one.
+        low_stock: bool,
+        /// The number of changes of the item.
         version: Version,
         /// Its entity tag in this version, as `If-Match` and `If-None-Match` take it.
         etag: String,
-        /// When the item was created (RFC 3339, UTC).
+        /// The time of its creation (RFC 3339, UTC).
         created_at: Timestamp,
-        /// When the item last changed (RFC 3339, UTC).
+        /// The time of its last change (RFC 3339, UTC).
         updated_at: Timestamp,
     }
     example {
-        "id": "widget-1", "name": "Widget", "quantity": 10, "reserved": 0, "available": 10, "reorder_level": 5,
-        "low_stock": false, "unit_price": { "amount": "12.50", "currency": "EUR" }, "attributes": { "colour": "red" },
+        "id": "widget-1", "name": "Widget", "reorder_level": 5, "unit_price": { "amount": "12.50", "currency": "EUR" },
+        "attributes": { "colour": "red" }, "quantity": 10, "reserved": 0, "available": 10, "low_stock": false,
         "version": 1, "etag": "\"1\"", "created_at": "2026-01-02T03:04:05.678Z",
         "updated_at": "2026-01-02T03:04:05.678Z"
     }
@@ -79,52 +113,19 @@ impl From<Item> for ItemView {
     fn from(item: Item) -> Self {
         let (available, low_stock) = (item.available(), item.low_stock());
         let Item { id, details, quantity, reserved, version, created_at, updated_at } = item;
-        let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
-        Self {
-            id,
-            name,
-            description,
-            category,
-            location,
-            unit,
-            quantity,
-            reserved,
-            available,
-            reorder_level,
-            low_stock,
-            unit_price,
-            attributes,
-            version,
-            etag: conditional::etag(version),
-            created_at,
-            updated_at,
-        }
+        let etag = conditional::etag(version);
+        Self { id, details, quantity, reserved, available, low_stock, version, etag, created_at, updated_at }
     }
 }
 
 object! {
-    /// An item to put into the inventory.
+    /// An item to put into the inventory; without `attributes` it has none.
     reads NewItem {
-        /// What names the item; a UUID of version 7 if absent.
+        /// The item's id; a UUID of version 7 if absent.
         id: Option<ItemId>,
-        /// What the item is called.
-        name: Name,
-        /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit.
-        quantity: Option<Quantity> = 0,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Option<Attributes> = {},
+        ..details: Details,
+        /// Its stock, in its smallest unit; 0 if absent.
+        quantity: Option<Quantity>,
     }
     example {
         "id": "widget-1", "name": "Widget", "quantity": 10, "reorder_level": 5,
@@ -133,29 +134,14 @@ object! {
 }
 
 object! {
-    /// What an item is to be from now on. What is absent is taken away, but for `quantity`: without it the stock stays.
-    /// Read-only members may be sent and say nothing, so that an item can be sent back as it was read.
-    reads ItemReplacement {
-        /// The item's id, if it is to be repeated; the same as in the path.
+    /// All writable fields of an item. A field that is absent is removed, except `quantity`, without which the stock
+    /// stays. Read-only members may be sent and are ignored, so that an item can be sent back as it was read.
+    reads row ItemReplacement {
+        /// The item's id; if it is sent, the same as in the path.
         id: Option<ItemId>,
-        /// What the item is called.
-        name: Name,
-        /// A longer text about it.
-        description: Option<Description>,
-        /// What kind of thing it is.
-        category: Option<Label>,
-        /// Where it is kept.
-        location: Option<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Option<Label>,
-        /// How much of it there is, in its smallest unit; the stock stays as it is if absent.
+        ..details: Details,
+        /// Its stock, in its smallest unit; unchanged if absent.
         quantity: Option<Quantity>,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Option<Quantity>,
-        /// What one unit costs.
-        unit_price: Option<UnitPrice>,
-        /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Option<Attributes> = {},
     }
     ignores {
         /// Read-only.
@@ -179,38 +165,27 @@ object! {
     }
 }
 
-impl ItemReplacement {
-    /// Its id, what is said of it, and its stock.
-    pub fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
-        let Self { id, name, description, category, location, unit, quantity, reorder_level, unit_price, attributes } =
-            self;
-        let attributes = attributes.unwrap_or_default();
-        let details = Details { name, description, category, location, unit, reorder_level, unit_price, attributes };
-        (id, details, quantity)
+impl ReadRow for ItemReplacement {
+    fn columns() -> Vec<Column> {
+        Self::columns()
+    }
+
+    fn read(value: Value, errors: &mut Errors) -> Option<Self> {
+        Read::read(value, Pointer::Root, errors)
+    }
+
+    fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
+        (self.id, self.details, self.quantity)
     }
 }
 
 object! {
-    /// Which fields of an item are to change, as a JSON Merge Patch (RFC 7396): what is absent stays, `null` takes away.
+    /// The fields of an item that change, as a JSON Merge Patch (RFC 7396): an absent field stays, `null` removes a field,
+    /// `attributes` are merged.
     reads ItemChanges {
-        /// What the item is called.
-        name: Option<Name>,
-        /// A longer text about it.
-        description: Member<Description>,
-        /// What kind of thing it is.
-        category: Member<Label>,
-        /// Where it is kept.
-        location: Member<Label>,
-        /// What one of its quantity is, such as `piece` or `g`.
-        unit: Member<Label>,
-        /// How much of it there is, in its smallest unit.
+        ..details: DetailsPatch,
+        /// Its stock, in its smallest unit.
         quantity: Option<Quantity>,
-        /// At which availability, or below, the stock counts as low.
-        reorder_level: Member<Quantity>,
-        /// What one unit costs.
-        unit_price: Member<UnitPricePatch>,
-        /// Fields of your own, merged into those that are there.
-        attributes: Member<serde_json::Map<String, serde_json::Value>>,
     }
     example { "quantity": 12, "category": "Fasteners", "attributes": { "colour": null } }
 }
@@ -279,6 +254,70 @@ impl Parameter for Order {
             let names: Vec<_> = ORDERS.iter().map(|(name, ..)| *name).collect();
             Invalid::new("enum", format!("must be one of {}", names.join(", ")))
         })
+    }
+}
+
+parameters! {
+    ListItems {
+        /// Only items with this text in their id, name or description, whatever its case and its accents. A text of one
+        /// or two characters must be the beginning of the id or of the name.
+        query q: SearchText,
+        /// Only items of this category.
+        query category: Label,
+        /// Only items at this location.
+        query location: Label,
+        /// Only items with low stock, or only items without.
+        query low_stock: bool,
+        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
+        /// ledger.
+        query updated_since: Timestamp,
+        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
+        /// ids.
+        query sort: Order,
+        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
+        query limit: Limit,
+        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
+        query cursor: CursorText,
+        /// Whether to count all items that meet the filters.
+        query count: bool,
+    }
+}
+
+parameters! {
+    CreateItem {
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
+parameters! {
+    GetItem {
+        /// Answer 304, without the item, if it is still in one of these versions.
+        header if_none_match "If-None-Match": EntityTags,
+    }
+}
+
+parameters! {
+    ReplaceItem {
+        /// Replace only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+        /// With `*`: create the item, and answer 412 if it is there already.
+        header if_none_match "If-None-Match": NoneThere,
+    }
+}
+
+parameters! {
+    PatchItem {
+        /// Change only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+    }
+}
+
+parameters! {
+    DeleteItem {
+        /// Delete only an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
     }
 }
 
@@ -410,46 +449,15 @@ impl Items {
     /// Answers a page of the items that meet every filter. An item that is there all the time and keeps its place in
     /// the order is on exactly one page, whatever is created or deleted while the pages are read.
     #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
-    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
-    async fn list(
-        &self,
-        /// Only items with this text in their id, name or description, whatever its case and its accents. A text of one
-        /// or two characters must be the beginning of the id or of the name.
-        q: Query<SearchText>,
-        /// Only items of this category.
-        category: Query<Label>,
-        /// Only items at this location.
-        location: Query<Label>,
-        /// Only items with low stock, or only items without.
-        low_stock: Query<bool>,
-        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
-        /// ledger.
-        updated_since: Query<Timestamp>,
-        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
-        /// ids.
-        sort: Query<Order>,
-        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
-        limit: Query<Limit>,
-        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
-        cursor: Query<CursorText>,
-        /// Whether to count all items that meet the filters.
-        count: Query<bool>,
-        _checked: Checked,
-        sent: SentQuery,
-    ) -> Result<Listed, Problem> {
-        let filter = ItemFilter {
-            category: category.0,
-            location: location.0,
-            low_stock: low_stock.0,
-            updated_since: updated_since.0,
-            text: q.0,
-        };
-        let Order { name, sort } = sort.0.unwrap_or_default();
+    async fn list(&self, parameters: ListItems, sent: SentQuery) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+        let ListItems { q, category, location, low_stock, updated_since, sort, limit, cursor, count } = parameters;
+        let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
+        let Order { name, sort } = sort.unwrap_or_default();
         let listing = Listing { order: name, filter: &filter };
         let fits = |after: &After| sort.key.accepts(&after.key);
-        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
-        let limit = limit.0.unwrap_or_default().get();
-        let (count, max_bytes) = (count.0.unwrap_or_default(), MAX_PAGE_BYTES);
+        let after = cursor.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
+        let limit = limit.unwrap_or_default().get();
+        let (count, max_bytes) = (count.unwrap_or_default(), MAX_PAGE_BYTES);
         let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
         let ItemList { items, more, total } = self.store.items(query).await?;
         let next_cursor = items
@@ -469,31 +477,18 @@ impl Items {
     #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
     async fn create(
         &self,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
+        parameters: CreateItem,
         target: Target,
         body: JsonBody<NewItem>,
-    ) -> Result<Created, Problem> {
+    ) -> Result<Created, Refused<ItemExists>> {
         let JsonBody { value: new, bytes, .. } = body;
         let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
-            details: Details {
-                name: new.name,
-                description: new.description,
-                category: new.category,
-                location: new.location,
-                unit: new.unit,
-                reorder_level: new.reorder_level,
-                unit_price: new.unit_price,
-                attributes: new.attributes.unwrap_or_default(),
-            },
+            details: new.details,
             quantity: new.quantity.unwrap_or_default(),
             precondition: Precondition::None,
         };
-        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
         let Written { outcome: item, replayed } = self.changes.make(create, idempotency).await?;
         let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
         Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
@@ -505,16 +500,13 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
     async fn get(
         &self,
+        parameters: GetItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Answer 304, without the item, if it is still in one of these versions.
-        #[oai(name = "If-None-Match")]
-        if_none_match: Header<EntityTags>,
-        _checked: Checked,
-    ) -> Result<Found, Problem> {
-        let item = self.store.item(&id.0).await?.ok_or(crate::domain::Refusal::NotFound)?;
+    ) -> Result<Found, Refused<Busy>> {
+        let item = self.store.item(&id.0).await?.ok_or(Refusal::NotFound)?;
         let etag = conditional::etag(item.version);
-        if if_none_match.0.is_some_and(|tags| tags.match_weakly(item.version)) {
+        if parameters.if_none_match.is_some_and(|tags| tags.match_weakly(item.version)) {
             return Ok(Found::NotModified(etag));
         }
         Ok(Found::Ok(Json(item.into()), etag))
@@ -527,24 +519,19 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
     async fn replace(
         &self,
+        parameters: ReplaceItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Replace only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        /// With `*`: create the item, and answer 412 if it is there already.
-        #[oai(name = "If-None-Match")]
-        if_none_match: Header<NoneThere>,
-        _checked: Checked,
         body: JsonBody<ItemReplacement>,
-    ) -> Result<Replaced, Problem> {
-        let (Path(id), (repeated, details, quantity)) = (id, body.value.into_parts());
+    ) -> Result<Replaced, Refused<InsufficientStock>> {
+        let (Path(id), ItemReplacement { id: repeated, details, quantity }) = (id, body.value);
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
             let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
-            return Err(Problem::with_errors(Kind::InvalidBody, error));
+            return Err(Problem::with_errors(Kind::InvalidBody, error).into());
         }
-        let precondition = conditional::precondition(if_match.0, if_none_match.0, self.require_if_match);
+        let precondition =
+            conditional::precondition(parameters.if_match, parameters.if_none_match, self.require_if_match);
         if precondition == Precondition::Absent {
             let quantity = quantity.unwrap_or_default();
             let item = self.write(Create { id, details, quantity, precondition }).await?;
@@ -564,27 +551,14 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "patch", operation_id = "patchItem")]
     async fn patch(
         &self,
+        parameters: PatchItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Change only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        _checked: Checked,
         body: MergePatch<ItemChanges>,
-    ) -> Result<Patched, Problem> {
-        let changes = body.value;
-        let patch = ItemPatch {
-            name: changes.name,
-            description: changes.description,
-            category: changes.category,
-            location: changes.location,
-            unit: changes.unit,
-            quantity: changes.quantity,
-            reorder_level: changes.reorder_level,
-            unit_price: changes.unit_price,
-            attributes: changes.attributes,
-        };
-        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
+    ) -> Result<Patched, Refused<InsufficientStock>> {
+        let ItemChanges { details, quantity } = body.value;
+        let patch = ItemPatch { details, quantity };
+        let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         let item = self.write(Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
         let etag = conditional::etag(item.version);
         Ok(Patched::Ok(Json(item.into()), etag))
@@ -596,14 +570,11 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "delete", operation_id = "deleteItem")]
     async fn delete(
         &self,
+        parameters: DeleteItem,
         /// The item's id.
         id: Path<ItemId>,
-        /// Delete only an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        _checked: Checked,
-    ) -> Result<Deleted, Problem> {
-        let precondition = conditional::precondition(if_match.0, None, self.require_if_match);
+    ) -> Result<Deleted, Refused<HasReservations>> {
+        let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         self.write(Delete { id: id.0, precondition }).await?;
         Ok(Deleted::Gone)
     }

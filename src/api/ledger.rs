@@ -6,20 +6,21 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
-use super::Tag;
-use super::errors::{FieldError, Place};
 use super::feed::{EventStream, Feed};
-use super::page::{Limit, MAX_PAGE_BYTES};
-use super::params::{Checked, Header, Query, SentQuery};
-use super::payload::Json;
-use super::problem::{Kind, Problem};
-use super::router::MediaType;
-use super::schema::object;
+use super::http::page::{Limit, MAX_PAGE_BYTES};
+use super::http::params::{SentQuery, parameters};
+use super::http::payload::Json;
+use super::http::problem::kinds::{Busy, FeedReset, QueryTimeout, TooManyFollowers};
+use super::http::problem::{Kind, Problem, Refused};
+use super::http::router::MediaType;
+use super::openapi::Tag;
+use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
     Entry, Event, EventId, Invalid, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp,
     Version,
 };
+use crate::files::errors::{FieldError, Place};
 use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
 
 object! {
@@ -110,6 +111,35 @@ object! {
     }
 }
 
+parameters! {
+    ListLedger {
+        /// Only entries behind this position. Without it a page begins with the first entry, and the feed with the next.
+        query after: Position,
+        /// Only movements for this reason.
+        query reason: Reason,
+        /// Only movements and reservations with this reference.
+        query reference: Reference,
+        /// Only entries of this moment or later (RFC 3339).
+        query since: Timestamp,
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
+        query limit: Limit,
+        /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
+        /// do not look at it.
+        header last_event_id "Last-Event-ID": EventId,
+        /// The same as `Last-Event-ID`, for clients that cannot send that header; without effect beside it.
+        query last_event_id_in_query "lastEventId": EventId,
+    }
+}
+
+parameters! {
+    ListItemLedger {
+        /// Only entries before the one that made this version of the item.
+        query before: Version,
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
+        query limit: Limit,
+    }
+}
+
 /// The forms in which the ledger can be read.
 #[derive(ResponseContent)]
 pub enum LedgerContent {
@@ -153,6 +183,11 @@ pub enum Found {
     Ok(Json<EntryView>),
 }
 
+/// Writes an entry of the ledger as the JSON in which the API shows it.
+pub fn entry_json(record: Record) -> String {
+    serde_json::to_string(&EntryView::from(record)).expect("an entry can be written as JSON")
+}
+
 /// The calls that read the ledger.
 pub struct Ledger {
     /// Where it is kept.
@@ -173,47 +208,33 @@ impl Ledger {
     /// With `Accept: text/event-stream` it is a feed that does not end: server-sent events (WHATWG HTML, section 9.2),
     /// as an `EventSource` reads them. Each change that meets every filter is one event, once it is committed, with the
     /// entry as its `data` and `<epoch>-<position>` as its `id`. Whoever is cut off sends the last id back as
-    /// `Last-Event-ID` and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
+    /// `Last-Event-ID` (or as `lastEventId` in the query) and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
     /// nothing else to say, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
     /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
     /// replaced by an older copy is refused with 410, and never passed over.
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
-    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
-        /// Only entries behind this position. Without it a page begins with the first entry, and the feed with the next.
-        after: Query<Position>,
-        /// Only movements for this reason.
-        reason: Query<Reason>,
-        /// Only movements and reservations with this reference.
-        reference: Query<Reference>,
-        /// Only entries of this moment or later (RFC 3339).
-        since: Query<Timestamp>,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
-        limit: Query<Limit>,
-        /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
-        /// do not look at it.
-        #[oai(name = "Last-Event-ID")]
-        last_event_id: Header<EventId>,
-        _checked: Checked,
+        parameters: ListLedger,
         sent: SentQuery,
         media_type: MediaType,
-    ) -> Result<Listed, Problem> {
+    ) -> Result<Listed, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers)>> {
+        let ListLedger { after, reason, reference, since, limit, last_event_id, last_event_id_in_query } = parameters;
         let query = EntryQuery {
-            after: after.0.unwrap_or(Position::NONE),
-            reason: reason.0,
-            reference: reference.0,
-            since: since.0,
-            limit: limit.0.unwrap_or_default().get(),
+            after: after.unwrap_or(Position::NONE),
+            reason,
+            reference,
+            since,
+            limit: limit.unwrap_or_default().get(),
             max_bytes: MAX_PAGE_BYTES,
         };
         if media_type.0 == EventStream::CONTENT_TYPE {
-            if limit.0.is_some() {
+            if limit.is_some() {
                 let endless = Invalid::new("unsupported", "is for pages; the feed has no end");
                 let error = FieldError::new(Place::parameter("limit"), endless);
-                return Err(Problem::with_errors(Kind::InvalidParameter, error));
+                return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
             }
-            let feed = self.feed.follow(last_event_id.0, after.0, query).await?;
+            let feed = self.feed.follow(last_event_id.or(last_event_id_in_query), after, query).await?;
             return Ok(Listed::Ok(LedgerContent::Feed(feed), None));
         }
         let after = query.after;
@@ -238,7 +259,7 @@ impl Ledger {
         &self,
         /// The position.
         position: Path<Position>,
-    ) -> Result<Found, Problem> {
+    ) -> Result<Found, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
         let record = self.store.entry(position.0).await?.ok_or_else(missing)?;
         Ok(Found::Ok(Json(record.into())))
@@ -250,17 +271,13 @@ impl Ledger {
     #[oai(path = "/inventory/:id/ledger", method = "get", operation_id = "listItemLedger")]
     async fn history(
         &self,
+        parameters: ListItemLedger,
         /// The item's id.
         id: Path<ItemId>,
-        /// Only entries before the one that made this version of the item.
-        before: Query<Version>,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
-        limit: Query<Limit>,
-        _checked: Checked,
         sent: SentQuery,
-    ) -> Result<Told, Problem> {
-        let limit = limit.0.unwrap_or_default().get();
-        let (id, before, max_bytes) = (id.0, before.0, MAX_PAGE_BYTES);
+    ) -> Result<Told, Refused<(Busy, QueryTimeout)>> {
+        let ListItemLedger { before, limit } = parameters;
+        let (id, limit, max_bytes) = (id.0, limit.unwrap_or_default().get(), MAX_PAGE_BYTES);
         let history = self.store.history(HistoryQuery { id: id.clone(), before, limit, max_bytes }).await?;
         let never = || Problem::new(Kind::NotFound, "There never was an item with this id.");
         let History { entries, more } = history.ok_or_else(never)?;

@@ -5,21 +5,23 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
-use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags};
-use super::errors::{Errors, FieldError, Pointer};
-use super::idempotency::{Key, Target};
+use super::http::conditional::{self, EntityTags};
+use super::http::idempotency::{Key, Target};
+use super::http::params::parameters;
+use super::http::payload::{Json, JsonBody};
+use super::http::problem::kinds::{BatchRefused, InsufficientStock, TooMuchStock};
+use super::http::problem::{Kind, Problem, Refused};
 use super::items::ItemView;
 use super::ledger::EntryView;
-use super::params::{Checked, Header, Query};
-use super::payload::{Json, JsonBody};
-use super::problem::{Kind, Problem};
-use super::schema::{Read, Schema, object, read_array};
+use super::openapi::Tag;
+use super::openapi::object::object;
+use super::openapi::schema::{Read, Schema, read_array};
 use crate::config::BasePath;
 use crate::domain::{
     Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
 };
+use crate::files::errors::{Errors, FieldError, Pointer};
 use crate::store::{self, MoveAll, Written};
 
 object! {
@@ -132,6 +134,26 @@ object! {
     }
 }
 
+parameters! {
+    MoveStock {
+        /// Move only stock of an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
+parameters! {
+    MoveStockOfMany {
+        /// Find out what would come of it, and leave everything as it is.
+        query dry_run: bool,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
 /// What `POST /movements` answers.
 #[derive(ApiResponse)]
 pub enum MovedAll {
@@ -186,26 +208,19 @@ impl Movements {
     #[oai(path = "/inventory/:id/movements", method = "post", operation_id = "moveStock")]
     async fn create(
         &self,
+        parameters: MoveStock,
         /// The item's id.
         id: Path<ItemId>,
-        /// Move only stock of an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
         target: Target,
         body: JsonBody<NewMovement>,
-    ) -> Result<Moved, Problem> {
+    ) -> Result<Moved, Refused<(InsufficientStock, TooMuchStock)>> {
         let JsonBody { value: new, bytes, .. } = body;
         let change = stock_change(new.delta, new.counted, Pointer::Root)
             .map_err(|error| Problem::with_errors(Kind::InvalidBody, error))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-        let precondition = conditional::precondition(if_match.0, None, false);
+        let precondition = conditional::precondition(parameters.if_match, None, false);
         let operation = Move { id: id.0, movement, precondition };
-        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
         let Written { outcome, replayed } = self.changes.make(operation, idempotency).await?;
         let store::Moved { record, item } = outcome;
         let location = format!("{}/ledger/{}", self.base_path, record.position.get());
@@ -221,16 +236,10 @@ impl Movements {
     #[oai(path = "/movements", method = "post", operation_id = "moveStockOfMany")]
     async fn create_all(
         &self,
-        /// Find out what would come of it, and leave everything as it is.
-        dry_run: Query<bool>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
+        parameters: MoveStockOfMany,
         target: Target,
         body: JsonBody<NewMovements>,
-    ) -> Result<MovedAll, Problem> {
+    ) -> Result<MovedAll, Refused<BatchRefused>> {
         let JsonBody { value: NewMovements { movements: Batch(new) }, bytes, .. } = body;
         let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
         let list = Pointer::Root.member("movements");
@@ -244,10 +253,10 @@ impl Movements {
             }
         }
         if !errors.is_empty() {
-            return Err(Problem::with_errors(Kind::InvalidBody, errors));
+            return Err(Problem::with_errors(Kind::InvalidBody, errors).into());
         }
-        let dry_run = dry_run.0.unwrap_or_default();
-        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let dry_run = parameters.dry_run.unwrap_or_default();
+        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
         let Written { outcome: records, replayed } =
             self.changes.make(MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });

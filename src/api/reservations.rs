@@ -5,15 +5,16 @@ use std::sync::Arc;
 use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::Tag;
 use super::changes::Changes;
-use super::conditional::{self, EntityTags};
-use super::idempotency::{Key, Target};
-use super::page::{CursorText, Limit, Listing};
-use super::params::{Checked, Header, Query, SentQuery};
-use super::payload::{Json, JsonBody};
-use super::problem::{Kind, Problem};
-use super::schema::object;
+use super::http::conditional::{self, EntityTags};
+use super::http::idempotency::{Key, Target};
+use super::http::page::{CursorText, Limit, Listing};
+use super::http::params::{SentQuery, parameters};
+use super::http::payload::{Json, JsonBody};
+use super::http::problem::kinds::{Busy, InsufficientStock, QueryTimeout, ReservationClosed, ReservationExpired};
+use super::http::problem::{Kind, Problem, Refused};
+use super::openapi::Tag;
+use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
     Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,
@@ -81,6 +82,39 @@ object! {
             "reference": "order-4711", "created_at": "2026-01-02T03:04:05.678Z",
             "expires_at": "2026-01-02T03:19:05.678Z"
         }]
+    }
+}
+
+parameters! {
+    ReserveStock {
+        /// Hold only stock of an item in one of these versions, else answer 412.
+        header if_match "If-Match": EntityTags,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
+parameters! {
+    ListReservations {
+        /// Only reservations of this item.
+        query item: ItemId,
+        /// Only reservations in this state.
+        query state: ReservationState,
+        /// Only reservations with this reference.
+        query reference: Reference,
+        /// The most reservations on the page.
+        query limit: Limit,
+        /// Where the page begins: the `next_cursor` of the page before, with the same filters.
+        query cursor: CursorText,
+    }
+}
+
+parameters! {
+    CloseReservation {
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
     }
 }
 
@@ -167,24 +201,17 @@ impl Reservations {
     #[oai(path = "/inventory/:id/reservations", method = "post", operation_id = "reserveStock")]
     async fn create(
         &self,
+        parameters: ReserveStock,
         /// The item's id.
         id: Path<ItemId>,
-        /// Hold only stock of an item in one of these versions, else answer 412.
-        #[oai(name = "If-Match")]
-        if_match: Header<EntityTags>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
         target: Target,
         body: JsonBody<NewReservation>,
-    ) -> Result<Created, Problem> {
+    ) -> Result<Created, Refused<InsufficientStock>> {
         let JsonBody { value: NewReservation { quantity, expires_in, reference }, bytes, .. } = body;
-        let precondition = conditional::precondition(if_match.0, None, false);
+        let precondition = conditional::precondition(parameters.if_match, None, false);
         let (item_id, id, lifetime) = (id.0, ReservationId::generate(), expires_in);
         let reserve = Reserve { item_id, id, quantity, lifetime, reference, precondition };
-        let idempotency = target.keyed(idempotency_key.0, &bytes);
+        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
         let Written { outcome: reservation, replayed } = self.changes.make(reserve, idempotency).await?;
         let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
         Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
@@ -195,26 +222,16 @@ impl Reservations {
     /// Answers a page of the reservations that meet every filter, open and closed ones. One that goes on meeting them
     /// is on exactly one page.
     #[oai(path = "/reservations", method = "get", operation_id = "listReservations")]
-    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the call")]
     async fn list(
         &self,
-        /// Only reservations of this item.
-        item: Query<ItemId>,
-        /// Only reservations in this state.
-        state: Query<ReservationState>,
-        /// Only reservations with this reference.
-        reference: Query<Reference>,
-        /// The most reservations on the page.
-        limit: Query<Limit>,
-        /// Where the page begins: the `next_cursor` of the page before, with the same filters.
-        cursor: Query<CursorText>,
-        _checked: Checked,
+        parameters: ListReservations,
         sent: SentQuery,
-    ) -> Result<Listed, Problem> {
-        let filter = ReservationFilter { item: item.0, state: state.0, reference: reference.0 };
+    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+        let ListReservations { item, state, reference, limit, cursor } = parameters;
+        let filter = ReservationFilter { item, state, reference };
         let listing = Listing { order: "reservations", filter: &filter };
-        let after = cursor.0.as_ref().map(|cursor| listing.place(cursor, |_| true)).transpose()?;
-        let limit = limit.0.unwrap_or_default().get();
+        let after = cursor.as_ref().map(|cursor| listing.place(cursor, |_| true)).transpose()?;
+        let limit = limit.unwrap_or_default().get();
         let query = ReservationQuery { filter: filter.clone(), after, limit };
         let ReservationList { reservations, more } = self.store.reservations(query).await?;
         let next_cursor = reservations.last().filter(|_| more).map(|last| listing.cursor(&last.id));
@@ -234,7 +251,7 @@ impl Reservations {
         &self,
         /// The reservation's id.
         id: Path<ReservationId>,
-    ) -> Result<Found, Problem> {
+    ) -> Result<Found, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "There is no reservation with this id.");
         let reservation = self.store.reservation(&id.0).await?.ok_or_else(missing)?;
         Ok(Found::Ok(Json(reservation.into())))
@@ -246,16 +263,12 @@ impl Reservations {
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
         &self,
+        parameters: CloseReservation,
         /// The reservation's id.
         id: Path<ReservationId>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
         target: Target,
-    ) -> Result<Closed, Problem> {
-        self.close(Fulfil { id: id.0 }, idempotency_key.0, &target).await
+    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
+        Ok(self.close(Fulfil { id: id.0 }, parameters.idempotency_key, &target).await?)
     }
 
     /// Release a reservation
@@ -265,15 +278,11 @@ impl Reservations {
     #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
     async fn release(
         &self,
+        parameters: CloseReservation,
         /// The reservation's id.
         id: Path<ReservationId>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
         target: Target,
-    ) -> Result<Closed, Problem> {
-        self.close(Release { id: id.0 }, idempotency_key.0, &target).await
+    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
+        Ok(self.close(Release { id: id.0 }, parameters.idempotency_key, &target).await?)
     }
 }

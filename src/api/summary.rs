@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use poem_openapi::{ApiResponse, OpenApi};
 
-use super::Tag;
-use super::payload::Json;
-use super::problem::Problem;
-use super::schema::object;
+use super::http::payload::Json;
+use super::http::problem::Refused;
+use super::http::problem::kinds::{Busy, QueryTimeout};
+use super::openapi::Tag;
+use super::openapi::object::object;
 use crate::domain::{self, Currency};
 use crate::store::Store;
 
@@ -69,7 +70,7 @@ impl Summaries {
     /// Counts all items, their stock and its value, all of one moment and exact. Items without a price are worth nothing
     /// here; currencies are not converted.
     #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
-    async fn get(&self) -> Result<Summed, Problem> {
+    async fn get(&self) -> Result<Summed, Refused<(Busy, QueryTimeout)>> {
         Ok(Summed::Ok(Json(self.store.summary().await?.into())))
     }
 }

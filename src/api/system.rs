@@ -5,10 +5,11 @@ use std::sync::Arc;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio_util::sync::CancellationToken;
 
-use super::Tag;
-use super::payload::Json;
-use super::problem::{Kind, Problem};
-use super::schema::object;
+use super::http::payload::Json;
+use super::http::problem::kinds::ShuttingDown;
+use super::http::problem::{Kind, Problem, Refused};
+use super::openapi::Tag;
+use super::openapi::object::object;
 use crate::store::Store;
 
 object! {
@@ -61,9 +62,10 @@ impl System {
     /// answers at once, however much else is under way. While it does not answer 200, send no requests; it becomes ready by
     /// itself once the storage works again.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
-    async fn readyz(&self) -> Result<Healthy, Problem> {
+    async fn readyz(&self) -> Result<Healthy, Refused<ShuttingDown>> {
         if self.leaving.is_cancelled() {
-            return Err(Problem::new(Kind::ShuttingDown, "The service is about to stop; requests are still answered."));
+            let detail = "The service is about to stop; requests are still answered.";
+            return Err(Problem::new(Kind::ShuttingDown, detail).into());
         }
         self.store.ready()?;
         Ok(Healthy::Ok(Json(Health { status: "ok".to_owned() })))

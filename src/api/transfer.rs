@@ -20,17 +20,21 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Tag;
-use super::idempotency::{Key, Target, keyed};
-use super::interchange::Format;
-use super::params::{Checked, Header, Parameter, Query};
-use super::payload::{Json, check_coding, check_media_type, cut_short};
-use super::problem::{Kind, Problem};
-use super::router::MediaType;
-use super::schema::{Schema, inline, object};
-use super::upload::{Plan, import_file, unusable};
+use super::http::idempotency::{Key, Target, keyed};
+use super::http::params::{Parameter, parameters};
+use super::http::payload::{Json, check_coding, check_media_type, cut_short};
+use super::http::problem::kinds::{Busy, ImportRefused, InvalidImport, TooManyColumns, TooManyTransfers};
+use super::http::problem::{Kind, Problem, Refused};
+use super::http::router::MediaType;
+use super::items::{ItemReplacement, ItemView};
+use super::openapi::Tag;
+use super::openapi::object::object;
+use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Invalid, Item};
+use crate::files::errors::ImportError;
+use crate::files::import::{Plan, import_file};
+use crate::files::rows::Format;
 use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
@@ -70,6 +74,19 @@ impl Transfer {
             // One takes the writer for itself anyway.
             imports: Semaphore::new(1),
         }
+    }
+}
+
+parameters! {
+    ImportItems {
+        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
+        /// by `PUT`.
+        query mode: ImportMode,
+        /// Find out what would come of it, and leave everything as it is.
+        query dry_run: bool,
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the first answer.
+        header idempotency_key "Idempotency-Key": Key,
     }
 }
 
@@ -131,7 +148,11 @@ impl Transfer {
     ///
     /// An export that fails on its way ends with a broken connection, never as if it were complete.
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
-    async fn export(&self, MediaType(media_type): MediaType, method: Method) -> Result<Exported, Problem> {
+    async fn export(
+        &self,
+        MediaType(media_type): MediaType,
+        method: Method,
+    ) -> Result<Exported, Refused<(Busy, TooManyTransfers)>> {
         let format = Format::of(media_type);
         if method == Method::HEAD {
             // Of unknown length, without a look at the store to find it out.
@@ -150,39 +171,32 @@ impl Transfer {
     /// is what `GET /export` answers, or one like it: `application/x-ndjson`, with one item in each line as `PUT` takes
     /// it, or `text/csv` (RFC 4180) with a header line, in any order and number of its columns. `name` must be there; an
     /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
-    /// text is taken away again.
+    /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
+    /// begins with a brace is NDJSON.
     ///
     /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
-        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
-        /// by `PUT`.
-        mode: Query<ImportMode>,
-        /// Find out what would come of it, and leave everything as it is.
-        dry_run: Query<bool>,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Key>,
-        _checked: Checked,
+        parameters: ImportItems,
         target: Target,
         upload: Upload,
-    ) -> Result<ImportDone, Problem> {
+    ) -> Result<ImportDone, Refused<(InvalidImport, ImportRefused, TooManyColumns, TooManyTransfers)>> {
         let Upload { format, announced, body } = upload;
-        let mut digest = idempotency_key.0.is_some().then(|| target.digest());
+        let ImportItems { mode, dry_run, idempotency_key } = parameters;
+        let mut digest = idempotency_key.is_some().then(|| target.digest());
         let (file, _held) = self.receive(announced, body, digest.as_mut()).await?;
         let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
         let _permit = timeout(self.queue_timeout, self.imports.acquire()).await.map_err(busy)?;
         let plan = Plan {
             format,
-            mode: mode.0.unwrap_or_default(),
-            dry_run: dry_run.0.unwrap_or_default(),
+            mode: mode.unwrap_or_default(),
+            dry_run: dry_run.unwrap_or_default(),
             queue_timeout: self.queue_timeout,
-            idempotency: digest.and_then(|digest| keyed(idempotency_key.0, digest)),
+            idempotency: digest.and_then(|digest| keyed(idempotency_key, digest)),
             on_read: None,
         };
-        let Written { outcome, replayed } = import_file(Arc::clone(&self.store), file, plan).await?;
+        let Written { outcome, replayed } = import_file::<ItemReplacement>(Arc::clone(&self.store), file, plan).await?;
         let Imported { created, updated, unchanged } = outcome;
         let imported = Json(ImportedItems { created, updated, unchanged });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
@@ -206,7 +220,7 @@ impl Transfer {
         }
         let store = Arc::clone(&self.store);
         let file = tokio::task::spawn_blocking(move || store.scratch()).await.map_err(|_| Problem::internal())?;
-        let mut file = tokio::fs::File::from_std(file.map_err(|error| unusable(&error))?);
+        let mut file = tokio::fs::File::from_std(file.map_err(ImportError::from)?);
         let mut held = HeldBytes { all: Arc::clone(&self.held), own: 0 };
         let mut incoming = body.into_bytes_stream();
         let (mut rated, mut rate_deadline) = (0, Instant::now() + self.stall_timeout);
@@ -235,9 +249,9 @@ impl Transfer {
             if let Some(digest) = &mut digest {
                 digest.update(&data);
             }
-            file.write_all(&data).await.map_err(|error| unusable(&error))?;
+            file.write_all(&data).await.map_err(ImportError::from)?;
         }
-        file.flush().await.map_err(|error| unusable(&error))?;
+        file.flush().await.map_err(ImportError::from)?;
         Ok((file.into_std().await, held))
     }
 }
@@ -269,9 +283,13 @@ impl Drop for HeldBytes {
 /// So that no more of a file is sent that nobody will read.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
+/// The media types of an import. The last one stands for both: many generated clients know no other for a file.
+const UPLOADS: [&str; 3] = [Format::Ndjson.media_type(), Format::Csv.media_type(), "application/octet-stream"];
+
 /// The body of an import, not read yet.
 pub struct Upload {
-    format: Format,
+    /// `None` where the file itself shows it.
+    format: Option<Format>,
     /// How many bytes it is said to have.
     announced: u64,
     body: Body,
@@ -286,12 +304,9 @@ impl<'a> ApiExtractor<'a> for Upload {
     fn register(_registry: &mut Registry) {}
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = Format::ALL.map(|format| {
-            let example = Some(format.example().into());
-            let schema = inline(MetaSchema { example, ..MetaSchema::new("string") });
-            MetaMediaType { content_type: format.media_type(), schema }
-        });
-        Some(MetaRequest { description: Some("The file."), content: content.into(), required: true })
+        let file = || inline(MetaSchema::new_with_format("string", "binary"));
+        let content = UPLOADS.iter().map(|content_type| MetaMediaType { content_type, schema: file() });
+        Some(MetaRequest { description: Some("The file."), content: content.collect(), required: true })
     }
 
     async fn from_request(
@@ -299,7 +314,8 @@ impl<'a> ApiExtractor<'a> for Upload {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let format = Format::of(check_media_type(request, &Format::ALL.map(Format::media_type))?);
+        let media_type = check_media_type(request, &UPLOADS)?;
+        let format = Format::ALL.into_iter().find(|format| format.media_type() == media_type);
         check_coding(request)?;
         let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
         Ok(Self { format, announced, body: body.take().map_err(|_| Problem::internal())? })
@@ -370,14 +386,14 @@ async fn stream_items(
     let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
     let deadline = Instant::now() + time;
     let runtime = tokio::runtime::Handle::current();
-    let mut buffer = format.head();
+    let mut buffer = format.head::<ItemView>();
     let send = move |part| match runtime.block_on(timeout_at(deadline, parts.send(part))) {
         Ok(Ok(())) => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     };
     let sink = move |item: Option<Item>| match item {
         Some(item) => {
-            format.write(&mut buffer, item);
+            format.write(&mut buffer, &ItemView::from(item));
             if buffer.len() < PART {
                 return ControlFlow::Continue(());
             }

@@ -13,8 +13,9 @@ use tempfile::NamedTempFile;
 
 use super::progress;
 use super::remote::{self, Remote};
-use crate::api::Format;
+use crate::api::ItemView;
 use crate::config::{Database, Settings};
+use crate::files::rows::Format;
 use crate::store::{ItemSink, postgres, sqlite};
 
 /// Where the items come from, and where they go.
@@ -69,14 +70,14 @@ const PARTS_AHEAD: usize = 2;
 
 fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), String> {
     let (sender, parts) = sync_channel(PARTS_AHEAD);
-    let mut buffer = format.head();
+    let mut buffer = format.head::<ItemView>();
     let hand_over = move |buffer: &mut Vec<u8>| match sender.send(std::mem::take(buffer)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     };
     let sink: ItemSink = Box::new(move |item| {
         let Some(item) = item else { return hand_over(&mut buffer) };
-        format.write(&mut buffer, item);
+        format.write(&mut buffer, &ItemView::from(item));
         if buffer.len() < PART { ControlFlow::Continue(()) } else { hand_over(&mut buffer) }
     });
     std::thread::scope(|scope| {

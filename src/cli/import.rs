@@ -18,12 +18,15 @@ use tokio_util::io::ReaderStream;
 
 use super::progress;
 use super::remote::{self, Body, Remote};
-use crate::api::{Format, Plan, import_file};
+use crate::api::ItemReplacement;
 use crate::config::{Database, Settings};
+use crate::files::errors::ImportError;
+use crate::files::import::{Plan, import_file};
+use crate::files::rows::Format;
 use crate::server;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{OpenError, SqliteStore};
-use crate::store::{ImportMode, Imported, Store, Written};
+use crate::store::{ImportMode, Imported, Store, WriteError};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,12 +73,12 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
             println!("{name}: {}", if *dry_run { format!("nothing was changed; to come: {counts}") } else { counts });
             Ok(())
         }
-        Err(problem) => Err(refused(&name, &problem)),
+        Err(refused) => Err(refused.report(&name)),
     }
 }
 
-/// What an import did, or the problem document that says why it did nothing.
-type Answer = Result<Imported, Value>;
+/// The outcome of an import.
+type Answer = Result<Imported, Refused>;
 
 async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
     let Arguments { file, mode, dry_run, .. } = arguments;
@@ -99,7 +102,7 @@ async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments
     let answer = connection.send(request.body(body).expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| failed(&error))?;
     if answer.status() != StatusCode::OK {
-        return Ok(Err(remote::problem(answer).await));
+        return Ok(Err(Refused::by_server(&remote::problem(answer).await)));
     }
     let body = answer.into_body().collect().await.map_err(|error| failed(&error))?;
     serde_json::from_slice(&body.to_bytes()).map(Ok).map_err(|error| failed(&error))
@@ -127,20 +130,17 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let progress = progress::bar("importing", Some(2 * length));
     let counter = progress.clone();
     let plan = Plan {
-        format,
+        format: Some(format),
         mode: *mode,
         dry_run: *dry_run,
         queue_timeout: PATIENCE,
         idempotency: None,
         on_read: Some(Arc::new(move |count| counter.inc(count))),
     };
-    let answer = import_file(Arc::clone(&store), file, plan).await;
+    let outcome = import_file::<ItemReplacement>(Arc::clone(&store), file, plan).await;
     progress.finish_and_clear();
     store.close().await;
-    Ok(match answer {
-        Ok(Written { outcome, .. }) => Ok(outcome),
-        Err(problem) => Err(serde_json::from_slice(&problem.to_json("", None, "")).expect("a problem is JSON")),
-    })
+    Ok(outcome.map(|written| written.outcome).map_err(Refused::from))
 }
 
 async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, String> {
@@ -174,22 +174,65 @@ fn copy(mut input: File, store: &dyn Store) -> io::Result<(File, u64)> {
     Ok((copy, length))
 }
 
-/// Tells everything that is wrong, each with its line, and sums it up.
-fn refused(name: &str, problem: &Value) -> String {
-    let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
-    for error in errors {
-        let text = |member: &str| error[member].as_str().filter(|text| !text.is_empty());
-        let line = error["line"].as_u64().map(|line| format!("{line}:")).unwrap_or_default();
-        let place = text("column").or(text("pointer")).or(text("parameter")).or(text("header"));
-        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
-        eprintln!("{name}:{line} {place}{}", text("detail").unwrap_or_default());
+/// The reason why nothing was imported.
+struct Refused {
+    /// Where it is no error of the file.
+    reason: String,
+    /// The first errors, each as its line in the file, its place there, and what is wrong.
+    errors: Vec<(Option<u64>, String, String)>,
+    /// The number of all errors.
+    count: u64,
+}
+
+impl From<ImportError> for Refused {
+    fn from(error: ImportError) -> Self {
+        let errors = match error {
+            ImportError::Invalid(errors) | ImportError::TooManyColumns(errors) => errors,
+            ImportError::NotDone(WriteError::ImportRefused(rows)) => rows.into(),
+            ImportError::NotDone(error) => return Self { reason: error.to_string(), errors: Vec::new(), count: 0 },
+            ImportError::Panicked => {
+                return Self { reason: "it ended in a panic".to_owned(), errors: Vec::new(), count: 0 };
+            }
+        };
+        let listed = errors.listed().iter().map(|error| {
+            let place = error.place.as_ref().map(|place| place.as_str().to_owned());
+            (error.line, place.unwrap_or_default(), error.detail.clone())
+        });
+        Self { reason: String::new(), errors: listed.collect(), count: errors.count() }
     }
-    let count = problem["error_count"].as_u64().unwrap_or(errors.len() as u64);
-    match errors.len() as u64 {
-        0 => format!("nothing was imported from {name}: {}", problem["detail"].as_str().unwrap_or_default()),
-        1 => format!("nothing was imported from {name}, because of what is told above"),
-        told if told == count => format!("nothing was imported from {name}, because of the {count} things told above"),
-        told => format!("nothing was imported from {name}, because of {count} things; the first {told} are told above"),
+}
+
+impl Refused {
+    /// The reason that a server gives in a problem document.
+    fn by_server(problem: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let error = |error: &Value| {
+            let place = ["column", "pointer", "parameter", "header"].map(|place| text(&error[place])).concat();
+            (error["line"].as_u64(), place, text(&error["detail"]))
+        };
+        let errors: Vec<_> = problem["errors"].as_array().into_iter().flatten().map(error).collect();
+        let count = problem["error_count"].as_u64().unwrap_or(errors.len() as u64);
+        Self { reason: text(&problem["detail"]), errors, count }
+    }
+
+    /// Prints all that is wrong with the file, each with its line, and returns a summary.
+    fn report(self, name: &str) -> String {
+        for (line, place, detail) in &self.errors {
+            let line = line.map(|line| format!("{line}:")).unwrap_or_default();
+            let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
+            eprintln!("{name}:{line} {place}{detail}");
+        }
+        let count = self.count;
+        match self.errors.len() as u64 {
+            0 => format!("nothing was imported from {name}: {}", self.reason),
+            1 => format!("nothing was imported from {name}, because of what is told above"),
+            told if told == count => {
+                format!("nothing was imported from {name}, because of the {count} things told above")
+            }
+            told => {
+                format!("nothing was imported from {name}, because of {count} things; the first {told} are told above")
+            }
+        }
     }
 }
 

@@ -37,7 +37,7 @@ enum Command {
     /// Serve the inventory over HTTP; what happens without a subcommand
     Serve,
     /// Print the OpenAPI document
-    Openapi(openapi::Arguments),
+    Openapi,
     /// Import the items of a CSV or NDJSON file, all of them or none
     ///
     /// The file is one that `stockroom export` wrote, or one like it: with a header line that names the columns, or with
@@ -71,7 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let outcome = match command {
         None | Some(Command::Serve) => serve::run(&settings, &unknown),
-        Some(Command::Openapi(arguments)) => openapi::run(&settings, &arguments),
+        Some(Command::Openapi) => openapi::run(&settings),
         Some(Command::Import(arguments)) => import::run(&settings, &arguments),
         Some(Command::Export(arguments)) => export::run(&settings, &arguments),
         Some(Command::Check) => check::run(&settings),

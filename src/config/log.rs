@@ -3,6 +3,17 @@ use std::str::FromStr;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// A readable line for each event.
+    Text,
+    /// A JSON object on a line for each event.
+    Json,
+}
+
 /// The level of events that are logged, in general and for parts of the program.
 #[derive(Clone, Debug)]
 pub struct LogFilter(Targets);

@@ -24,7 +24,7 @@ pub use item::{Attributes, Details, Item, ItemId, Version};
 pub use ledger::{Entry, Event, Position};
 pub use money::{Amount, Currency, UnitPrice};
 pub use movement::{Delta, Movement, Reason, StockChange};
-pub use patch::{ItemPatch, Member, UnitPricePatch};
+pub use patch::{DetailsPatch, ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{

@@ -30,6 +30,15 @@ impl<T> Member<T> {
 /// A JSON Merge Patch (RFC 7396) of an item: which of its writable fields are to change, and to what.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ItemPatch {
+    /// What changes of its details.
+    pub details: DetailsPatch,
+    /// Its new stock.
+    pub quantity: Option<Quantity>,
+}
+
+/// The details of an item that are to change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DetailsPatch {
     /// Its new name.
     pub name: Option<Name>,
     /// Its new description.
@@ -40,8 +49,6 @@ pub struct ItemPatch {
     pub location: Member<Label>,
     /// Its new unit.
     pub unit: Member<Label>,
-    /// Its new stock.
-    pub quantity: Option<Quantity>,
     /// Its new reorder level.
     pub reorder_level: Member<Quantity>,
     /// What changes of its price.
@@ -59,7 +66,7 @@ pub struct UnitPricePatch {
     pub currency: Option<Currency>,
 }
 
-impl ItemPatch {
+impl DetailsPatch {
     /// The details after the patch, or what would be wrong with them: each place, as a JSON Pointer into the item.
     pub fn apply(&self, before: &Details) -> Result<Details, Vec<(&'static str, Invalid)>> {
         let mut wrong = Vec::new();

@@ -203,29 +203,32 @@ pub struct Change {
     pub entry: Entry,
 }
 
-/// Why a command is not carried out; nothing has changed then.
+/// The reason why a command is not carried out; nothing has changed then. Its text is a sentence for clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such item.
-    #[error("there is no item with this id")]
+    #[error("There is no item with this id.")]
     NotFound,
     /// There is no such reservation.
-    #[error("there is no reservation with this id")]
+    #[error("There is no reservation with this id.")]
     NoReservation,
     /// The id is taken.
-    #[error("there is already an item with this id")]
+    #[error("There is already an item with this id; it was not changed.")]
     ItemExists,
     /// The item is not in the state that the command demands.
-    #[error("the item is not in the state that the precondition demands")]
+    #[error("The item is not in the state that the precondition demands; nothing was changed.")]
     PreconditionFailed,
     /// A command of this kind must come with a precondition.
-    #[error("the command comes without a precondition")]
+    #[error("The change comes without a precondition; nothing was changed.")]
     PreconditionRequired,
     /// The item would break a rule; each place (a JSON Pointer into the item) with what is wrong there.
-    #[error("the item would break a rule")]
+    #[error("The item would break a rule.")]
     Invalid(Vec<(&'static str, Invalid)>),
     /// Less stock would be left than open reservations hold, or than none.
-    #[error("of {quantity}, {reserved} are reserved; {wanted} would be left")]
+    #[error(
+        "There are {quantity}, of which {reserved} are reserved; {wanted} would be left. At most {} can be taken.",
+        .quantity - .reserved
+    )]
     InsufficientStock {
         /// How much there is.
         quantity: i64,
@@ -235,7 +238,7 @@ pub enum Refusal {
         wanted: i64,
     },
     /// More stock would be there than an item can have.
-    #[error("of {quantity}, {wanted} would be there")]
+    #[error("There are {quantity}; {wanted} would be there, and an item can have {}.", Quantity::MAX)]
     TooMuchStock {
         /// How much there is.
         quantity: i64,
@@ -243,20 +246,38 @@ pub enum Refusal {
         wanted: i64,
     },
     /// Open reservations hold some of the item's stock, which therefore stays.
-    #[error("{reserved} are reserved")]
+    #[error("Open reservations hold {reserved} of the item; fulfil or release them first.")]
     HasReservations {
         /// How much they hold.
         reserved: i64,
     },
     /// The reservation's time is up.
-    #[error("the reservation has expired")]
+    #[error("The reservation has expired, and what it held is available to others; reserve anew.")]
     ReservationExpired,
     /// The reservation was closed in another way.
-    #[error("the reservation is {} already", .state.as_str())]
+    #[error("The reservation is {} already, for good.", .state.as_str())]
     ReservationClosed {
         /// How it was closed.
         state: ReservationState,
     },
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NotFound | Refusal::NoReservation => "not-found",
+            Refusal::ItemExists => "item-exists",
+            Refusal::PreconditionFailed => "precondition-failed",
+            Refusal::PreconditionRequired => "precondition-required",
+            Refusal::Invalid(_) => "invalid-body",
+            Refusal::InsufficientStock { .. } => "insufficient-stock",
+            Refusal::TooMuchStock { .. } => "too-much-stock",
+            Refusal::HasReservations { .. } => "has-reservations",
+            Refusal::ReservationExpired => "reservation-expired",
+            Refusal::ReservationClosed { .. } => "reservation-closed",
+        }
+    }
 }
 
 /// Expires reservations that are due: one change for each, in their order.
@@ -378,7 +399,7 @@ impl Command for Patch {
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
         let before = current.before(now)?;
-        let details = self.patch.apply(&before.item.details).map_err(Refusal::Invalid)?;
+        let details = self.patch.details.apply(&before.item.details).map_err(Refusal::Invalid)?;
         before.updated(details, self.patch.quantity, &self.precondition, now)
     }
 }

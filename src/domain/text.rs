@@ -53,24 +53,24 @@ macro_rules! text {
 
 text! {
     /// What an item is called: one line of 1 to 200 characters.
-    Name, max: 200, controls: &[], pattern: r"^[^\u0000-\u001f\u007f]+$"
+    Name, max: 200, controls: &[], pattern: r"^[^\u0000-\u001F\u007F]+$"
 }
 text! {
     /// A longer text about an item: 1 to 4,000 characters, tabs and line breaks allowed.
-    Description, max: 4_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]+$"
+    Description, max: 4_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]+$"
 }
 text! {
     /// A short word to file an item under (a category, a location, a unit): one line of 1 to 100 characters.
-    Label, max: 100, controls: &[], pattern: r"^[^\u0000-\u001f\u007f]+$"
+    Label, max: 100, controls: &[], pattern: r"^[^\u0000-\u001F\u007F]+$"
 }
 
 text! {
     /// What is said of a movement: 1 to 1,000 characters, tabs and line breaks allowed.
-    Note, max: 1_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]+$"
+    Note, max: 1_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]+$"
 }
 text! {
     /// What a movement belongs to elsewhere, such as an order: one line of 1 to 200 characters.
-    Reference, max: 200, controls: &[], pattern: r"^[^\u0000-\u001f\u007f]+$"
+    Reference, max: 200, controls: &[], pattern: r"^[^\u0000-\u001F\u007F]+$"
 }
 
 #[cfg(test)]

@@ -219,6 +219,19 @@ fn of_very_many_errors_the_first_hundred_are_told_and_all_are_counted() {
 }
 
 #[test]
+fn a_file_of_bytes_shows_its_own_form() {
+    let server = Server::start();
+    const BYTES: &str = "application/octet-stream";
+    assert_eq!(import(&server, "", BYTES, "\n {\"id\": \"a\", \"name\": \"A\"}\n").expect(200), counts(1, 0, 0));
+    assert_eq!(import(&server, "", BYTES, "\u{feff}id,name\r\nb,B\r\n").expect(200), counts(1, 0, 0));
+    assert_eq!(import(&server, "", BYTES, "").expect(200), counts(0, 0, 0));
+    let refused = import(&server, "", BYTES, "id,name\nc,\n");
+    refused.problem(422, "invalid-import");
+    assert_eq!(told(&refused), expected(&[(2, "name", "required")]));
+    assert_eq!(server.all_items().len(), 2);
+}
+
+#[test]
 fn what_is_there_already_is_refused_or_replaced_as_the_mode_says() {
     let server = Server::start();
     let item = json!({ "id": "a", "name": "A", "quantity": 10, "category": "old" });
@@ -277,9 +290,9 @@ fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
     let post = |headers: &[(&str, &str)]| server.send("POST", "/import", headers, "name\nA\n");
     let other = post(&[("Content-Type", "application/json")]);
     other.problem(415, "unsupported-media-type");
-    assert_eq!(other.header("accept"), Some("application/x-ndjson, text/csv"));
+    assert_eq!(other.header("accept"), Some("application/x-ndjson, text/csv, application/octet-stream"));
     let detail = other.json()["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("application/x-ndjson or text/csv"), "{detail}");
+    assert!(detail.contains("application/x-ndjson or text/csv or application/octet-stream"), "{detail}");
     post(&[("Content-Type", CSV), ("Content-Encoding", "gzip")]).problem(415, "unsupported-media-type");
     post(&[("Content-Type", "text/csv; charset=utf-16")]).problem(415, "unsupported-media-type");
     import(&server, "?mode=replace&colour=red", CSV, "name\n").problem(400, "invalid-parameter");

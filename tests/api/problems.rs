@@ -293,7 +293,7 @@ fn what_a_client_does_not_accept_it_does_not_get() {
         }
     }
     accepting("application/json", "GET", "/docs").problem(406, "not-acceptable");
-    accepting("application/json", "GET", "/openapi.yaml").problem(406, "not-acceptable");
+    accepting("application/yaml", "GET", "/openapi.json").problem(406, "not-acceptable");
     assert_eq!(server.all_items(), items);
     for accept in ["application/json", "text/html, application/*;q=0.1", "*/*", ""] {
         accepting(accept, "GET", "/inventory/a").expect(200);

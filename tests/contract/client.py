@@ -1,10 +1,20 @@
 """Drives the server at the URL that is its argument, by the client that openapi-python-client generated."""
 
 import sys
+from io import BytesIO
 
 from stockroom_client import Client
-from stockroom_client.api.inventory import create_item, delete_item, get_item, list_items, patch_item
-from stockroom_client.models import ItemChanges, ItemPage, ItemView, NewItem, Problem, UnitPrice
+from stockroom_client.api.inventory import (
+    create_item,
+    delete_item,
+    get_item,
+    import_items,
+    list_items,
+    move_stock,
+    patch_item,
+)
+from stockroom_client.models import ItemChanges, ItemPage, ItemView, NewItem, NewMovement, Problem, Reason, UnitPrice
+from stockroom_client.types import File
 
 client = Client(base_url=sys.argv[1])
 
@@ -25,6 +35,14 @@ changed = patch_item.sync("bolt-1", client=client, body=ItemChanges(quantity=7, 
 assert isinstance(changed, ItemView) and (changed.quantity, changed.location, changed.version) == (7, "A1", 2)
 late = patch_item.sync("bolt-1", client=client, body=ItemChanges(quantity=8), if_match=item.etag)
 assert isinstance(late, Problem) and late.status == 412
+
+moved = move_stock.sync("bolt-1", client=client, body=NewMovement(delta=-1, reason=Reason.SOLD))
+assert (moved.item.quantity, moved.entry.reason) == (6, Reason.SOLD)
+
+for number, text in enumerate([b"id,name\nbolt-5,Bolt\n", b'{"id": "bolt-6", "name": "Bolt"}\n']):
+    imported = import_items.sync(client=client, body=File(payload=BytesIO(text)))
+    assert imported.created == 1, imported
+    delete_item.sync_detailed(f"bolt-{5 + number}", client=client)
 
 seen, cursor = [], None
 while True:

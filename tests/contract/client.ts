@@ -29,12 +29,22 @@ const change = (quantity: number) =>
   client.PATCH("/inventory/{id}", {
     params: { path: { id }, header: { "If-Match": item.etag } },
     body: { quantity, unit_price: null },
-    headers: { "Content-Type": "application/merge-patch+json" },
   });
 const { data: changed } = await change(7);
 assert(changed?.quantity === 7 && changed.unit_price === undefined, "changed");
 const { error: late } = await change(8);
 assert(late?.status === 412 && late.type === "/problems/precondition-failed", "not changed again");
+
+// The first create that a reader of the document writes: nothing but what must be there.
+const { data: plain } = await client.POST("/inventory", { body: { id: "nut-9", name: "Nut" } });
+assert(plain?.quantity === 0 && Object.keys(plain.attributes).length === 0, "created without more");
+await client.DELETE("/inventory/{id}", { params: { path: { id: "nut-9" } } });
+
+// One type for the reasons, wherever they stand.
+const reason: components["schemas"]["Reason"] = "sold";
+const movement = { params: { path: { id } }, body: { delta: -1, reason } };
+const { data: moved } = await client.POST("/inventory/{id}/movements", movement);
+assert(moved?.entry.reason === reason && moved.item.quantity === 6, "moved");
 
 const seen: string[] = [];
 let cursor: string | undefined;

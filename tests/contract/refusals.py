@@ -28,9 +28,9 @@ OF_THE_BODY = {
 }
 
 
-@schemathesis.serializer("application/x-ndjson", "text/csv")
+@schemathesis.serializer("application/x-ndjson", "text/csv", "application/octet-stream")
 def as_it_is(ctx, value):
-    return str(value).encode(errors="surrogatepass")
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
 
 
 @schemathesis.hook

@@ -120,6 +120,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
             line.text("message", "request");
             line.text("method", method.as_str());
             line.text("path", uri.path());
+            if let Some(operation) = api::operation(&response) {
+                line.text("operation", operation);
+            }
             line.plain("status", response.status().as_u16());
             if let Some(kind) = response.data::<problem::Kind>() {
                 line.text("problem", kind.name());

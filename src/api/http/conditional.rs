@@ -3,7 +3,7 @@
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 
 use super::params::Parameter;
-use super::schema::{Schema, inline};
+use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::{Invalid, Precondition, Version};
 
 /// The entity tag of an item in this version: a strong one, `"7"`.

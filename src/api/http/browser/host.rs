@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use poem::Request;
 use poem::http::{HeaderValue, Version, header};
 
-use super::problem::{Kind, Problem};
+use crate::api::http::problem::{Kind, Problem};
 
 /// The host that a request is for, without its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

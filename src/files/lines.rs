@@ -8,7 +8,7 @@ use crate::domain::Invalid;
 pub const MAX_LINE: usize = 1024 * 1024;
 
 /// What some programs put before UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line of a file, or a record of several lines.
 pub struct Record<T> {

@@ -5,16 +5,17 @@
 //! this file alone, by exhaustive matches: a new variant does not compile until it has a kind.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
-use poem_openapi::registry::{MetaResponses, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
 use serde::Serialize;
 
-use super::errors::{Errors, FieldError, Place};
-use crate::domain::{Invalid, Quantity, Refusal};
-use crate::store::{RefusedRows, StoreError, WriteError};
+use crate::domain::{Invalid, Refusal};
+use crate::files::errors::{Errors, FieldError, ImportError, Place};
+use crate::store::{StoreError, WriteError};
 
 /// The longest path that a problem repeats as its `instance`.
 const MAX_INSTANCE: usize = 2_048;
@@ -61,6 +62,22 @@ macro_rules! kinds {
                     $(Kind::$kind => concat!($($about),*).trim_ascii(),)*
                 }
             }
+        }
+
+        /// The kinds as types, for the signatures of handlers.
+        pub mod kinds {
+            use super::{Kind, Problems};
+
+            $(
+                $(#[doc = $about])*
+                pub struct $kind;
+
+                impl Problems for $kind {
+                    fn kinds() -> Vec<Kind> {
+                        vec![Kind::$kind]
+                    }
+                }
+            )*
         }
     };
 }
@@ -244,17 +261,6 @@ impl Problem {
 
     /// The answer that tells of the problem, for a request to the path `instance`.
     pub fn into_response(self, base_path: &str, instance: &str, request_id: &str) -> Response {
-        let body = self.to_json(base_path, Some(instance), request_id);
-        let mut response = body.with_content_type(MEDIA_TYPE).with_status(self.kind.status()).into_response();
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in self.headers {
-            response.headers_mut().insert(name, value);
-        }
-        response
-    }
-
-    /// The problem document; `instance` is the path that was asked for, where that is known.
-    pub fn to_json(&self, base_path: &str, instance: Option<&str>, request_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
             r#type: String,
@@ -274,12 +280,18 @@ impl Problem {
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
-            instance: instance.filter(|path| path.len() <= MAX_INSTANCE),
+            instance: Some(instance).filter(|path| path.len() <= MAX_INSTANCE),
             request_id,
             errors: self.errors.listed(),
             numbers: &self.numbers,
         };
-        serde_json::to_vec(&body).expect("a problem can be written as JSON")
+        let body = serde_json::to_vec(&body).expect("a problem can be written as JSON");
+        let mut response = body.with_content_type(MEDIA_TYPE).with_status(self.kind.status()).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
     }
 }
 
@@ -290,10 +302,62 @@ impl From<Problem> for poem::Error {
     }
 }
 
-/// Which problems an operation can answer with is written into the document in one place (`super::spec`).
-impl ApiResponse for Problem {
+/// Problems that a handler declares: one, or a tuple of them.
+pub trait Problems {
+    /// Their kinds.
+    fn kinds() -> Vec<Kind>;
+}
+
+macro_rules! tuples {
+    ($(($($problems:ident),*))*) => {
+        $(
+            impl<$($problems: Problems),*> Problems for ($($problems,)*) {
+                fn kinds() -> Vec<Kind> {
+                    [$($problems::kinds()),*].concat()
+                }
+            }
+        )*
+    };
+}
+
+tuples! { (A, B) (A, B, C) (A, B, C, D) }
+
+impl Problems for () {
+    fn kinds() -> Vec<Kind> {
+        Vec::new()
+    }
+}
+
+/// The error of a handler: the problems `P`, which are only its own, or one that comes with what it takes or that every
+/// handler has. The document lists them for its operation.
+pub struct Refused<P>(Problem, PhantomData<fn() -> P>);
+
+impl<P, E: Into<Problem>> From<E> for Refused<P> {
+    fn from(error: E) -> Self {
+        Self(error.into(), PhantomData)
+    }
+}
+
+impl<P> From<Refused<P>> for poem::Error {
+    fn from(refused: Refused<P>) -> Self {
+        refused.0.into()
+    }
+}
+
+impl<P: Problems> ApiResponse for Refused<P> {
     fn meta() -> MetaResponses {
-        MetaResponses { responses: Vec::new() }
+        let kinds = [vec![Kind::Unavailable], P::kinds()].concat();
+        let response = |kind: Kind| MetaResponse {
+            description: kind.name(),
+            status: Some(kind.status().as_u16()),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: MEDIA_TYPE,
+                schema: MetaSchemaRef::Reference("Problem".to_owned()),
+            }],
+            headers: Vec::new(),
+        };
+        MetaResponses { responses: kinds.into_iter().map(response).collect() }
     }
 
     fn register(_registry: &mut Registry) {}
@@ -307,25 +371,13 @@ impl From<WriteError> for Problem {
                 let mut errors = Errors::default();
                 for (index, refusal) in refused {
                     errors.add(|| {
-                        let Self { kind, detail, .. } = refusal.into();
                         let pointer = Place::Pointer(format!("/movements/{index}"));
-                        FieldError::new(pointer, Invalid::new(kind.name(), detail))
+                        FieldError::new(pointer, Invalid::new(refusal.code(), refusal.to_string()))
                     });
                 }
                 Self::with_errors(Kind::BatchRefused, errors)
             }
-            WriteError::ImportRefused(RefusedRows { first, count }) => {
-                let mut errors = Errors::default();
-                let unlisted = count - first.len() as u64;
-                for (line, refusal) in first {
-                    errors.add(|| {
-                        let Self { kind, detail, .. } = refusal.into();
-                        FieldError::of_line(line, Invalid::new(kind.name(), detail))
-                    });
-                }
-                errors.add_unlisted(unlisted);
-                Self::with_errors(Kind::ImportRefused, errors)
-            }
+            WriteError::ImportRefused(rows) => Self::with_errors(Kind::ImportRefused, Errors::from(rows)),
             WriteError::KeyReused => {
                 let used = Invalid::new("used", "must be a key that no other request had");
                 let error = FieldError::new(Place::Header("Idempotency-Key"), used);
@@ -338,26 +390,18 @@ impl From<WriteError> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
         match refusal {
-            Refusal::NotFound => Self::new(Kind::NotFound, "There is no item with this id."),
-            Refusal::NoReservation => Self::new(Kind::NotFound, "There is no reservation with this id."),
+            Refusal::NotFound | Refusal::NoReservation => Self::new(Kind::NotFound, detail),
             Refusal::HasReservations { reserved } => {
-                let detail = format!("Open reservations hold {reserved} of the item; fulfil or release them first.");
                 let numbers = BTreeMap::from([("reserved", reserved)]);
                 Self { numbers, ..Self::new(Kind::HasReservations, detail) }
             }
-            Refusal::ReservationExpired => Self::new(
-                Kind::ReservationExpired,
-                "The reservation has expired, and what it held is available to others; reserve anew.",
-            ),
-            Refusal::ReservationClosed { state } => {
-                let detail = format!("The reservation is {} already, for good.", state.as_str());
-                Self::new(Kind::ReservationClosed, detail)
-            }
+            Refusal::ReservationExpired => Self::new(Kind::ReservationExpired, detail),
+            Refusal::ReservationClosed { .. } => Self::new(Kind::ReservationClosed, detail),
             Refusal::ItemExists => {
                 let taken = Invalid::new("taken", "must be an id that no item has");
                 let errors = FieldError::new(Place::Pointer("/id".to_owned()), taken).into();
-                let detail = "There is already an item with this id; it was not changed.";
                 Self { errors, ..Self::new(Kind::ItemExists, detail) }
             }
             Refusal::PreconditionFailed => Self::new(
@@ -375,21 +419,26 @@ impl From<Refusal> for Problem {
                 }
                 Self::with_errors(Kind::InvalidBody, errors)
             }
-            Refusal::InsufficientStock { quantity, reserved, wanted } => {
+            Refusal::InsufficientStock { quantity, reserved, .. } => {
                 let available = quantity - reserved;
-                let detail = format!(
-                    "There are {quantity}, of which {reserved} are reserved; {wanted} would be left. At most {available} \
-                     can be taken."
-                );
                 let numbers =
                     BTreeMap::from([("quantity", quantity), ("reserved", reserved), ("available", available)]);
                 Self { numbers, ..Self::new(Kind::InsufficientStock, detail) }
             }
-            Refusal::TooMuchStock { quantity, wanted } => {
-                let most = Quantity::MAX;
-                let detail = format!("There are {quantity}; {wanted} would be there, and an item can have {most}.");
+            Refusal::TooMuchStock { quantity, .. } => {
                 Self { numbers: BTreeMap::from([("quantity", quantity)]), ..Self::new(Kind::TooMuchStock, detail) }
             }
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Invalid(errors) => Self::with_errors(Kind::InvalidImport, errors),
+            ImportError::TooManyColumns(errors) => Self::with_errors(Kind::TooManyColumns, errors),
+            ImportError::NotDone(error) => error.into(),
+            ImportError::Panicked => Self::internal(),
         }
     }
 }
@@ -420,6 +469,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::domain::ReservationState;
 
     #[test]
     fn every_kind_has_a_name_of_its_own_and_says_what_to_do() {
@@ -428,6 +478,25 @@ mod tests {
         for kind in Kind::ALL {
             assert!(kind.status().is_client_error() || kind.status().is_server_error(), "{kind:?}");
             assert!(kind.about().ends_with('.'), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_row_has_the_name_of_the_problem_that_it_would_have_alone() {
+        for refusal in [
+            Refusal::NotFound,
+            Refusal::NoReservation,
+            Refusal::ItemExists,
+            Refusal::PreconditionFailed,
+            Refusal::PreconditionRequired,
+            Refusal::Invalid(Vec::new()),
+            Refusal::InsufficientStock { quantity: 1, reserved: 1, wanted: 0 },
+            Refusal::TooMuchStock { quantity: 1, wanted: 2 },
+            Refusal::HasReservations { reserved: 1 },
+            Refusal::ReservationExpired,
+            Refusal::ReservationClosed { state: ReservationState::Released },
+        ] {
+            assert_eq!(refusal.code(), Problem::from(refusal.clone()).kind().name());
         }
     }
 }

@@ -15,10 +15,9 @@ use poem::endpoint::make;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Request, Response, Route};
 
-use super::document;
-use super::negotiation::accepts_gzip;
-use super::problem::{Kind, Problem};
-use super::router::Resource;
+use crate::api::http::negotiation::accepts_gzip;
+use crate::api::http::problem::{Kind, Problem};
+use crate::api::http::router::Resource;
 use crate::config::BasePath;
 
 /// A file of Swagger UI.
@@ -39,37 +38,41 @@ const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'non
 
 const HTML: &[&str] = &["text/html"];
 
-/// Adds the documents to the routes.
-pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
-    let to_docs = redirect(format!("{base_path}/docs"));
-    let from_slash = redirect(format!("{base_path}/docs"));
+const JSON: &str = "application/json";
+
+/// Adds the documents to the routes; `write` writes the OpenAPI document.
+pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> String) -> Route {
     routes = routes
-        .at("/", Resource::page(&[], make(move |_| std::future::ready(to_docs()))))
-        .at("/docs/", Resource::page(&[], make(move |_| std::future::ready(from_slash()))))
-        .at("/docs", Resource::page(HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
-        .at("/problems/:name", Resource::page(HTML, make(|request| std::future::ready(problem_page(&request)))));
+        .at("/", Resource::page("getRoot", &[], make(|request| std::future::ready(to_docs(&request)))))
+        .at("/docs/", Resource::page("getDocs", &[], make(|_| std::future::ready(redirect("../docs")))))
+        .at("/docs", Resource::page("getDocs", HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
+        .at(
+            "/problems/:name",
+            Resource::page("getProblem", HTML, make(|request| std::future::ready(problem_page(&request)))),
+        );
     for asset in ASSETS {
         let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
         let path = format!("/docs/{}", asset.name);
         let answer = make(move |request| std::future::ready(file.answer(&request)));
-        routes = routes.at(path, Resource::page(&[asset.media_type], answer));
+        routes = routes.at(path, Resource::page("getDocs", &[asset.media_type], answer));
     }
-    let documents = [
-        ("/openapi.json", "application/json", document::json as fn(&BasePath) -> String),
-        ("/openapi.yaml", "application/yaml", document::yaml),
-    ];
-    for (path, media_type, write) in documents {
-        let base_path = base_path.clone();
-        // Made at the first request, so that the start does not wait for it.
-        let file = LazyLock::new(move || Compressed::new(media_type, gzip(write(&base_path).as_bytes()), false));
-        let answer = make(move |request| std::future::ready(file.answer(&request)));
-        routes = routes.at(path, Resource::page(&[media_type], answer));
-    }
-    routes
+    let base_path = base_path.clone();
+    // Made at the first request, so that the start does not wait for it.
+    let file = LazyLock::new(move || Compressed::new(JSON, gzip(write(&base_path).as_bytes()), false));
+    let answer = make(move |request| std::future::ready(file.answer(&request)));
+    routes.at("/openapi.json", Resource::page("getDocument", &[JSON], answer))
 }
 
-fn redirect(to: String) -> impl Fn() -> poem::Result<Response> {
-    move || Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to.clone()).into_response())
+/// Leads from the root to Swagger UI.
+fn to_docs(request: &Request) -> poem::Result<Response> {
+    let (_, last) = request.original_uri().path().rsplit_once('/').unwrap_or_default();
+    // A base path may be asked for without the slash at its end.
+    redirect(&if last.is_empty() { "docs".to_owned() } else { format!("{last}/docs") })
+}
+
+/// Redirects to a relative URL, which works behind a proxy that strips a prefix too.
+fn redirect(to: &str) -> poem::Result<Response> {
+    Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to).into_response())
 }
 
 fn html(text: String, policy: &'static str) -> poem::Result<Response> {

@@ -1,18 +1,13 @@
-//! Where a JSON object is declared: once, for the document and for the reader alike.
-//!
-//! poem-openapi's own derive stops at the first error, takes numbers for strings and nulls for defaults, and goes
-//! through XML and YAML as well. [`object!`] takes its place: the members of a struct, written down once, become its
-//! schema and its strict reader, which finds everything that is wrong at once.
+//! The types of the API's values: their schemas, and how those that clients send are read.
 
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use serde_json::{Map, Value};
 
-use super::errors::{Errors, FieldError, Pointer};
 use crate::domain::{
     Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name, Note,
-    Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, UnitPrice,
-    UnitPricePatch, Version,
+    Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
 };
+use crate::files::errors::{Errors, FieldError, Pointer};
 
 /// A type that the document describes.
 pub trait Schema {
@@ -33,6 +28,9 @@ pub trait Schema {
 
 /// A type that can be read from JSON, strictly.
 pub trait Read: Sized {
+    /// True if an object that is sent must have a member of this type.
+    const REQUIRED: bool = true;
+
     /// Reads the value at `pointer`; on `None` it has put everything that is wrong into `errors`.
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self>;
 
@@ -59,6 +57,8 @@ impl<T: Schema> Schema for Option<T> {
 }
 
 impl<T: Read> Read for Option<T> {
+    const REQUIRED: bool = false;
+
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         T::read(value, pointer, errors).map(Some)
     }
@@ -81,6 +81,8 @@ impl<T: Schema> Schema for Member<T> {
 }
 
 impl<T: Read> Read for Member<T> {
+    const REQUIRED: bool = false;
+
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::Null => Some(Member::Clear),
@@ -134,164 +136,18 @@ fn integer_from(minimum: i32) -> MetaSchemaRef {
     inline(MetaSchema { minimum: Some(minimum.into()), ..MetaSchema::new_with_format("integer", "int64") })
 }
 
-fn names(names: impl Iterator<Item = &'static str>) -> MetaSchemaRef {
-    inline(MetaSchema { enum_items: names.map(Into::into).collect(), ..MetaSchema::new("string") })
-}
-
 /// Adds what is wrong at `pointer` to `errors`.
 pub fn refuse<T>(pointer: Pointer<'_>, invalid: Invalid, errors: &mut Errors) -> Option<T> {
     errors.add(|| FieldError::new(pointer.place(), invalid));
     None
 }
 
-/// The members of a JSON object that is being read.
-pub struct Members<'a> {
-    members: Map<String, Value>,
-    pointer: &'a Pointer<'a>,
-    errors: &'a mut Errors,
-}
-
-impl<'a> Members<'a> {
-    /// The members of the object at `pointer`, if it is one.
-    pub fn of(value: Value, pointer: &'a Pointer<'a>, errors: &'a mut Errors) -> Option<Self> {
-        match value {
-            Value::Object(members) => Some(Self { members, pointer, errors }),
-            other => refuse(*pointer, wrong_type(&other, "an object"), errors),
-        }
-    }
-
-    /// Takes out the member `name`.
-    pub fn take<T: Read>(&mut self, name: &str) -> Option<T> {
-        let pointer = self.pointer.member(name);
-        match self.members.remove(name) {
-            Some(value) => T::read(value, pointer, self.errors),
-            None => T::absent(pointer, self.errors),
-        }
-    }
-
-    /// Takes out the member `name`, whatever it is.
-    pub fn ignore(&mut self, name: &str) {
-        self.members.remove(name);
-    }
-
-    /// Refuses every member that was not taken.
-    pub fn finish(self) {
-        for name in self.members.keys() {
-            let unknown = Invalid::new("unknown-member", "is not a member that this call takes");
-            let _: Option<()> = refuse(self.pointer.member(name), unknown, self.errors);
-        }
-    }
-}
-
-fn wrong_type(value: &Value, expected: &str) -> Invalid {
+/// The error of a JSON value that is not the `expected` type.
+pub fn wrong_type(value: &Value, expected: &str) -> Invalid {
     match value {
         Value::Null => Invalid::new("null", format!("must be {expected}, not null; leave it out for no value")),
         _ => Invalid::wrong_type(expected),
     }
-}
-
-/// Declares a JSON object: `reads` for one that clients send, `writes` for one that they get.
-///
-/// The doc comments are the descriptions in the document. A member of type `Option` may be absent. `ignores` lists
-/// members that a client may send but that say nothing, because they are read-only.
-macro_rules! object {
-    (
-        $(#[doc = $about:literal])*
-        reads $name:ident {
-            $($(#[doc = $doc:literal])* $member:ident: $type:ty $(= $default:tt)?,)*
-        }
-        $(ignores { $($(#[doc = $ignored_doc:literal])* $ignored:ident: $ignored_type:ty,)* })?
-        example $example:tt
-    ) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Debug)]
-        pub struct $name {
-            $($(#[doc = $doc])* pub $member: $type,)*
-        }
-
-        impl $crate::api::schema::Read for $name {
-            fn read(
-                value: serde_json::Value,
-                pointer: $crate::api::errors::Pointer<'_>,
-                errors: &mut $crate::api::errors::Errors,
-            ) -> Option<Self> {
-                let mut members = $crate::api::schema::Members::of(value, &pointer, errors)?;
-                $(let $member = members.take::<$type>(stringify!($member));)*
-                $($(members.ignore(stringify!($ignored));)*)?
-                members.finish();
-                Some(Self { $($member: $member?,)* })
-            }
-        }
-
-        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
-            $(($member, $type, false, ($($doc)*), ($($default)?)))*
-            $($(($ignored, $ignored_type, true, ($($ignored_doc)*), ()))*)?
-        }
-    };
-    (
-        $(#[doc = $about:literal])*
-        writes $name:ident {
-            $($(#[doc = $doc:literal])* $member:ident: $type:ty,)*
-        }
-        example $example:tt
-    ) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Debug)]
-        pub struct $name {
-            $($(#[doc = $doc])* pub $member: $type,)*
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let mut members = serializer.serialize_map(None)?;
-                $(
-                    if !$crate::api::schema::Schema::is_absent(&self.$member) {
-                        serde::ser::SerializeMap::serialize_entry(&mut members, stringify!($member), &self.$member)?;
-                    }
-                )*
-                serde::ser::SerializeMap::end(members)
-            }
-        }
-
-        $crate::api::schema::object! { @schema $name ($($about)*) ($example)
-            $(($member, $type, false, ($($doc)*), ()))*
-        }
-    };
-    (@schema $name:ident ($($about:literal)*) ($example:tt)
-        $(($member:ident, $type:ty, $read_only:literal, ($($doc:literal)*), ($($default:tt)?)))*
-    ) => {
-        impl $crate::api::schema::Schema for $name {
-            fn schema_ref() -> poem_openapi::registry::MetaSchemaRef {
-                poem_openapi::registry::MetaSchemaRef::Reference(stringify!($name).to_owned())
-            }
-
-            fn register(registry: &mut poem_openapi::registry::Registry) {
-                registry.create_schema::<Self, _>(stringify!($name).to_owned(), |registry| {
-                    $(<$type as $crate::api::schema::Schema>::register(registry);)*
-                    let mut schema = poem_openapi::registry::MetaSchema::new("object");
-                    schema.description = Some(concat!($($about, "\n"),*).trim_ascii());
-                    schema.example = Some(serde_json::json!($example));
-                    $(
-                        if <$type as $crate::api::schema::Schema>::REQUIRED && !$read_only {
-                            schema.required.push(stringify!($member));
-                        }
-                        let member = $crate::api::schema::member_schema::<$type>(
-                            concat!($($doc, "\n"),*), $read_only, [$(serde_json::json!($default))?].into_iter().next(),
-                        );
-                        schema.properties.push((stringify!($member), member));
-                    )*
-                    schema
-                });
-            }
-        }
-    };
-}
-pub(crate) use object;
-
-/// The schema of a member, with what its own doc comment says of it.
-pub fn member_schema<T: Schema>(doc: &'static str, read_only: bool, default: Option<Value>) -> MetaSchemaRef {
-    let description = Some(doc.trim_ascii());
-    T::schema_ref().merge(MetaSchema { description, read_only, default, ..MetaSchema::ANY })
 }
 
 macro_rules! text_schemas {
@@ -386,28 +242,40 @@ impl Schema for i64 {
     }
 }
 
-impl Schema for Event {
-    fn schema_ref() -> MetaSchemaRef {
-        names(Event::ALL.iter().map(|event| event.as_str()))
-    }
+/// Enumerations, which have a schema of their own: code that is generated has one type for each.
+macro_rules! enumerations {
+    ($($(#[doc = $doc:literal])* $type:ident;)*) => {
+        $(
+            impl Schema for $type {
+                fn schema_ref() -> MetaSchemaRef {
+                    MetaSchemaRef::Reference(stringify!($type).to_owned())
+                }
+
+                fn register(registry: &mut Registry) {
+                    registry.create_schema::<Self, _>(stringify!($type).to_owned(), |_| MetaSchema {
+                        description: Some(concat!($($doc, "\n"),*).trim_ascii()),
+                        enum_items: $type::ALL.iter().map(|value| value.as_str().into()).collect(),
+                        ..MetaSchema::new("string")
+                    });
+                }
+            }
+        )*
+    };
 }
 
-impl Schema for ReservationState {
-    fn schema_ref() -> MetaSchemaRef {
-        names(ReservationState::ALL.iter().map(|state| state.as_str()))
-    }
+enumerations! {
+    /// The reason of a movement.
+    Reason;
+    /// A kind of change of an item.
+    Event;
+    /// The state of a reservation.
+    ReservationState;
 }
 
 impl Schema for ReservationId {
     fn schema_ref() -> MetaSchemaRef {
         let pattern = Some(ReservationId::PATTERN.to_owned());
         inline(MetaSchema { pattern, ..MetaSchema::new_with_format("string", "uuid") })
-    }
-}
-
-impl Schema for Reason {
-    fn schema_ref() -> MetaSchemaRef {
-        names(Reason::ALL.iter().map(|reason| reason.as_str()))
     }
 }
 
@@ -458,6 +326,12 @@ impl Schema for Attributes {
 }
 
 impl Read for Attributes {
+    const REQUIRED: bool = false;
+
+    fn absent(_pointer: Pointer<'_>, _errors: &mut Errors) -> Option<Self> {
+        Some(Attributes::default())
+    }
+
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::Object(object) => {
@@ -483,68 +357,5 @@ impl Read for Map<String, Value> {
             },
             other => refuse(pointer, wrong_type(&other, "an object"), errors),
         }
-    }
-}
-
-impl Schema for UnitPrice {
-    fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Reference("UnitPrice".to_owned())
-    }
-
-    fn register(registry: &mut Registry) {
-        registry.create_schema::<Self, _>("UnitPrice".to_owned(), |_| MetaSchema {
-            description: Some("The price of one unit."),
-            required: vec!["amount", "currency"],
-            properties: vec![
-                (
-                    "amount",
-                    member_schema::<Amount>("How much, as a decimal number that keeps its digits.", false, None),
-                ),
-                ("currency", member_schema::<Currency>("An ISO 4217 currency code.", false, None)),
-            ],
-            example: Some(serde_json::json!({ "amount": "12.50", "currency": "EUR" })),
-            ..MetaSchema::new("object")
-        });
-    }
-}
-
-impl Read for UnitPrice {
-    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
-        let mut members = Members::of(value, &pointer, errors)?;
-        let amount = members.take("amount");
-        let currency = members.take("currency");
-        members.finish();
-        Some(UnitPrice { amount: amount?, currency: currency? })
-    }
-}
-
-impl Schema for UnitPricePatch {
-    fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Reference("UnitPricePatch".to_owned())
-    }
-
-    fn register(registry: &mut Registry) {
-        registry.create_schema::<Self, _>("UnitPricePatch".to_owned(), |_| MetaSchema {
-            description: Some("What changes of the price of one unit; an item without a price needs both."),
-            properties: vec![
-                (
-                    "amount",
-                    member_schema::<Amount>("How much, as a decimal number that keeps its digits.", false, None),
-                ),
-                ("currency", member_schema::<Currency>("An ISO 4217 currency code.", false, None)),
-            ],
-            example: Some(serde_json::json!({ "amount": "12.90" })),
-            ..MetaSchema::new("object")
-        });
-    }
-}
-
-impl Read for UnitPricePatch {
-    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
-        let mut members = Members::of(value, &pointer, errors)?;
-        let amount = members.take("amount");
-        let currency = members.take("currency");
-        members.finish();
-        Some(UnitPricePatch { amount: amount?, currency: currency? })
     }
 }

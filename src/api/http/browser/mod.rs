@@ -5,12 +5,15 @@
 //! a browser sends it, must be ours. `Sec-Fetch-Site`, which browsers send over TLS and to this machine, must not name
 //! another site.
 
+pub mod cors;
+pub mod host;
+
 use poem::Request;
 use poem::http::{Method, header};
 
-use super::cors::Cors;
-use super::host::Host;
-use super::problem::{Kind, Problem};
+use self::cors::Cors;
+use self::host::Host;
+use crate::api::http::problem::{Kind, Problem};
 use crate::config::HostName;
 
 /// The rules for requests from browsers.

@@ -146,7 +146,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::lines::MAX_LINE;
+    use crate::files::lines::MAX_LINE;
 
     fn read(text: &str) -> Vec<(u64, Result<Vec<String>, Flaw>)> {
         let mut lines = Lines::new(text.as_bytes());

@@ -3,9 +3,41 @@
 //! A report has at most [`Errors::LISTED`] errors and [`Errors::MAX_SIZE`] bytes, so that no refusal has more than 64 KiB.
 //! A place is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
 
+use std::io;
+
 use serde::Serialize;
 
 use crate::domain::Invalid;
+use crate::store::{RefusedRows, StoreError, WriteError};
+
+/// The reason why nothing of a file was imported.
+#[derive(Debug)]
+pub enum ImportError {
+    /// The file is not what an import takes.
+    Invalid(Errors),
+    /// The header of the CSV file has too many columns.
+    TooManyColumns(Errors),
+    /// The store refused the items or could not write them, or the file could not be read.
+    NotDone(WriteError),
+    /// Reading the file ended in a panic.
+    Panicked,
+}
+
+impl From<WriteError> for ImportError {
+    fn from(error: WriteError) -> Self {
+        ImportError::NotDone(error)
+    }
+}
+
+impl From<io::Error> for ImportError {
+    fn from(error: io::Error) -> Self {
+        let error = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+            _ => StoreError::Unavailable(format!("the file of an import: {error}")),
+        };
+        ImportError::NotDone(error.into())
+    }
+}
 
 /// The errors of one request or file: the first ones, and a count of all.
 #[derive(Clone, Debug, Default)]
@@ -84,13 +116,25 @@ impl From<FieldError> for Errors {
     }
 }
 
+impl From<RefusedRows> for Errors {
+    fn from(RefusedRows { first, count }: RefusedRows) -> Self {
+        let mut errors = Errors::default();
+        let unlisted = count - first.len() as u64;
+        for (line, refusal) in first {
+            errors.add(|| FieldError::of_line(line, Invalid::new(refusal.code(), refusal.to_string())));
+        }
+        errors.add_unlisted(unlisted);
+        errors
+    }
+}
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The line of a file, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Where it is; `None` if it is the whole line.
+    /// Its place; `None` if it is the whole line.
     #[serde(flatten)]
     pub place: Option<Place>,
     /// A stable word for the error.
@@ -112,13 +156,7 @@ impl FieldError {
 
     /// The most bytes that it takes in a problem.
     fn size(&self) -> usize {
-        let place = match &self.place {
-            None => 0,
-            Some(Place::Pointer(text) | Place::Column(text) | Place::Parameter(text)) => {
-                text.chars().map(escaped_length).sum()
-            }
-            Some(Place::Header(name)) => name.len(),
-        };
+        let place = self.place.as_ref().map_or(0, |place| place.as_str().chars().map(escaped_length).sum());
         const MEMBERS: usize = r#"{"line":18446744073709551615,"parameter":"","code":"","detail":""},"#.len();
         MEMBERS + place + self.code.len() + self.detail.len()
     }
@@ -139,6 +177,14 @@ pub enum Place {
 }
 
 impl Place {
+    /// The pointer or the name.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Place::Pointer(text) | Place::Column(text) | Place::Parameter(text) => text,
+            Place::Header(name) => name,
+        }
+    }
+
     /// The column of this name, cut to a bounded length.
     pub fn column(name: &str) -> Self {
         Place::Column(shortened(name))

@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::errors::{FieldError, Place};
 use super::params::{Parameter, integer};
 use super::problem::{Kind, Problem};
-use super::schema::{Schema, inline};
+use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::Invalid;
+use crate::files::errors::{FieldError, Place};
 use crate::store::SHORT_PAGE;
 
 /// After how many bytes of text a page ends, whatever its limit: 256 KiB. What clients that take nothing of their

@@ -13,11 +13,11 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::Pointer;
-use super::json::{self, Document, Flaw};
 use super::problem::{Kind, Problem};
-use super::schema::{Read, Schema};
+use crate::api::openapi::schema::{Read, Schema};
 use crate::config::Settings;
+use crate::files::errors::Pointer;
+use crate::files::json::{self, Document, Flaw};
 
 /// Which media types `PATCH` takes (RFC 5789, section 3.1).
 pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -83,7 +83,7 @@ impl<T: serde::Serialize + Send> IntoResponse for Json<T> {
     }
 }
 
-/// The body of a request, in the JSON of the media type `M`.
+/// The body of a request, in JSON of one of the media types `M`.
 pub struct Body<T, M> {
     /// What it says.
     pub value: T,
@@ -100,24 +100,24 @@ pub type JsonBody<T> = Body<T, PlainJson>;
 /// A JSON Merge Patch (RFC 7396).
 pub type MergePatch<T> = Body<T, MergePatchJson>;
 
-/// A media type whose grammar is JSON.
+/// Media types whose grammar is JSON.
 pub trait JsonMediaType: Send {
-    /// Its name.
-    const NAME: &'static str;
+    /// Their names, the usual one first.
+    const NAMES: &'static [&'static str];
 }
 
 /// `application/json` (RFC 8259).
 pub struct PlainJson;
 
 impl JsonMediaType for PlainJson {
-    const NAME: &'static str = JSON;
+    const NAMES: &'static [&'static str] = &[JSON];
 }
 
-/// `application/merge-patch+json` (RFC 7396).
+/// `application/merge-patch+json` (RFC 7396), and `application/json` for clients that know no other.
 pub struct MergePatchJson;
 
 impl JsonMediaType for MergePatchJson {
-    const NAME: &'static str = "application/merge-patch+json";
+    const NAMES: &'static [&'static str] = &["application/merge-patch+json", JSON];
 }
 
 impl<'a, T: Read + Schema + Send + 'static, M: JsonMediaType> ApiExtractor<'a> for Body<T, M> {
@@ -131,8 +131,8 @@ impl<'a, T: Read + Schema + Send + 'static, M: JsonMediaType> ApiExtractor<'a> f
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType { content_type: M::NAME, schema: T::schema_ref() }];
-        Some(MetaRequest { description: None, content, required: true })
+        let content = M::NAMES.iter().map(|name| MetaMediaType { content_type: name, schema: T::schema_ref() });
+        Some(MetaRequest { description: None, content: content.collect(), required: true })
     }
 
     async fn from_request(
@@ -140,7 +140,7 @@ impl<'a, T: Read + Schema + Send + 'static, M: JsonMediaType> ApiExtractor<'a> f
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        check_media_type(request, &[M::NAME])?;
+        check_media_type(request, M::NAMES)?;
         check_coding(request)?;
         let limits = request.data::<BodyLimits>().expect("the app puts limits into each request");
         let (bytes, steps) = read_body(request, body, limits).await?;

@@ -6,7 +6,7 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use sha2::{Digest, Sha256};
 
 use super::params::Parameter;
-use super::schema::{Schema, inline};
+use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::Invalid;
 use crate::store;
 

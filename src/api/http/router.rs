@@ -1,8 +1,10 @@
 //! From a path and a method to an operation.
 //!
-//! poem-openapi would build the routes itself. They are built here instead, from the document, so that what it says of
-//! an operation is also what is enforced: its query parameters and no others, its media types and no others; every
-//! path answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
+//! poem-openapi would build the routes itself. They are built here instead, from the same description as the document, so
+//! that what that says of an operation is also what is enforced: its query parameters and no others, its media types and
+//! no others; every path answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
+
+use std::collections::HashMap;
 
 use hyper::body::Body as _;
 use poem::endpoint::BoxEndpoint;
@@ -11,52 +13,27 @@ use poem::{Endpoint, EndpointExt, FromRequest, IntoResponse, Request, RequestBod
 use poem_openapi::OpenApi;
 
 use super::negotiation::{acceptable, preferred};
-use super::params::{Inputs, joined};
+use super::params::{joined, read_none};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
-
-/// What the document says of an operation.
-struct Described {
-    path: &'static str,
-    method: &'static str,
-    query: &'static [&'static str],
-    headers: &'static [&'static str],
-    /// The media types of its requests.
-    reads: &'static [&'static str],
-    /// The media types of its successes, the usual one first.
-    writes: &'static [&'static str],
-}
-
-// OPERATIONS, those of one path together: build.rs takes them out of the document.
-include!(concat!(env!("OUT_DIR"), "/operations.rs"));
+use super::trace;
+use crate::api::openapi::spec::{self, Operation};
 
 /// Routes for all operations of an API.
-///
-/// # Panics
-///
-/// If the API has an operation that the document has not, or the other way round.
 pub fn routes<A: OpenApi>(api: A) -> Route {
-    let mut table = std::collections::HashMap::new();
+    let mut table = HashMap::new();
     api.add_routes(&mut table);
-    let paths = OPERATIONS.chunk_by(|one, next| one.path == next.path);
-    let route = paths.fold(Route::new(), |route, described| {
-        let pattern = pattern(described[0].path);
+    let operations = spec::operations::<A>();
+    operations.chunk_by(|one, next| one.path == next.path).fold(Route::new(), |route, operations| {
+        let pattern = pattern(&operations[0].path);
         let mut endpoints = table.remove(&pattern).unwrap_or_default();
-        let operations = described.iter().map(|Described { path, method, query, headers, reads, writes }| {
-            let method = Method::from_bytes(method.as_bytes()).expect("a method is a plain word");
-            let endpoint = endpoints.remove(&method);
-            let endpoint = endpoint.unwrap_or_else(|| panic!("there is no {method} {path} any more: {OUT_OF_DATE}"));
-            Operation { method, endpoint, query, headers, reads, writes: writes.to_vec() }
+        let routed = operations.iter().map(|operation| {
+            let endpoint = endpoints.remove(&operation.method).expect("what a handler describes can be called");
+            Routed::new(operation, endpoint)
         });
-        let operations = operations.collect();
-        assert!(endpoints.is_empty(), "{pattern} has methods that the document does not know: {OUT_OF_DATE}");
-        route.at(&pattern, Resource::new(operations))
-    });
-    assert!(table.is_empty(), "there are paths that the document does not know: {OUT_OF_DATE}");
-    route
+        route.at(&pattern, Resource::new(routed.collect()))
+    })
 }
-
-const OUT_OF_DATE: &str = "run `UPDATE_OPENAPI=1 cargo test --test openapi`, and build again";
 
 /// How poem writes the path that the document writes as `/a/{b}`: `/a/:param0`.
 fn pattern(path: &str) -> String {
@@ -74,34 +51,57 @@ fn pattern(path: &str) -> String {
 
 /// What can be done at one path.
 pub struct Resource {
-    operations: Vec<Operation>,
+    operations: Vec<Routed>,
     allow: HeaderValue,
     accept_patch: Option<HeaderValue>,
 }
 
-struct Operation {
+/// An operation and its handler.
+struct Routed {
+    id: &'static str,
     method: Method,
     endpoint: BoxEndpoint<'static>,
-    query: &'static [&'static str],
-    headers: &'static [&'static str],
-    reads: &'static [&'static str],
+    /// True if the endpoint reads and checks parameters of the query and headers.
+    has_parameters: bool,
+    reads: Vec<&'static str>,
     writes: Vec<&'static str>,
+    /// The problems that the document lists; `None` outside it.
+    problems: Option<Vec<Kind>>,
+}
+
+impl Routed {
+    fn new(operation: &Operation, endpoint: BoxEndpoint<'static>) -> Self {
+        Self {
+            id: operation.id,
+            method: operation.method.clone(),
+            endpoint,
+            has_parameters: operation.has_parameters,
+            reads: operation.reads.clone(),
+            writes: operation.writes.clone(),
+            problems: Some(operation.problems.clone()),
+        }
+    }
 }
 
 impl Resource {
     /// A path that can only be read, and is in no document.
-    pub fn page(writes: &[&'static str], endpoint: impl Endpoint<Output = Response> + 'static) -> Self {
-        Self::new(vec![Operation {
+    pub fn page(
+        id: &'static str,
+        writes: &[&'static str],
+        endpoint: impl Endpoint<Output = Response> + 'static,
+    ) -> Self {
+        Self::new(vec![Routed {
+            id,
             method: Method::GET,
             endpoint: endpoint.boxed(),
-            query: &[],
-            headers: &[],
-            reads: &[],
+            has_parameters: false,
+            reads: Vec::new(),
             writes: writes.to_vec(),
+            problems: None,
         }])
     }
 
-    fn new(operations: Vec<Operation>) -> Self {
+    fn new(operations: Vec<Routed>) -> Self {
         let mut allow: Vec<_> = operations.iter().map(|operation| operation.method.as_str()).collect();
         if allow.contains(&"GET") {
             allow.push("HEAD");
@@ -123,7 +123,7 @@ impl Resource {
         response
     }
 
-    fn operation(&self, method: &Method) -> Option<&Operation> {
+    fn operation(&self, method: &Method) -> Option<&Routed> {
         self.operations.iter().find(|operation| operation.method == *method)
     }
 }
@@ -143,6 +143,7 @@ impl Endpoint for Resource {
                 .with_header(header::ALLOW, self.allow.clone())
                 .into());
         };
+        trace::set_operation(operation.id);
         let accept = joined(request.headers(), header::ACCEPT.as_str()).unwrap_or_else(|| Ok(String::new()));
         let Some(accept) = accept.ok().filter(|accept| acceptable(accept, &operation.writes)) else {
             let detail = format!("This call answers in {}; accept that.", operation.writes.join(" or "));
@@ -152,15 +153,17 @@ impl Endpoint for Resource {
         if negotiated && let Some(media_type) = preferred(&accept, &operation.writes) {
             request.set_data(MediaType(media_type));
         }
-        let inputs = Inputs::read(request.uri().query().unwrap_or_default(), operation.query);
-        if !operation.method.is_safe() {
-            inputs.refuse_other_preconditions(request.headers(), operation.headers);
+        if !operation.has_parameters {
+            read_none(&request)?;
         }
-        if operation.query.is_empty() {
-            inputs.check()?;
+        let outcome = operation.endpoint.call(request).await;
+        if cfg!(debug_assertions)
+            && let (Err(error), Some(problems)) = (&outcome, &operation.problems)
+            && let Some(problem) = error.downcast_ref::<Problem>()
+        {
+            assert!(problems.contains(&problem.kind()), "{} does not declare {problem}", operation.id);
         }
-        request.set_data(inputs);
-        let mut response = operation.endpoint.call(request).await?;
+        let mut response = outcome?;
         if negotiated {
             // Else a cache would hand one form to those who asked for another (RFC 9110, section 12.5.5).
             response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));

@@ -7,12 +7,11 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::errors::{Errors, FieldError};
-use super::interchange::{Format, Rows};
-use super::problem::{Kind, Problem};
+use super::errors::{Errors, FieldError, ImportError};
 use super::repeats::Ids;
+use super::rows::{Format, ReadRow, Rows};
 use crate::domain::Invalid;
-use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, StoreError, Written};
+use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, Written};
 
 /// About how many bytes of a file are handed to the store at once, and how many such parts may wait for it: a part for
 /// each item would cost more than the item.
@@ -24,8 +23,8 @@ pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// What is to become of a file.
 pub struct Plan {
-    /// What its items stand in.
-    pub format: Format,
+    /// The form of its items; `None` if its first bytes show it.
+    pub format: Option<Format>,
     /// What becomes of items that are there already.
     pub mode: ImportMode,
     /// Whether to find out what would come of it, and leave everything as it is.
@@ -38,47 +37,49 @@ pub struct Plan {
     pub on_read: Option<OnRead>,
 }
 
-/// Imports a file, all of it or nothing.
-pub async fn import_file(store: Arc<dyn Store>, file: File, plan: Plan) -> Result<Written<Imported>, Problem> {
+/// Imports a file whose rows are `T`, all of it or nothing.
+pub async fn import_file<T: ReadRow>(
+    store: Arc<dyn Store>,
+    file: File,
+    plan: Plan,
+) -> Result<Written<Imported>, ImportError> {
     let Plan { format, mode, dry_run, queue_timeout, idempotency, on_read } = plan;
     let wanted = Arc::new(());
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
     let (checking, first) = (Arc::clone(&store), reading.clone());
     let checked = tokio::task::spawn_blocking(move || {
-        let count = check(Reader::new(&file, first)?, format, &|| checking.scratch())?;
-        Ok((file, count))
+        let format = match format {
+            Some(format) => format,
+            None => format_of(&file)?,
+        };
+        let count = check::<T>(Reader::new(&file, first)?, format, &|| checking.scratch())?;
+        Ok::<_, ImportError>((file, format, count))
     });
-    let (file, count) = match checked.await.map_err(|_| Problem::internal())? {
-        Ok((file, Ok(count))) => (file, count),
-        Ok((_, Err(flaws))) => return Err(flaws),
-        Err(error) => return Err(unusable(&error)),
-    };
-    let rows = Reader::new(file, reading).and_then(|file| read_ahead(file, format));
-    let rows = rows.map_err(|error| unusable(&error))?;
+    let (file, format, count) = checked.await.map_err(|_| ImportError::Panicked)??;
+    let rows = read_ahead::<T>(Reader::new(file, reading)?, format)?;
     let deadline = Instant::now() + queue_timeout;
     Ok(store.import(Import { rows, count, mode, dry_run, deadline, idempotency }).await?)
 }
 
-/// What a file that cannot be written or read means for whoever sent it.
-pub fn unusable(error: &io::Error) -> Problem {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full.into(),
-        _ => StoreError::Unavailable(format!("the file of an import: {error}")).into(),
-    }
+/// The bytes of a file that show its format, unless it begins with more white space.
+const START: usize = 4 * 1024;
+
+fn format_of(mut file: &File) -> io::Result<Format> {
+    file.rewind()?;
+    let mut start = Vec::with_capacity(START);
+    file.take(START as u64).read_to_end(&mut start)?;
+    Ok(Format::of_start(&start))
 }
 
-/// How many items a file has, or everything that is wrong with it.
-fn check(
+/// Returns the number of items in a file, or everything that is wrong with it.
+fn check<T: ReadRow>(
     file: Reader<&File>,
     format: Format,
     scratch: &dyn Fn() -> io::Result<File>,
-) -> io::Result<Result<u64, Problem>> {
-    let mut rows = match Rows::new(format, BufReader::new(file))? {
-        Ok(rows) => rows,
-        Err(problem) => return Ok(Err(problem)),
-    };
+) -> Result<u64, ImportError> {
+    let mut rows = Rows::<_, T>::new(format, BufReader::new(file))?;
     let (mut count, mut ids, mut errors) = (0, Ids::new(scratch), Errors::default());
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next_row()? {
         count += 1;
         match row {
             Ok(ImportRow { id: Some(id), line, .. }) => ids.add(&id, line)?,
@@ -94,18 +95,18 @@ fn check(
         repetitions.add(|| FieldError::of_line(line, Invalid::new("repeated-id", detail())));
     }
     let errors = errors.merged_by_line(repetitions);
-    Ok(if errors.is_empty() { Ok(count) } else { Err(Problem::with_errors(Kind::InvalidImport, errors)) })
+    if errors.is_empty() { Ok(count) } else { Err(ImportError::Invalid(errors)) }
 }
 
 /// The items of a file that was found to be in order, read by a thread of its own while the store writes.
-fn read_ahead(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
+fn read_ahead<T: ReadRow>(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
     let (sender, parts) = sync_channel(PARTS_AHEAD);
     std::thread::Builder::new().name("import-reader".to_owned()).spawn(move || {
         let changed = || io::Error::other("the file is another than the one that was checked");
         let read = || -> io::Result<()> {
-            let mut rows = Rows::new(format, BufReader::new(file))?.map_err(|_| changed())?;
+            let mut rows = Rows::<_, T>::new(format, BufReader::new(file)).map_err(|_| changed())?;
             let (mut part, mut sent) = (Vec::new(), rows.bytes());
-            while let Some(row) = rows.next()? {
+            while let Some(row) = rows.next_row()? {
                 part.push(Ok(row.map_err(|_| changed())?));
                 if rows.bytes() - sent >= PART {
                     sent = rows.bytes();

@@ -8,11 +8,10 @@ use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 
 use super::browser::Door;
-use super::cors::Cors;
-use super::host::Host;
+use super::browser::cors::Cors;
+use super::browser::host::Host;
 use super::problem::{Kind, Problem};
-use super::request_id::{REQUEST_ID, RequestId, as_current};
-use super::trace::{self, TraceContext};
+use super::trace::{self, REQUEST_ID, RequestId, TRACEPARENT, TraceContext, as_current};
 use crate::config::Settings;
 
 /// The most bytes that the path and query of a request may have together. RFC 9110, section 4.1, asks for 8,000.
@@ -97,7 +96,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         let uri: Uri = request.original_uri().clone();
         let trace = TraceContext::of(request.headers());
         let cors = self.cors.reply(&request);
-        let mut response = match as_current(&id, trace.as_ref(), self.answer(request)).await {
+        let (outcome, operation) = as_current(&id, trace.as_ref(), self.answer(request)).await;
+        let mut response = match outcome {
             Ok(response) => response,
             Err(problem) => {
                 let kind = problem.kind();
@@ -111,10 +111,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         // Else a cache might make up a time for which it need not ask again (RFC 9111, section 4.2.2).
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         if let Some(trace) = trace {
-            response.headers_mut().insert(trace::TRACEPARENT, trace.to_header());
+            response.headers_mut().insert(TRACEPARENT, trace.to_header());
             response.set_data(trace);
         }
         cors.add_to(&mut response);
+        trace::mark(&mut response, operation);
         response.set_data(id);
         Ok(response)
     }

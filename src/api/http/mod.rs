@@ -1,0 +1,13 @@
+//! HTTP: a file for each concern of it.
+
+pub mod boundary;
+pub mod browser;
+pub mod conditional;
+pub mod idempotency;
+pub mod negotiation;
+pub mod page;
+pub mod params;
+pub mod payload;
+pub mod problem;
+pub mod router;
+pub mod trace;

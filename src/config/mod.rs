@@ -1,0 +1,145 @@
+//! Every setting of the service, from flags and environment variables.
+
+mod access;
+mod base_path;
+mod database;
+mod listen;
+mod log;
+mod postgres;
+mod size;
+mod time;
+
+pub use self::access::{Auth, HostName, Origin};
+pub use self::base_path::BasePath;
+pub use self::database::Database;
+pub use self::listen::{Listen, SocketMode};
+pub use self::log::{LogFilter, LogFormat};
+pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
+pub use self::size::Size;
+pub use self::time::Time;
+
+/// What can be set, with its default. A flag beats its environment variable.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Where to listen: ADDRESS:PORT (port 0 takes a free one), or unix:PATH
+    #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: Listen,
+
+    /// Where the inventory is kept: sqlite:PATH, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    #[arg(
+        long,
+        global = true,
+        env = "STOCKROOM_DATABASE",
+        hide_env_values = true,
+        default_value = "sqlite:stockroom.db"
+    )]
+    pub database: Database,
+
+    /// Who may use the API: with `auto` everyone on this machine and nobody else, with `none` everyone
+    #[arg(long, global = true, env = "STOCKROOM_AUTH", default_value = "auto")]
+    pub auth: Auth,
+
+    /// Put everything behind this path prefix, as a reverse proxy may want it, such as /stockroom
+    #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
+    pub base_path: BasePath,
+
+    /// Refuse to replace, change or delete an item without If-Match, so that nobody overwrites what another changed
+    #[arg(
+        long, global = true, env = "STOCKROOM_REQUIRE_IF_MATCH", value_name = "BOOL", action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true"
+    )]
+    pub require_if_match: bool,
+
+    /// Origins, separated by commas, whose pages may use the API in a browser, such as `https://shop.example`
+    #[arg(long, global = true, env = "STOCKROOM_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
+
+    /// Names, separated by commas, under which browsers and proxies reach the server, such as shop.example; * for any.
+    /// IP addresses, localhost and names without a dot need not be listed
+    #[arg(long, global = true, env = "STOCKROOM_HOSTS", value_name = "NAMES", value_delimiter = ',')]
+    pub hosts: Vec<HostName>,
+
+    /// Octal mode of the Unix socket at --listen, such as 0660 for its group
+    #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
+    pub socket_mode: SocketMode,
+
+    /// What to log: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
+    #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
+    pub log: LogFilter,
+
+    /// How to log: `auto` is text on a terminal, else JSON
+    #[arg(long, global = true, env = "STOCKROOM_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
+    /// The largest body of a request, such as 64KiB, 1MiB or 1MB
+    #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1MiB", value_name = "SIZE")]
+    pub max_body: Size,
+
+    /// The most connections at once; further ones wait to be accepted
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections: u32,
+
+    /// The most clients that follow the ledger at once; further ones are refused
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_FOLLOWERS", default_value = "256", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_followers: u32,
+
+    /// How long a client that follows the ledger may hear nothing before it is told that nothing happened
+    #[arg(long, global = true, env = "STOCKROOM_HEARTBEAT", default_value = "15s", value_name = "TIME")]
+    pub heartbeat: Time,
+
+    /// How long a client may take to send a request's head, and stay silent between two requests
+    #[arg(long, global = true, env = "STOCKROOM_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
+    pub header_timeout: Time,
+
+    /// How long a client may take to send a request's body
+    #[arg(long, global = true, env = "STOCKROOM_BODY_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub body_timeout: Time,
+
+    /// How long an answer may take to begin once the request is there
+    #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub response_timeout: Time,
+
+    /// Longest time of a list, a search or a sum, and of its wait for a place among the others
+    #[arg(long, global = true, env = "STOCKROOM_QUERY_TIMEOUT", default_value = "5s", value_name = "TIME")]
+    pub query_timeout: Time,
+
+    /// Longest time in which a client takes nothing of an answer, or sends less than 64 KiB of an import
+    #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    pub stall_timeout: Time,
+
+    /// How long an export or an import may take as a whole
+    #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
+    pub transfer_timeout: Time,
+
+    /// The largest import, and what all uploads under way may hold on disk together
+    #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
+    pub max_import: Size,
+
+    /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
+    #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
+    pub shutdown_delay: Option<Time>,
+
+    /// How long requests may go on after that
+    #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
+    pub shutdown_grace: Time,
+}
+
+impl Settings {
+    /// Refuses settings that are each right but not together.
+    pub fn check(&self) -> Result<(), String> {
+        if self.auth == Auth::Auto && !self.listen.is_local() {
+            return Err(format!(
+                "without tokens, --listen {listen} would let anyone who reaches it change the inventory: \
+                 say --auth none (STOCKROOM_AUTH=none) if that is meant, or listen on 127.0.0.1 or unix:PATH",
+                listen = self.listen
+            ));
+        }
+        Ok(())
+    }
+}

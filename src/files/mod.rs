@@ -1,0 +1,13 @@
+//! Files of items, CSV and NDJSON: rows in, rows out, and what is wrong with a row.
+//!
+//! Nothing here knows of HTTP. The strict JSON reader and the errors of a text are here because both a file and the body of
+//! a request need them.
+
+pub mod columns;
+pub mod csv;
+pub mod errors;
+pub mod import;
+pub mod json;
+pub mod lines;
+pub mod repeats;
+pub mod rows;
