@@ -56,8 +56,8 @@ pub enum Way {
 /// The most candidates that are looked up one by one for a page.
 const FEW: i64 = 1_000;
 
-/// Returns the better way to a page of items that are found. Of a million items of which more than a thousand are
-/// candidates, the way along an index meets one in fewer than a thousand steps.
+/// Returns the better way to a page of items that are found. Where more than a thousand of a million items are candidates,
+/// an index leads to one in fewer than a thousand steps on average, and its end costs less than sorting most of them.
 pub fn way(connection: &Connection, text: &SearchText) -> rusqlite::Result<Way> {
     let Some(candidates) = candidates(text) else { return Ok(Way::Candidates) };
     let count = "SELECT count(*) FROM (SELECT 1 FROM item_search WHERE item_search MATCH ?1 LIMIT ?2)";
