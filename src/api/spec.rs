@@ -224,7 +224,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
     let mut kinds =
         vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
     if path != "/livez" {
-        kinds.push(Kind::Unavailable);
+        kinds.extend([Kind::Unavailable, Kind::Starting]);
     }
     if path == "/readyz" {
         kinds.push(Kind::ShuttingDown);

@@ -108,6 +108,15 @@ impl Queue {
         }
     }
 
+    /// Completes when the writer has ended. It does so by itself only in a panic. While this is awaited, it does not end
+    /// after [`Queue::close`].
+    pub async fn ended(&self) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(sender) = sender {
+            sender.closed().await;
+        }
+    }
+
     /// Takes no more writes. The writer ends once it has carried out those that wait.
     pub fn close(&self) {
         self.state.closing.store(true, Ordering::Relaxed);

@@ -1,16 +1,26 @@
 //! Opens connections to the database file.
 
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
+use rustix::fs::Access;
+
+use super::OpenError;
+use super::file::{self, Header};
 
 /// The time that a statement waits for another connection's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The number of prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;
+
+/// The bytes of a path that a `file:` URL writes in hexadecimal.
+const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/');
 
 /// Opens the connection that writes, and creates the file if there is none.
 pub fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
@@ -36,8 +46,58 @@ pub fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens a connection that only reads.
 pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    set_up_reader(Connection::open_with_flags(path, READ_ONLY)?)
+}
+
+const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// Opens a connection that only reads, to a database that this process has not open, while a server of another process
+/// may use it. (To read the header, the file is opened and closed, which would drop the locks of this process on it.)
+///
+/// SQLite needs files beside a database with a log, also to read it. Where it cannot make them, the database is opened
+/// as one that nobody changes: a server that ran there would have left a log that is not empty.
+pub fn open_beside(path: &Path) -> Result<Connection, OpenError> {
+    let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let cannot_read = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => OpenError::denied(path, path, "read", error),
+        _ => OpenError::File { path: path.to_owned(), error },
+    };
+    let log = file::log_of(path);
+    let opened = File::open(path).map_err(cannot_read)?;
+    let header = Header::read(&opened).map_err(cannot_read)?;
+    if let (Some(log), false) = (&log, header.has_log()) {
+        return Err(OpenError::ForeignLog { path: path.to_owned(), log: log.clone() });
+    }
+    drop(opened);
+    let database = file::resolved(path);
+    let is_closed = rustix::fs::access(file::folder_of(&database), Access::WRITE_OK).is_err();
+    let connection = match &log {
+        None if is_closed && header.has_log() => open_immutable(&database),
+        _ => open_read_only(&database),
+    };
+    let connection = connection.map_err(in_path)?;
+    let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+    match (read, log) {
+        (Ok(()), _) => Ok(connection),
+        (Err(error), Some(log)) if is_closed && is_about_files(&error) => {
+            Err(OpenError::ClosedFolder { path: path.to_owned(), log, error })
+        }
+        (Err(error), _) => Err(in_path(error).explained()),
+    }
+}
+
+/// Opens a connection to a file that nobody changes, without locks and without any file beside it.
+fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let url = format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_bytes(), IN_PATHS));
+    set_up_reader(Connection::open_with_flags(url, READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?)
+}
+
+fn is_about_files(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly))
+}
+
+fn set_up_reader(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0;")?;
     keep_statements(&connection)?;

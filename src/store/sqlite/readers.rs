@@ -1,4 +1,3 @@
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -6,6 +5,7 @@ use tokio::sync::Semaphore;
 
 use super::connect::open_read_only;
 use super::error::unavailable;
+use super::lock::Lock;
 use crate::store::StoreError;
 
 /// The most connections that read at once; further reads wait for one.
@@ -13,15 +13,27 @@ const CONNECTIONS: usize = 16;
 
 /// Read-only connections, opened when they are needed and kept.
 pub struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Reader>>,
     permits: Semaphore,
+    /// None once the readers are closed.
+    lock: Mutex<Option<Arc<Lock>>>,
+}
+
+/// A connection that reads. The lock is released after the last of them is closed.
+struct Reader {
+    connection: Connection,
+    _lock: Arc<Lock>,
 }
 
 impl Readers {
-    /// Readers of the database at `path`, which the writer has made already.
-    pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS) }
+    /// Readers of the database that this process has locked, which the writer has made already.
+    pub fn new(lock: Arc<Lock>) -> Self {
+        Self { idle: Mutex::default(), permits: Semaphore::new(CONNECTIONS), lock: Mutex::new(Some(lock)) }
+    }
+
+    /// The lock under which connections are opened.
+    pub fn lock(&self) -> Result<Arc<Lock>, StoreError> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)
     }
 
     /// Runs a read of microseconds, such as the look-up of one row, on the calling task's own thread: going to another
@@ -47,19 +59,26 @@ impl Readers {
     pub fn close(&self) {
         self.permits.close();
         self.idle().clear();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let idle = self.idle().pop();
-        let connection = idle.map_or_else(|| open_read_only(&self.path), Ok).map_err(unavailable)?;
-        let result = read(&connection).map_err(unavailable);
+        let reader = idle.map_or_else(|| self.open(), Ok)?;
+        let result = read(&reader.connection).map_err(unavailable);
+        let mut idle = self.idle();
         if !self.permits.is_closed() {
-            self.idle().push(connection);
+            idle.push(reader);
         }
         result
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn open(&self) -> Result<Reader, StoreError> {
+        let lock = self.lock()?;
+        Ok(Reader { connection: open_read_only(lock.path()).map_err(unavailable)?, _lock: lock })
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
