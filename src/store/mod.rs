@@ -43,9 +43,9 @@ use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, Reserva
 /// - **Serial.** Writes take effect one after the other, each on the state that those before it left. Ledger positions
 ///   have no gaps and follow that order.
 /// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees a consistent snapshot.
-/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`], [`StoreError::Full`] and
-///   [`StoreError::Panicked`] mean that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write
-///   was done.
+/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`] and [`StoreError::Full`] mean
+///   that nothing was done. Only [`StoreError::Unavailable`] and [`StoreError::Panicked`] leave open whether a write was
+///   done.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
@@ -180,7 +180,7 @@ pub enum StoreError {
     /// There is no space left; the write was not done.
     #[error("the storage is full")]
     Full,
-    /// Deciding the write panicked; it was not done.
+    /// Deciding or saving the write panicked.
     #[error("the write ended in a panic")]
     Panicked,
     /// The storage fails or is closed. The text is for the log, not for clients.
