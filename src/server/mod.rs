@@ -16,7 +16,7 @@ use poem::{Endpoint, Response, Route};
 
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
-pub use self::signal::stop_signal;
+use self::signal::stop_signal;
 use crate::api;
 use crate::config::{Database, Settings};
 use crate::store::Store;

@@ -16,7 +16,7 @@ pub fn backup(database: &Path, target: &Path) -> Result<Copied, CopyError> {
     let report = copy::fill(&copy, &source, database)?;
     // At last: SQLite could not write to a file that may only be read.
     let metadata = fs::metadata(database).map_err(|error| OpenError::File { path: database.to_owned(), error })?;
-    fs::set_permissions(copy.path(), metadata.permissions()).map_err(|error| copy.failed(error))?;
+    copy.file().set_permissions(metadata.permissions()).map_err(|error| copy.failed(error))?;
     let bytes = copy.keep()?;
     Ok(Copied { report, bytes })
 }

@@ -1,6 +1,8 @@
 //! Opens connections to the database file.
 
 use std::fs::File;
+use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -51,34 +53,49 @@ pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Opens a connection that only reads, to a database that this process has not open, while a server of another process
-/// may use it. (To read the header, the file is opened and closed, which would drop the locks of this process on it.)
+/// A connection that only reads, to a database that this process has not open otherwise.
+pub struct Beside {
+    connection: Connection,
+    /// Locked, where the connection relies on a file that nobody changes.
+    _unchanged: Option<File>,
+}
+
+impl Deref for Beside {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// Opens a database for reading, also while a server of another process uses it. This process must not have it open: to
+/// read the header, the file is opened and closed, which would drop the locks of this process on it.
 ///
-/// SQLite needs files beside a database with a log, also to read it. Where it cannot make them, the database is opened
-/// as one that nobody changes: a server that ran there would have left a log that is not empty.
-pub fn open_beside(path: &Path) -> Result<Connection, OpenError> {
+/// SQLite needs files beside a database with a log, also to read it. Where it cannot make them, and there is no log, the
+/// database is opened as one that nobody changes, and kept from servers meanwhile.
+pub fn open_beside(path: &Path) -> Result<Beside, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let cannot_read = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => OpenError::denied(path, path, "read", error),
+    let cannot_read = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenError::denied(path, path, "read", error),
         _ => OpenError::File { path: path.to_owned(), error },
     };
+    // The log before the header: see `file`.
     let log = file::log_of(path);
     let opened = File::open(path).map_err(cannot_read)?;
     let header = Header::read(&opened).map_err(cannot_read)?;
     if let (Some(log), false) = (&log, header.has_log()) {
         return Err(OpenError::ForeignLog { path: path.to_owned(), log: log.clone() });
     }
-    drop(opened);
     let database = file::resolved(path);
     let is_closed = rustix::fs::access(file::folder_of(&database), Access::WRITE_OK).is_err();
-    let connection = match &log {
-        None if is_closed && header.has_log() => open_immutable(&database),
-        _ => open_read_only(&database),
-    };
+    let may_lack_files = is_closed && log.is_none() && header.has_log();
+    // Otherwise closed here, before SQLite takes its locks.
+    let unchanged = Some(opened).filter(|file| may_lack_files && file.try_lock_shared().is_ok());
+    let connection = if unchanged.is_some() { open_immutable(&database) } else { open_read_only(&database) };
     let connection = connection.map_err(in_path)?;
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     match (read, log) {
-        (Ok(()), _) => Ok(connection),
+        (Ok(()), _) => Ok(Beside { connection, _unchanged: unchanged }),
         (Err(error), Some(log)) if is_closed && is_about_files(&error) => {
             Err(OpenError::ClosedFolder { path: path.to_owned(), log, error })
         }

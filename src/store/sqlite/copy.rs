@@ -120,16 +120,17 @@ pub fn refuse_existing(target: &Path) -> Result<(), CopyError> {
 pub struct NewFile {
     path: PathBuf,
     target: PathBuf,
+    /// From its creation on, so that owner and mode are given to this file, whatever others do to its name.
+    file: File,
 }
 
 impl NewFile {
     /// Makes an empty file that is to get the name `target`.
     pub fn create(target: &Path) -> Result<Self, CopyError> {
         let path = with_suffix(target, &format!(".{}.part", uuid::Uuid::now_v7()));
-        let new = Self { path, target: target.to_owned() };
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new.path);
-        created.map_err(|error| CopyError::Write { path: target.to_owned(), error })?;
-        Ok(new)
+        let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = created.map_err(|error| CopyError::Write { path: target.to_owned(), error })?;
+        Ok(Self { path, target: target.to_owned(), file })
     }
 
     /// The path until it has its name.
@@ -137,9 +138,9 @@ impl NewFile {
         &self.path
     }
 
-    /// Opens the file, once SQLite has closed it.
-    pub fn open(&self) -> Result<File, CopyError> {
-        File::open(&self.path).map_err(|error| self.failed(error))
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Syncs the file, gives it its name if nobody else has it meanwhile, and syncs that too. Returns its size.
@@ -147,9 +148,8 @@ impl NewFile {
         if let Some(log) = super::file::log_of(&self.path) {
             return Err(CopyError::Exists { path: log });
         }
-        let file = self.open()?;
-        file.sync_all().map_err(|error| self.failed(error))?;
-        let bytes = file.metadata().map_err(|error| self.failed(error))?.len();
+        self.file.sync_all().map_err(|error| self.failed(error))?;
+        let bytes = self.file.metadata().map_err(|error| self.failed(error))?.len();
         refuse_existing(&self.target)?;
         self.put()?;
         Ok(bytes)

@@ -82,7 +82,10 @@ pub enum OpenError {
         holder: String,
     },
     /// The file cannot be opened.
-    #[error("cannot open the database {path}: {error}: its folder must exist", path = path.display())]
+    #[error(
+        "cannot open the database {path}: {error}: choose another file with --database, in a folder that exists",
+        path = path.display()
+    )]
     File {
         /// The database file.
         path: PathBuf,
@@ -91,9 +94,9 @@ pub enum OpenError {
     },
     /// This process may not use a file as it must.
     #[error(
-        "cannot {access} the database {path}: {file}: {error}; {ownership}: give it to that user, or mount its file \
-         system for writing, or choose another file with --database",
-        path = path.display(), file = file.display()
+        "cannot {access} the database {path}: {file}: {error}; {ownership}: {remedy}, or choose another file with \
+         --database",
+        path = path.display(), file = file.display(), remedy = remedy(error)
     )]
     Denied {
         /// The database file.
@@ -194,6 +197,14 @@ pub enum OpenError {
         /// What SQLite said.
         error: rusqlite::Error,
     },
+}
+
+/// Returns what to do about a file that may not be used.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
+        _ => "give it to that user with chown",
+    }
 }
 
 impl OpenError {

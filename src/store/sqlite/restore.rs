@@ -5,8 +5,9 @@
 //! 1. The copy is made whole beside the database, checked and synced, under a name that no server opens.
 //! 2. The old database and the new file are both locked, and stay so to the end: a server that comes meanwhile is
 //!    refused, whichever of them it finds.
-//! 3. SQLite folds the old log and a journal into the old file, and removes them. The old database is then one file. (A
-//!    log that belongs to another database is moved away instead, under a new name: the old file is whole without it.)
+//! 3. SQLite folds the old log and a journal into the old file, and removes them, and the folder is synced. The old
+//!    database is then one file. (A log that belongs to another database is moved away instead, under a new name: the old
+//!    file is whole without it.)
 //! 4. The new file takes the name, which is one atomic step, and the folder is synced.
 //! 5. What may be left of the old log and its index is removed.
 //!
@@ -63,21 +64,21 @@ pub fn restore(copy: &Path, database: &Path) -> Result<Restored, CopyError> {
     let new = NewFile::create(database)?;
     let report = copy::fill(&new, &source, copy)?;
     drop(source);
-    let file = new.open()?;
+    let file = new.file();
     let failed = |error| new.failed(error);
     let metadata = file.metadata().map_err(failed)?;
     if (metadata.uid(), metadata.gid()) != (old.uid(), old.gid()) && current_user() == 0 {
-        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed)?;
+        fchown(file, Some(old.uid()), Some(old.gid())).map_err(failed)?;
     }
-    fs::set_permissions(new.path(), fs::Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     file.try_lock().map_err(|error| failed(error.into()))?;
 
     let moved_log = move_foreign_log_away(&lock)?;
     if fold(database).is_err() {
         remove(&with_suffix(database, "-journal"))?;
-        sync_folder(database)?;
     }
+    sync_folder(database)?;
     new.put()?;
     remove(&with_suffix(database, "-wal"))?;
     remove(&with_suffix(database, "-shm"))?;
