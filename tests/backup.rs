@@ -304,35 +304,67 @@ fn a_restore_as_root_gives_the_files_the_owner_and_mode_of_those_they_replace_or
     }
 }
 
-#[test]
-fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new_one() {
-    let Some(strace) = strace() else { return };
-    let crashed = changed_since_a_copy().kill();
-    let (mut old, mut new) = (0, 0);
+/// Restores again and again in a copy of a folder, and kills it at another call each time.
+fn kill_restores(strace: &Path, folder: &Path, mut killed: impl FnMut(TempDir)) {
     for call in ["rename", "unlink", "fsync,fdatasync", "ftruncate", "flock", "chmod,fchmod"] {
         for when in 1.. {
-            let folder = TempDir::new().unwrap();
-            for name in files(crashed.path()) {
-                std::fs::copy(crashed.path().join(&name), folder.path().join(&name)).unwrap();
+            let copied = TempDir::new().unwrap();
+            for name in files(folder) {
+                std::fs::copy(folder.join(&name), copied.path().join(&name)).unwrap();
             }
             let inject = format!("inject={call}:signal=KILL:when={when}");
-            let program = stockroom(folder.path(), &[]);
-            let mut command = Command::new(&strace);
+            let program = stockroom(copied.path(), &[]);
+            let mut command = Command::new(strace);
             command.args(["-f", "-o", "/dev/null", "-e", &inject]).arg(program.get_program());
-            let output = command.args(["restore", "copy.db"]).current_dir(folder.path()).output().unwrap();
-            match quantity(folder.path()) {
-                9 => old += 1,
-                10 => new += 1,
-                other => panic!("{other} after a kill at {call} {when}"),
-            }
-            let server = Server::start_in(folder, &[]);
-            server.get("/readyz").expect(200);
-            drop(server);
+            let output = command.args(["restore", "copy.db"]).current_dir(copied.path()).output().unwrap();
+            killed(copied);
             if output.status.success() {
                 break;
             }
         }
     }
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new_one() {
+    let Some(strace) = strace() else { return };
+    let (mut old, mut new) = (0, 0);
+    kill_restores(&strace, changed_since_a_copy().kill().path(), |folder| {
+        match quantity(folder.path()) {
+            9 => old += 1,
+            10 => new += 1,
+            other => panic!("{other}, which neither has"),
+        }
+        Server::start_in(folder, &[]).get("/readyz").expect(200);
+    });
     assert!(old > 10 && new > 6, "{old} times the old one, {new} times the new one");
     common::tell(&format!("killed restores: {old} times the old database, {new} times the new one"));
+}
+
+#[test]
+fn a_restore_over_a_damaged_database_that_is_killed_at_any_call_mixes_nothing_and_can_be_run_again() {
+    let Some(strace) = strace() else { return };
+    let crashed = changed_since_a_copy().kill();
+    std::fs::write(crashed.path().join("stockroom.db-shm"), "").unwrap();
+    let database = crashed.path().join("stockroom.db");
+    let header = std::fs::read(&database).unwrap()[..100].to_vec();
+    std::fs::write(&database, [header, vec![0xff; 8192]].concat()).unwrap();
+    let log = crashed.path().join("stockroom.db-wal");
+    // Without its header, so that the damaged file alone counts.
+    let frames = std::fs::read(&log).unwrap()[32..].to_vec();
+    std::fs::write(&log, [vec![0; 32], frames].concat()).unwrap();
+    let (mut damaged, mut new) = (0, 0);
+    kill_restores(&strace, crashed.path(), |folder| {
+        let output = stockroom(folder.path(), &["export", "--format", "ndjson"]).output().unwrap();
+        match String::from_utf8_lossy(&output.stderr) {
+            said if said.contains("is damaged") || said.contains("belongs to another database") => damaged += 1,
+            said => {
+                assert!(output.status.success(), "{said}");
+                new += 1;
+            }
+        }
+        assert_success(&restore(folder.path()));
+        assert_eq!(quantity(folder.path()), 10);
+    });
+    assert!(damaged > 5 && new > 3, "{damaged} times the old database, {new} times the new one");
 }
