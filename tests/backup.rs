@@ -1,14 +1,16 @@
-//! What `stockroom backup` promises: a whole copy of one moment, or none.
+//! What `stockroom backup` and `stockroom restore` promise: a whole copy of one moment, or none; and the copy in the place
+//! of a database, or what was there before.
 
 mod common;
 
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
 use common::feed::Follower;
 use common::load::{self, StopWhenDropped};
-use common::{Server, poll, stockroom};
+use common::{Server, component, poll, stockroom, strace};
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
@@ -142,4 +144,227 @@ fn a_database_that_does_not_add_up_gives_no_copy() {
     let copies: Vec<PathBuf> =
         files(folder.path()).into_iter().filter(|name| name.contains("copy")).map(Into::into).collect();
     assert!(copies.is_empty(), "{copies:?}");
+}
+
+/// `stockroom restore copy.db` in a folder.
+fn restore(folder: &Path) -> Output {
+    stockroom(folder, &["restore", "copy.db"]).output().unwrap()
+}
+
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn assert_refusal(output: &Output, expected: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains(expected), "{expected} in {said}");
+}
+
+/// A server whose copy in `copy.db` says 10, and that says 9 itself.
+fn changed_since_a_copy() -> Server {
+    let server = Server::start_in(TempDir::new().unwrap(), &[]);
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 10 })).expect(201);
+    assert_success(&backup(server.folder(), Path::new("copy.db")));
+    server.post("/inventory/a/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+    server
+}
+
+/// The quantity of the one item in the database of a folder, which must be sound.
+fn quantity(folder: &Path) -> i64 {
+    let check = common::check(folder);
+    assert_success(&check);
+    let exported = stockroom(folder, &["export", "--format", "ndjson"]).output().unwrap();
+    let item: serde_json::Value = serde_json::from_slice(&exported.stdout).unwrap();
+    item["quantity"].as_i64().unwrap()
+}
+
+#[test]
+fn a_restored_database_is_the_copy_after_an_orderly_end_and_after_a_crash() {
+    for crashes in [false, true] {
+        let server = changed_since_a_copy();
+        let place = if crashes { server.kill() } else { server.stop().1 };
+        let path = place.path();
+        assert_eq!(path.join("stockroom.db-wal").exists(), crashes);
+        let output = restore(path);
+        assert_success(&output);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("stockroom.db: items 1, ledger entries 1, reservations 0, bytes "), "{said}");
+        assert_eq!(files(path), ["copy.db", "stockroom.db", "stockroom.db-lock"]);
+        assert_eq!(quantity(path), 10);
+        let server = Server::start_in(place, &[]);
+        assert_eq!((server.all_items()[0]["quantity"].as_i64(), server.ledger_head()), (Some(10), 1));
+        server.post("/inventory/a/movements", &json!({ "delta": -3, "reason": "sold" })).expect(201);
+        server.get("/readyz").expect(200);
+        server.assert_consistent();
+    }
+}
+
+#[test]
+fn a_restore_into_an_empty_folder_and_of_the_same_copy_twice_makes_ledgers_of_their_own() {
+    let server = changed_since_a_copy();
+    let (folder, copy) = (TempDir::new().unwrap(), server.folder().join("copy.db"));
+    std::fs::copy(copy, folder.path().join("copy.db")).unwrap();
+    let mut epochs = Vec::new();
+    let mut place = common::Place::from(folder);
+    for _ in 0..2 {
+        assert_success(&restore(place.path()));
+        let server = Server::start_in(place, &[]);
+        epochs.push(Follower::connect(&server, "/ledger?after=0", None).entry().0);
+        place = server.stop().1;
+    }
+    assert_ne!(epochs[0], epochs[1]);
+    assert_eq!(quantity(place.path()), 10);
+}
+
+#[test]
+fn a_restore_is_refused_under_a_server_and_of_what_is_no_copy_and_leaves_all_as_it_was() {
+    let server = changed_since_a_copy();
+    assert_refusal(&restore(server.folder()), &format!("in use by process {}", server.pid()));
+    let (_, place) = server.stop();
+    let path = place.path();
+    let before = std::fs::read(path.join("stockroom.db")).unwrap();
+    let copy = std::fs::read(path.join("copy.db")).unwrap();
+    let left = files(path);
+    let itself = stockroom(path, &["restore", "stockroom.db"]).output().unwrap();
+    assert_refusal(&itself, "stockroom.db belongs to the database itself");
+    for (content, expected) in [
+        (&b""[..], "copy.db is an empty database"),
+        (b"a shopping list that is quite long, in fact longer than a header", "copy.db is damaged, or is none"),
+        (&copy[..copy.len() / 2], "copy.db is damaged, or is none"),
+    ] {
+        std::fs::write(path.join("copy.db"), content).unwrap();
+        assert_refusal(&restore(path), expected);
+    }
+    std::fs::write(path.join("copy.db"), &copy).unwrap();
+    Connection::open(path.join("copy.db")).unwrap().execute_batch("UPDATE item SET quantity = 3").unwrap();
+    assert_refusal(&restore(path), "does not add up: item a: has stock 3");
+    std::fs::remove_file(path.join("copy.db")).unwrap();
+    assert_refusal(&restore(path), "cannot open the database copy.db");
+    let missing = stockroom(path, &["restore", "copy.db", "--database", "sqlite:new.db"]).output().unwrap();
+    assert_refusal(&missing, "cannot open the database copy.db");
+    assert_eq!(std::fs::read(path.join("stockroom.db")).unwrap(), before);
+    assert_eq!(files(path), left.into_iter().filter(|name| name != "copy.db").collect::<Vec<_>>());
+}
+
+#[test]
+fn a_damaged_database_is_replaced_with_its_log() {
+    let place = changed_since_a_copy().kill();
+    let database = place.path().join("stockroom.db");
+    let mut damaged = std::fs::read(&database).unwrap();
+    let end = damaged.len();
+    damaged[100..end].fill(0xff);
+    std::fs::write(&database, damaged).unwrap();
+    // An intact log has the pages that were damaged.
+    std::fs::write(place.path().join("stockroom.db-wal"), vec![0xff; 8192]).unwrap();
+    assert_eq!(common::check(place.path()).status.code(), Some(1));
+    assert_success(&restore(place.path()));
+    assert_eq!(files(place.path()), ["copy.db", "stockroom.db", "stockroom.db-lock"]);
+    assert_eq!(quantity(place.path()), 10);
+}
+
+#[test]
+fn a_log_of_another_database_is_moved_away_and_not_deleted() {
+    let place = changed_since_a_copy().kill();
+    let path = place.path();
+    std::fs::copy(path.join("copy.db"), path.join("stockroom.db")).unwrap();
+    let log = std::fs::read(path.join("stockroom.db-wal")).unwrap();
+    let output = restore(path);
+    assert_success(&output);
+    let moved = files(path).into_iter().find(|name| name.ends_with(".moved")).unwrap();
+    assert_eq!(std::fs::read(path.join(&moved)).unwrap(), log);
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&moved), "its new name is told");
+    assert_eq!(quantity(path), 10);
+}
+
+#[test]
+fn a_restore_as_root_gives_the_files_the_owner_and_mode_of_those_they_replace_or_else_of_the_folder() {
+    const OWNER: u32 = 65532;
+    let place = changed_since_a_copy().kill();
+    let path = place.path();
+    let database = path.join("stockroom.db");
+    let changed = component("root", || chown(&database, Some(OWNER), Some(OWNER)).map_err(|error| error.to_string()));
+    if changed.is_none() {
+        return;
+    }
+    std::fs::set_permissions(&database, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let owner = |file: &Path| {
+        let metadata = file.metadata().unwrap();
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
+    };
+    assert_success(&restore(path));
+    assert_eq!(owner(&database), (OWNER, OWNER, 0o640));
+    let folder = path.join("data");
+    std::fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(OWNER), Some(OWNER)).unwrap();
+    let output = stockroom(path, &["restore", "copy.db", "--database", "sqlite:data/new.db"]).output().unwrap();
+    assert_success(&output);
+    for name in ["new.db", "new.db-lock"] {
+        assert_eq!(owner(&folder.join(name)), (OWNER, OWNER, 0o600), "{name}");
+    }
+}
+
+/// Restores again and again in a copy of a folder, and kills it at another call each time.
+fn kill_restores(strace: &Path, folder: &Path, mut killed: impl FnMut(TempDir)) {
+    for call in ["rename", "unlink", "fsync,fdatasync", "ftruncate", "flock", "chmod,fchmod"] {
+        for when in 1.. {
+            let copied = TempDir::new().unwrap();
+            for name in files(folder) {
+                std::fs::copy(folder.join(&name), copied.path().join(&name)).unwrap();
+            }
+            let inject = format!("inject={call}:signal=KILL:when={when}");
+            let program = stockroom(copied.path(), &[]);
+            let mut command = Command::new(strace);
+            command.args(["-f", "-o", "/dev/null", "-e", &inject]).arg(program.get_program());
+            let output = command.args(["restore", "copy.db"]).current_dir(copied.path()).output().unwrap();
+            killed(copied);
+            if output.status.success() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_call_leaves_the_old_database_or_the_new_one() {
+    let Some(strace) = strace() else { return };
+    let (mut old, mut new) = (0, 0);
+    kill_restores(&strace, changed_since_a_copy().kill().path(), |folder| {
+        match quantity(folder.path()) {
+            9 => old += 1,
+            10 => new += 1,
+            other => panic!("{other}, which neither has"),
+        }
+        Server::start_in(folder, &[]).get("/readyz").expect(200);
+    });
+    assert!(old > 10 && new > 6, "{old} times the old one, {new} times the new one");
+    common::tell(&format!("killed restores: {old} times the old database, {new} times the new one"));
+}
+
+#[test]
+fn a_restore_over_a_damaged_database_that_is_killed_at_any_call_mixes_nothing_and_can_be_run_again() {
+    let Some(strace) = strace() else { return };
+    let crashed = changed_since_a_copy().kill();
+    std::fs::write(crashed.path().join("stockroom.db-shm"), "").unwrap();
+    let database = crashed.path().join("stockroom.db");
+    let header = std::fs::read(&database).unwrap()[..100].to_vec();
+    std::fs::write(&database, [header, vec![0xff; 8192]].concat()).unwrap();
+    let log = crashed.path().join("stockroom.db-wal");
+    // Without its header, so that the damaged file alone counts.
+    let frames = std::fs::read(&log).unwrap()[32..].to_vec();
+    std::fs::write(&log, [vec![0; 32], frames].concat()).unwrap();
+    let (mut damaged, mut new) = (0, 0);
+    kill_restores(&strace, crashed.path(), |folder| {
+        let output = stockroom(folder.path(), &["export", "--format", "ndjson"]).output().unwrap();
+        match String::from_utf8_lossy(&output.stderr) {
+            said if said.contains("is damaged") || said.contains("belongs to another database") => damaged += 1,
+            said => {
+                assert!(output.status.success(), "{said}");
+                new += 1;
+            }
+        }
+        assert_success(&restore(folder.path()));
+        assert_eq!(quantity(folder.path()), 10);
+    });
+    assert!(damaged > 5 && new > 3, "{damaged} times the old database, {new} times the new one");
 }

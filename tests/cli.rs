@@ -234,6 +234,7 @@ fn help_tells_every_setting_with_its_variable() {
         "healthcheck",
         "import",
         "openapi",
+        "restore",
         "serve",
     ] {
         assert!(help.contains(expected), "{expected} in {help}");

@@ -2,19 +2,28 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 
 use common::load::{self, Random, StopWhenDropped, Told};
-use common::{Server, poll, tell};
+use common::{Server, poll, stockroom, tell};
 use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
 
 /// How often the server is killed, unless `STOCKROOM_CRASHES` says otherwise.
 const CRASHES: u64 = 20;
 
+/// How often, unless the environment says otherwise.
+fn crashes() -> u64 {
+    std::env::var("STOCKROOM_CRASHES").map_or(CRASHES, |count| count.parse().unwrap())
+}
+
 #[test]
 fn a_kill_under_load_loses_nothing_acknowledged_and_a_retry_doubles_nothing() {
     const CLIENTS: u64 = 16;
-    let crashes = std::env::var("STOCKROOM_CRASHES").map_or(CRASHES, |count| count.parse().unwrap());
+    let crashes = crashes();
     let (mut random, mut told) = (Random::new(crashes), Told::default());
     let mut server = Server::start_with(&["--log", "info,stockroom::request=warn"]);
     load::prepare(&server);
@@ -39,4 +48,28 @@ fn a_kill_under_load_loses_nothing_acknowledged_and_a_retry_doubles_nothing() {
     server.assert_consistent();
     let (done, refused, unknown) = (told.done.len(), told.refused.len(), told.unknown.len());
     tell(&format!("{crashes} crashes: {done} entries acknowledged, {refused} refused, {unknown} requests cut off"));
+}
+
+#[test]
+fn a_kill_in_the_first_moments_of_a_new_database_is_never_refused() {
+    // As many looks at the folder as a start takes, from before the first file to after the last.
+    const LOOKS: u64 = 3_000;
+    let (mut random, mut stages) = (Random::new(crashes()), BTreeMap::new());
+    for _ in 0..crashes() {
+        let folder = TempDir::new().unwrap();
+        let mut starting = stockroom(folder.path(), &["--listen", "127.0.0.1:0"]);
+        let mut starting = starting.stderr(Stdio::null()).spawn().unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let seen = (0..random.below(LOOKS)).map(|_| files()).max();
+        starting.kill().unwrap();
+        starting.wait().unwrap();
+        *stages.entry(seen).or_insert(0) += 1;
+        let server = Server::start_in(folder, &[]);
+        server.get("/readyz").expect(200);
+        server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+        let server = Server::start_in(server.kill(), &[]);
+        server.get("/inventory/a").expect(200);
+        server.assert_consistent();
+    }
+    tell(&format!("files in the folder at the kill: {stages:?}"));
 }

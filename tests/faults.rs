@@ -176,21 +176,19 @@ fn an_import_for_which_there_is_no_space_answers_507_and_changes_nothing() {
     drop(server);
 }
 
-/// Makes every sync of a process fail, for as long as it lives.
+/// Makes calls of a process fail, for as long as it lives.
 struct FailingDisk(Child);
 
+/// Every sync.
+const SYNCS: &str = "inject=fsync,fdatasync:error=EIO";
+
+/// Every write, as on a file system that has turned read-only.
+const WRITES: &str = "inject=pwrite64:error=EROFS";
+
 impl FailingDisk {
-    fn under(strace: &Path, server: &Server) -> Self {
+    fn under(strace: &Path, server: &Server, calls: &str) -> Self {
         let mut strace = Command::new(strace);
-        strace.args([
-            "-f",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=fsync,fdatasync:error=EIO",
-            "-p",
-            &server.pid().to_string(),
-        ]);
+        strace.args(["-f", "-o", "/dev/null", "-e", calls, "-p", &server.pid().to_string()]);
         Self(strace.stderr(Stdio::null()).spawn().unwrap())
     }
 }
@@ -210,7 +208,7 @@ fn a_disk_that_fails_to_sync_acknowledges_nothing_and_is_not_ready_until_it_work
     let create = |name: String| server.post("/inventory", &json!({ "id": name, "name": name }));
     create("before".to_owned()).expect(201);
     let mut acknowledged = vec!["before".to_owned()];
-    let failing = FailingDisk::under(&strace, &server);
+    let failing = FailingDisk::under(&strace, &server, SYNCS);
     let mut count = 0;
     let refused = poll("the disk to fail", || {
         count += 1;
@@ -238,5 +236,28 @@ fn a_disk_that_fails_to_sync_acknowledges_nothing_and_is_not_ready_until_it_work
     for id in acknowledged {
         server.get(&format!("/inventory/{id}")).expect(200);
     }
+    server.assert_consistent();
+}
+
+#[test]
+fn a_file_system_that_turns_read_only_makes_the_server_unready_with_the_first_write_that_fails() {
+    let Some(strace) = strace() else { return };
+    let server = Server::start();
+    server.get("/readyz").expect(200);
+    let failing = FailingDisk::under(&strace, &server, WRITES);
+    let mut count = 0;
+    let refused = poll("a write to fail", || {
+        count += 1;
+        let answer = server.post("/inventory", &json!({ "id": format!("a-{count}"), "name": "A" }));
+        (answer.status != 201).then_some(answer)
+    });
+    refused.problem(503, "unavailable");
+    server.get("/readyz").problem(503, "unavailable");
+    server.get("/livez").expect(200);
+    let health = common::run(&["healthcheck", "--listen", &server.address().to_string()]);
+    assert!(!health.status.success());
+    drop(failing);
+    poll("the server to be ready again", || (server.get("/readyz").status == 200).then_some(()));
+    server.post("/inventory", &json!({ "name": "B" })).expect(201);
     server.assert_consistent();
 }

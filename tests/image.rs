@@ -43,6 +43,30 @@ fn an_item_outlives_its_container() {
 }
 
 #[test]
+fn a_copy_is_restored_into_a_volume_that_the_server_can_write() {
+    let Some(image) = component("image", Image::load) else { return };
+    let (volume, other) = (Volume::new(), Volume::new());
+    let first = Container::serve(&image, &volume);
+    let created = first.send("POST", "/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    docker(&["exec", &first.id, "stockroom", "backup", "/data/copy.db"]);
+    first.send("DELETE", "/inventory/a", &Value::Null).expect(204);
+    // As a crash: the log stays behind.
+    docker(&["rm", "--force", &first.id]);
+    let restore = |user: &str, volumes: &[&str], copy: &str| {
+        docker(&[&["run", "--rm", "--user", user], volumes, &[&image.id, "restore", copy]].concat());
+    };
+    let data = format!("{}:/data", volume.name);
+    for user in ["65532", "0"] {
+        restore(user, &["--volume", &data], "/data/copy.db");
+        let again = Container::serve(&image, &volume);
+        assert_eq!(again.get("/inventory/a").expect(200), created);
+    }
+    let (data, backups) = (format!("{}:/data", other.name), format!("{}:/backups:ro", volume.name));
+    restore("0", &["--volume", &data, "--volume", &backups], "/backups/copy.db");
+    assert_eq!(Container::serve(&image, &other).get("/inventory/a").expect(200), created);
+}
+
+#[test]
 fn a_plain_stop_is_an_orderly_end() {
     let Some(image) = component("image", Image::load) else { return };
     let volume = Volume::new();

@@ -19,7 +19,7 @@ use stockroom::api;
 use stockroom::config::{Listen, Settings};
 use stockroom::server::{self, Listener};
 use stockroom::store::sqlite::SqliteStore;
-use stockroom::store::{LONG_READS, Store};
+use stockroom::store::{Draft, LONG_READS, Operation, Store, Wanted, Write as StoreWrite, WriteError};
 use tokio::sync::{Notify, oneshot};
 
 /// A connection to the server, on which a test fails rather than waits for ever.
@@ -469,6 +469,15 @@ fn a_unix_socket_is_its_owners_unless_a_setting_widens_it() {
     }
 }
 
+fn settings(arguments: &[&str]) -> Settings {
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    Cli::parse_from([&["test"], arguments].concat()).settings
+}
+
 /// The service in this process, with further routes.
 struct InProcess {
     url: String,
@@ -479,12 +488,7 @@ struct InProcess {
 
 impl InProcess {
     async fn start(arguments: &[&str], add: impl FnOnce(Route) -> Route) -> Self {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            settings: Settings,
-        }
-        let settings = Cli::parse_from([&["test"], arguments].concat()).settings;
+        let settings = settings(arguments);
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
         let app = api::app_with(store, &settings, api::Shutdown::default(), add);
@@ -589,4 +593,59 @@ async fn requests_that_outlast_the_grace_are_cut_off() {
     arrived.notified().await;
     server.stop.take().unwrap().send(()).unwrap();
     server.served.await.unwrap();
+}
+
+/// An operation that panics where no panic is caught.
+struct FatalToTheWriter;
+
+impl Operation for FatalToTheWriter {
+    type Outcome = ();
+    const NAME: &'static str = "fatal";
+
+    fn want(&self, _wanted: &mut Wanted) {}
+
+    fn carry_out(&self, _draft: &mut Draft<'_>) -> Result<(), WriteError> {
+        Ok(())
+    }
+
+    fn weight(&self) -> usize {
+        panic!("the end of the writer")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_writer_has_ended_in_a_panic_ends_with_an_error_rather_than_limp() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = folder.path().join("socket");
+    let (listen, database) =
+        (format!("unix:{}", socket.display()), format!("sqlite:{}/stockroom.db", folder.path().display()));
+    let settings = settings(&["--listen", &listen, "--database", &database]);
+    let serving = tokio::spawn(async move {
+        server::run_with(&settings, |store, routes| {
+            let fatal = make(move |_| {
+                let store = Arc::clone(&store);
+                async move {
+                    let deadline = Instant::now() + PATIENCE;
+                    let written =
+                        store.queue().write(StoreWrite { operation: FatalToTheWriter, deadline, idempotency: None });
+                    format!("{:?}", written.await).into_response()
+                }
+            });
+            routes.at("/fatal", fatal)
+        })
+        .await
+    });
+    tokio::task::spawn_blocking(move || {
+        poll("the server", || run(&["healthcheck", "--listen", &listen]).status.success().then_some(()));
+        let mut stream = UnixStream::connect(socket).unwrap();
+        write!(stream, "GET /fatal HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("the writer has stopped"), "{answer}");
+    })
+    .await
+    .unwrap();
+    // The command line exits with 1 for any error.
+    let error = serving.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("the writer ended in a panic"), "{error}");
 }

@@ -640,8 +640,10 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
         let (done, said) = say(&["check"]);
         assert!(!done && said.contains(offence), "{said}");
     }
-    let (done, said) = say(&["backup", "copy.db"]);
-    assert!(!done && said.contains("pg_dump") && said.contains("docs/growing.md"), "{said}");
+    for (arguments, program) in [(["backup", "copy.db"], "pg_dump"), (["restore", "copy.db"], "pg_restore")] {
+        let (done, said) = say(&arguments);
+        assert!(!done && said.contains(program) && said.contains("docs/growing.md"), "{said}");
+    }
 }
 
 #[test]

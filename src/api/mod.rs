@@ -12,6 +12,7 @@ mod ledger;
 mod movements;
 mod openapi;
 mod reservations;
+mod starting;
 mod summary;
 mod system;
 mod transfer;
@@ -25,6 +26,7 @@ pub use self::http::trace::{RequestId, TraceContext, operation, with_current_req
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemReplacement, ItemView};
 use self::openapi::{docs, spec};
+pub use self::starting::starting;
 pub use self::system::Shutdown;
 use crate::config::{BasePath, Settings};
 use crate::store::Store;

@@ -29,6 +29,13 @@ pub enum Healthy {
     Ok(Json<Health>),
 }
 
+impl Healthy {
+    /// Returns the answer that all is well.
+    pub fn ok() -> Self {
+        Self::Ok(Json(Health { status: "ok".to_owned() }))
+    }
+}
+
 /// How far the service is on its way to its end.
 #[derive(Clone, Default)]
 pub struct Shutdown {
@@ -53,7 +60,7 @@ impl System {
     /// Answers 200 as long as the process can answer at all. If it does not, restart it.
     #[oai(path = "/livez", method = "get", operation_id = "getLiveness")]
     async fn livez(&self) -> Healthy {
-        Healthy::Ok(Json(Health { status: "ok".to_owned() }))
+        Healthy::ok()
     }
 
     /// Whether the service is ready
@@ -68,6 +75,6 @@ impl System {
             return Err(Problem::new(Kind::ShuttingDown, detail).into());
         }
         self.store.ready()?;
-        Ok(Healthy::Ok(Json(Health { status: "ok".to_owned() })))
+        Ok(Healthy::ok())
     }
 }

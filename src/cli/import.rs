@@ -25,7 +25,7 @@ use crate::files::import::{Plan, import_file};
 use crate::files::rows::Format;
 use crate::server;
 use crate::store::postgres::PostgresStore;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
 use crate::store::{ImportMode, Imported, Store, WriteError};
 
 /// How long an import may wait until the database can be written.
@@ -121,7 +121,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let Arguments { file: path, mode, dry_run, .. } = arguments;
     let _log = server::start_log(settings);
     let (input, length) = open(path).map_err(|error| cannot_read(name, &error))?;
-    let store = open_store(settings).await?;
+    let (store, new) = open_store(settings).await?;
     let (file, length) = match length {
         Some(length) => (input, length),
         None => copy(input, &*store).map_err(|error| cannot_read(name, &error))?,
@@ -140,20 +140,38 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let outcome = import_file::<ItemReplacement>(Arc::clone(&store), file, plan).await;
     progress.finish_and_clear();
     store.close().await;
-    Ok(outcome.map(|written| written.outcome).map_err(Refused::from))
+    match outcome {
+        Ok(written) => {
+            if let Some(new) = new.filter(|_| !dry_run) {
+                new.keep().map_err(|error| error.to_string())?;
+            }
+            Ok(Ok(written.outcome))
+        }
+        Err(refused) => Ok(Err(Refused::from(refused))),
+    }
 }
 
-async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, String> {
+/// Opens the store. A SQLite database that does not exist gets its name when the import has succeeded, so that a refused
+/// one, and one into a mistyped path, makes none.
+async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFile>), String> {
     match &settings.database {
-        Database::Sqlite(path) => match SqliteStore::open(path) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error @ OpenError::InUse { .. }) => {
-                Err(format!("{error}; or send the file to that process with --server"))
+        Database::Sqlite(path) => {
+            let new = if path.symlink_metadata().is_ok() {
+                None
+            } else {
+                sqlite::refuse_existing(path).map_err(|error| error.to_string())?;
+                Some(NewFile::create(path).map_err(|error| error.to_string())?)
+            };
+            match SqliteStore::open(new.as_ref().map_or(path, NewFile::path)) {
+                Ok(store) => Ok((Arc::new(store), new)),
+                Err(error @ OpenError::InUse { .. }) => {
+                    Err(format!("{error}; or send the file to that process with --server"))
+                }
+                Err(error) => Err(error.to_string()),
             }
-            Err(error) => Err(error.to_string()),
-        },
+        }
         Database::Postgres(url) => match PostgresStore::open(url).await {
-            Ok(store) => Ok(Arc::new(store)),
+            Ok(store) => Ok((Arc::new(store), None)),
             Err(error) => Err(error.to_string()),
         },
     }

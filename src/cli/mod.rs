@@ -8,6 +8,7 @@ mod import;
 mod openapi;
 mod progress;
 mod remote;
+mod restore;
 mod serve;
 
 use std::error::Error as _;
@@ -49,11 +50,16 @@ enum Command {
     ///
     /// A server may use the database meanwhile.
     Check,
-    /// Copy --database into a new file, checked and on stable storage; to restore it, serve that file
+    /// Copy --database into a new file, checked and on stable storage; `stockroom restore` puts it back
     ///
     /// A server may use the database meanwhile. The copy is a ledger of its own: who follows the one is told so at the
     /// other.
     Backup(backup::Arguments),
+    /// Put a copy in the place of --database, checked and on stable storage; what was there before is gone
+    ///
+    /// No server may use the database meanwhile. A crash leaves the old database or the copy. Run as root, it gives the
+    /// files the owner of those that they replace, or else of the folder.
+    Restore(restore::Arguments),
     /// Ask the server at --listen whether it is ready; exit with 0 if it is, else with 1
     Healthcheck,
 }
@@ -76,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Export(arguments)) => export::run(&settings, &arguments),
         Some(Command::Check) => check::run(&settings),
         Some(Command::Backup(arguments)) => backup::run(&settings, &arguments),
+        Some(Command::Restore(arguments)) => restore::run(&settings, &arguments),
         Some(Command::Healthcheck) => healthcheck::run(&settings),
     };
     match outcome {

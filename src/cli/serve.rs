@@ -7,5 +7,9 @@ pub fn run(settings: &Settings, unknown: &[String]) -> Result<(), String> {
     for variable in unknown {
         tracing::warn!(variable, "an environment variable is no setting and is ignored");
     }
-    super::runtime()?.block_on(server::run(settings)).map_err(|error| error.to_string())
+    let runtime = super::runtime()?;
+    let outcome = runtime.block_on(server::run(settings));
+    // A thread may be in a long call, such as a migration or the look-up of a host name, which a crash may cut off too.
+    runtime.shutdown_background();
+    outcome.map_err(|error| error.to_string())
 }

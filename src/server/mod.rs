@@ -5,22 +5,25 @@ mod connection;
 mod listener;
 mod log;
 mod signal;
+mod switch;
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use poem::{Endpoint, Response};
+use poem::{Endpoint, Response, Route};
 
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
-pub use self::signal::stop_signal;
+use self::signal::stop_signal;
 use crate::api;
 use crate::config::{Database, Settings};
 use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
 
-/// Why the service does not start, in one line that says what to do.
+/// Why the service does not start, or cannot go on, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Two settings do not go together.
@@ -35,62 +38,107 @@ pub enum ServeError {
     /// The address cannot be listened at.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The writer of the store has ended in a panic: no change could be made any more.
+    #[error("the writer ended in a panic, which the log shows above: start stockroom again, and report the panic")]
+    Writer,
 }
 
 /// Serves the inventory until a signal tells it to stop.
 pub async fn run(settings: &Settings) -> Result<(), ServeError> {
+    run_with(settings, |_, routes| routes).await
+}
+
+/// As [`run`], with further routes, so that a test can see how the server treats what its own handlers never do.
+///
+/// The socket is bound and signals are obeyed before the store is opened, which may take long: PostgreSQL may be away,
+/// and a schema may be old. Meanwhile requests are told to wait.
+pub async fn run_with(
+    settings: &Settings,
+    add: impl FnOnce(Arc<dyn Store>, Route) -> Route + 'static,
+) -> Result<(), ServeError> {
+    let mut stop = pin!(stop_signal());
     settings.check().map_err(ServeError::Settings)?;
-    let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
     let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
-    let query_timeout = settings.query_timeout.get();
-    let store: Arc<dyn Store> = match &settings.database {
-        Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?.with_query_timeout(query_timeout)),
-        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?.with_query_timeout(query_timeout)),
-    };
+    let (listen, docs) = (listener.local().clone(), listener.url(&settings.base_path, "/docs"));
     let shutdown = api::Shutdown::default();
-    let app = api::app(Arc::clone(&store), settings, shutdown.clone());
-    let app = closing::Closing { app, leaving: shutdown.leaving.clone() };
-    tracing::info!(
-        listen = %listener.local(), docs = listener.url(&settings.base_path, "/docs"), database = %settings.database,
-        version = env!("CARGO_PKG_VERSION"), "stockroom is ready"
-    );
-    let stop = async {
-        stop.await;
-        if let Some(delay) = settings.shutdown_delay {
+    let app = Arc::new(OnceLock::new());
+    let switch = switch::Switch { starting: api::starting(settings), app: Arc::clone(&app) };
+    let front = closing::Closing { app: switch, leaving: shutdown.leaving.clone() };
+    let until = async {
+        let store = tokio::select! {
+            store = open(settings) => store?,
+            () = &mut stop => {
+                tracing::info!("stopping before the database was there");
+                return Ok(None);
+            }
+        };
+        app.get_or_init(|| {
+            let added = Arc::clone(&store);
+            api::app_with(Arc::clone(&store), settings, shutdown.clone(), move |routes| add(added, routes))
+        });
+        tracing::info!(
+            listen = %listen, docs, database = %settings.database, version = env!("CARGO_PKG_VERSION"),
+            "stockroom is ready"
+        );
+        let stopped = tokio::select! {
+            () = &mut stop => Ok(()),
+            () = store.queue().ended() => Err(ServeError::Writer),
+        };
+        if let (Ok(()), Some(delay)) = (&stopped, settings.shutdown_delay) {
             shutdown.leaving.cancel();
             tracing::info!(delay_ms = delay.get().as_millis() as u64, "leaving: not ready any more, and still serving");
             tokio::time::sleep(delay.get()).await;
         }
+        tracing::info!("stopping: no new connections are accepted");
         shutdown.stopping.cancel();
+        stopped.map(|()| Some(store))
     };
-    serve(listener, app, settings, stop).await;
-    store.close().await;
+    let store = serve(listener, front, settings, until).await?;
+    if let Some(store) = store {
+        store.close().await;
+    }
     tracing::info!("stockroom has stopped");
     Ok(())
 }
 
-/// Serves `app` until `stop` completes; then lets the requests under way finish within the grace of the settings.
-pub async fn serve(
+async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
+    let query_timeout = settings.query_timeout.get();
+    match &settings.database {
+        Database::Sqlite(path) => {
+            let path = path.clone();
+            // It waits for the disk, and perhaps for long.
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+            let opened = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+            Ok(Arc::new(opened.with_query_timeout(query_timeout)))
+        }
+        Database::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?.with_query_timeout(query_timeout))),
+    }
+}
+
+/// Serves `app` until `until` completes; then lets the requests under way finish within the grace of the settings, and
+/// returns what that returned.
+pub async fn serve<T>(
     mut listener: Listener,
     app: impl Endpoint<Output = Response> + 'static,
     settings: &Settings,
-    stop: impl Future<Output = ()>,
-) {
+    until: impl Future<Output = T>,
+) -> T {
     let connections = connection::Connections::new(log::Logged(app), settings);
-    tokio::select! {
-        () = accept(&mut listener, &connections) => {}
-        () = stop => tracing::info!("stopping: no new connections are accepted"),
-    }
+    let outcome = tokio::select! {
+        never = accept(&mut listener, &connections) => match never {},
+        outcome = until => outcome,
+    };
     drop(listener);
     connections.finish(settings.shutdown_grace.get()).await;
+    outcome
 }
 
 /// Accepts connections for ever.
 async fn accept<E: Endpoint<Output = Response> + 'static>(
     listener: &mut Listener,
     connections: &connection::Connections<E>,
-) {
+) -> Infallible {
     loop {
         let permit = connections.permit().await;
         match listener.accept().await {

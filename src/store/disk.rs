@@ -63,6 +63,7 @@ impl DiskError {
     /// The error that the writes of the failed transaction are answered with.
     pub fn into_store_error(self) -> StoreError {
         match self.kind {
+            Fault::Panicked => StoreError::Panicked,
             _ if self.may_be_committed => {
                 StoreError::Unavailable(format!("the outcome of a commit is unknown: {}", self.message))
             }
@@ -88,6 +89,8 @@ pub enum Fault {
     Full,
     /// The database holds another ledger than the one that was opened, or has another schema.
     Replaced,
+    /// This program panicked while it used the database.
+    Panicked,
     /// Anything else; one write of the batch may be the cause.
     Broken,
 }

@@ -51,9 +51,9 @@ use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, Reserva
 /// - **Unhindered.** Look-ups (an item, an entry, a reservation, a short page without filters) never wait for other reads.
 ///   Those have a lane with a bounded number of places ([`StoreError::Busy`]) and a time limit
 ///   ([`StoreError::QueryTimeout`]). A read whose caller drops it stops, and keeps its place until it has stopped.
-/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`], [`StoreError::Full`] and
-///   [`StoreError::Panicked`] mean that nothing was done. Only [`StoreError::Unavailable`] leaves open whether a write
-///   was done.
+/// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`] and [`StoreError::Full`] mean
+///   that nothing was done. Only [`StoreError::Unavailable`] and [`StoreError::Panicked`] leave open whether a write was
+///   done.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// The item with this id, if there is one.
@@ -192,7 +192,7 @@ pub enum StoreError {
     /// There is no space left; the write was not done.
     #[error("the storage is full")]
     Full,
-    /// Deciding the write panicked; it was not done.
+    /// Deciding or saving the write panicked.
     #[error("the write ended in a panic")]
     Panicked,
     /// The storage fails or is closed. The text is for the log, not for clients.

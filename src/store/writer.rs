@@ -108,6 +108,15 @@ impl Queue {
         }
     }
 
+    /// Completes when the writer has ended. It does so by itself only in a panic. While this is awaited, it does not end
+    /// after [`Queue::close`].
+    pub async fn ended(&self) {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(sender) = sender {
+            sender.closed().await;
+        }
+    }
+
     /// Takes no more writes. The writer ends once it has carried out those that wait.
     pub fn close(&self) {
         self.state.closing.store(true, Ordering::Relaxed);
@@ -358,7 +367,7 @@ impl<D: Disk> Writer<D> {
         }
         match error.kind {
             // Only this write may be what fails.
-            Fault::Broken => {
+            Fault::Broken | Fault::Panicked => {
                 let healthy = caught(self.disk.probe()).await.is_ok();
                 self.disk.roll_back().await;
                 self.set_healthy(healthy);
@@ -428,7 +437,7 @@ impl<D: Disk> Writer<D> {
 async fn caught<T>(work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
     let panicked = |_panic| {
         Err(DiskError {
-            kind: Fault::Broken,
+            kind: Fault::Panicked,
             message: "a panic while a write was saved".to_owned(),
             may_be_committed: true,
         })
@@ -444,4 +453,101 @@ fn weight(jobs: &[Box<dyn Job>]) -> usize {
 fn pause(conflicts: u32) -> Duration {
     let longest = FIRST_PAUSE * 2_u32.pow(conflicts);
     longest.mul_f64(0.5 + 0.5 * (RandomState::new().hash_one(conflicts) as f64 / u64::MAX as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::{Changes, Draft, Found, Known};
+    use super::*;
+    use crate::domain::{Now, Position, Timestamp};
+
+    const ROLL_BACK: &str = "roll back";
+
+    /// A database without anything in it, one of whose calls panics the first time, or always if that is a roll-back.
+    struct Panicking {
+        call: &'static str,
+    }
+
+    impl Panicking {
+        fn call(&mut self, call: &'static str) {
+            if self.call == call {
+                self.call = if call == ROLL_BACK { call } else { "" };
+                panic!("provoked");
+            }
+        }
+    }
+
+    impl Disk for Panicking {
+        async fn begin(&mut self, _kind: Transaction, _wanted: &Wanted) -> Result<Found, DiskError> {
+            self.call("begin");
+            let at = Timestamp::from_unix_milliseconds(0).unwrap();
+            Ok(Found { now: Now { at, wall: at }, head: Position::NONE, known: Known::default() })
+        }
+
+        async fn load(&mut self, _wanted: &Wanted) -> Result<Known, DiskError> {
+            Ok(Known::default())
+        }
+
+        async fn save(&mut self, _changes: &Changes) -> Result<(), DiskError> {
+            Ok(())
+        }
+
+        async fn commit(&mut self, _changes: &Changes) -> Result<(), DiskError> {
+            Ok(())
+        }
+
+        async fn settle(&mut self) -> Result<(), DiskError> {
+            self.call("settle");
+            Ok(())
+        }
+
+        async fn roll_back(&mut self) {
+            self.call(ROLL_BACK);
+        }
+
+        async fn probe(&mut self) -> Result<(), DiskError> {
+            Ok(())
+        }
+    }
+
+    /// Succeeds without any change.
+    struct Nothing;
+
+    impl Operation for Nothing {
+        type Outcome = ();
+        const NAME: &'static str = "nothing";
+
+        fn want(&self, _wanted: &mut Wanted) {}
+
+        fn carry_out(&self, _draft: &mut Draft<'_>) -> Result<(), WriteError> {
+            Ok(())
+        }
+    }
+
+    async fn write(queue: &Queue) -> Result<Written<()>, WriteError> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        queue.write(Write { operation: Nothing, deadline, idempotency: None }).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_write_is_saved_is_its_answer_and_the_next_write_is_done() {
+        for call in ["begin", "settle"] {
+            let (queue, writer) = Queue::new(Panicking { call }, 1, false);
+            tokio::spawn(writer);
+            let panicked = write(&queue).await;
+            assert!(matches!(panicked, Err(WriteError::Store(StoreError::Panicked))), "{panicked:?}");
+            write(&queue).await.unwrap();
+            queue.healthy().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_cannot_go_on_after_a_panic_ends_and_is_seen_to_end() {
+        let (queue, writer) = Queue::new(Panicking { call: ROLL_BACK }, 1, true);
+        let writer = tokio::spawn(writer);
+        // The first sweep finds nothing to do, and rolls back.
+        queue.ended().await;
+        assert!(writer.await.unwrap_err().is_panic());
+        assert!(queue.healthy().is_err() && write(&queue).await.is_err());
+    }
 }

@@ -187,6 +187,9 @@ kinds! {
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
     /// seconds in `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";
+    /// The server has just been started, and waits for its database or brings it up to date. Nothing was done. Send the
+    /// request again after the seconds in `Retry-After`.
+    Starting = SERVICE_UNAVAILABLE, "starting", "The server is starting";
     /// The service is about to stop. It still answers, but send further requests to another replica, or later.
     ShuttingDown = SERVICE_UNAVAILABLE, "shutting-down", "The service is shutting down";
     /// The disk is full. Nothing was changed. Somebody must make room first.
@@ -346,7 +349,7 @@ impl<P> From<Refused<P>> for poem::Error {
 
 impl<P: Problems> ApiResponse for Refused<P> {
     fn meta() -> MetaResponses {
-        let kinds = [vec![Kind::Unavailable], P::kinds()].concat();
+        let kinds = [vec![Kind::Unavailable, Kind::Starting], P::kinds()].concat();
         let response = |kind: Kind| MetaResponse {
             description: kind.name(),
             status: Some(kind.status().as_u16()),

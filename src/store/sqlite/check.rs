@@ -16,9 +16,9 @@ const OWN_RULES: &[&str] = &[
 /// Checks the database at `path`.
 pub fn check(path: &Path) -> Result<Report, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let connection = connect::open_read_only(path).map_err(in_path)?;
-    migrations::require_known(&connection, path)?;
-    examine(&connection).map_err(in_path)
+    let connection = connect::open_beside(path)?;
+    let checked = migrations::require_known(&connection, path).and_then(|()| examine(&connection).map_err(in_path));
+    checked.map_err(OpenError::explained)
 }
 
 fn examine(connection: &Connection) -> rusqlite::Result<Report> {

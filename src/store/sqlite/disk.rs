@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::watch;
 
 use super::cache::ItemCache;
 use super::error::failed;
 use super::lock::Lock;
-use super::{load, rows, save};
+use super::{load, read, rows, save};
 use crate::domain::{Now, Position, Timestamp};
 use crate::store::disk::{Disk, DiskError, Transaction};
 use crate::store::machine::{Changes, Found, Known, Wanted};
@@ -30,26 +30,22 @@ pub struct SqliteDisk {
     large_cache: bool,
     cache: Arc<ItemCache>,
     /// Declared last, so that it is released after the connection is closed.
-    _lock: Option<Lock>,
+    _lock: Arc<Lock>,
 }
 
 impl SqliteDisk {
     /// Takes a connection that writes, and the lock that keeps other processes off while it is open. Items that are
     /// written go into the cache.
-    pub fn new(connection: Connection, lock: Lock, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
-        Self::open(connection, Some(lock), cache)
-    }
-
-    /// Takes a connection that only reads, for [`Transaction::Snapshot`].
-    pub fn snapshot(connection: Connection) -> rusqlite::Result<Self> {
-        Self::open(connection, None, Arc::new(ItemCache::new()))
-    }
-
-    fn open(connection: Connection, lock: Option<Lock>, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
+    pub fn new(connection: Connection, lock: Arc<Lock>, cache: Arc<ItemCache>) -> rusqlite::Result<Self> {
         let (head, last_at) = rows::head(&connection)?;
         let now = now(last_at);
         let published = watch::Sender::new(head);
         Ok(Self { connection, head, last_at, published, now, large_cache: false, cache, _lock: lock })
+    }
+
+    /// Takes a connection that only reads, for [`Transaction::Snapshot`].
+    pub fn snapshot(connection: Connection, lock: Arc<Lock>) -> rusqlite::Result<Self> {
+        Self::new(connection, lock, Arc::new(ItemCache::new()))
     }
 
     /// Follows the head of the ledger as it is committed.
@@ -96,7 +92,20 @@ impl SqliteDisk {
         }
     }
 
-    /// Rewrites the number of the schema, which reaches the file.
+    /// Shows that the last entry of the ledger can be read and that the database can be written. A disk that is full, or
+    /// another process that writes, may give way later.
+    pub fn require_sound(&self) -> rusqlite::Result<()> {
+        read::entry(&self.connection, self.head)?;
+        match self.rewrite() {
+            Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => {
+                tracing::warn!(error = %error, "the database cannot be written now");
+                Ok(())
+            }
+            rewritten => rewritten,
+        }
+    }
+
+    /// Commits the number of the schema again, which reaches the file.
     fn rewrite(&self) -> rusqlite::Result<()> {
         let schema: i64 = self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         self.connection.pragma_update(None, "user_version", schema)
@@ -136,6 +145,8 @@ impl Disk for SqliteDisk {
             && let Err(error) = self.execute("ROLLBACK")
         {
             tracing::error!(error = %error, "cannot roll back a transaction");
+            // All further writes would land in it, and none would ever be committed.
+            assert!(self.connection.is_autocommit(), "a transaction that cannot be ended");
         }
         self.cache.rolled_back();
         self.shrink_cache();

@@ -6,13 +6,16 @@ mod backup;
 mod cache;
 mod check;
 mod connect;
+mod copy;
 mod disk;
 mod error;
+mod file;
 mod load;
 mod lock;
 mod migrations;
 mod read;
 mod readers;
+mod restore;
 mod rows;
 mod save;
 mod search;
@@ -28,13 +31,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::backup::{BackupError, Copied, backup};
+pub use self::backup::backup;
 use self::cache::{Cached, ItemCache};
 pub use self::check::check;
+pub use self::copy::{Copied, CopyError, NewFile, refuse_existing};
 use self::disk::SqliteDisk;
 use self::error::unavailable;
+use self::file::Ownership;
+pub use self::file::folder_of;
 use self::lock::Lock;
 use self::readers::Readers;
+pub use self::restore::{Restored, restore};
 use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue};
@@ -76,13 +83,74 @@ pub enum OpenError {
         /// Who holds it, as far as it can be told.
         holder: String,
     },
-    /// The lock beside the database cannot be had.
-    #[error("cannot lock the database with the file {path}: {error}: the folder must exist and be writable", path = path.display())]
-    Lock {
-        /// The lock file.
+    /// The file cannot be opened.
+    #[error(
+        "cannot open the database {path}: {error}: choose another file with --database, in a folder that exists",
+        path = path.display()
+    )]
+    File {
+        /// The database file.
         path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// This process may not use a file as it must.
+    #[error(
+        "cannot {access} the database {path}: {file}: {error}; {ownership}: {remedy}, or choose another file with \
+         --database",
+        path = path.display(), file = file.display(), remedy = remedy(error)
+    )]
+    Denied {
+        /// The database file.
+        path: PathBuf,
+        /// The file or folder that is in the way.
+        file: PathBuf,
+        /// The kind of access.
+        access: &'static str,
+        /// The system's reason.
+        error: io::Error,
+        /// Its owner, and the user of this process.
+        ownership: Ownership,
+    },
+    /// A write-ahead log lies beside a database that has none.
+    #[error(
+        "{log} belongs to another database than {path}, and would be mixed into it: move it away, and do not delete it, \
+         because changes may be nowhere else; stockroom restore does so by itself",
+        path = path.display(), log = log.display()
+    )]
+    ForeignLog {
+        /// The database file.
+        path: PathBuf,
+        /// The log.
+        log: PathBuf,
+    },
+    /// A log cannot be read where no file can be made.
+    #[error(
+        "cannot read the database {path}: its last changes are in {log}, and to read them takes a folder that can be \
+         written: run this as the owner of the folder, or copy both files into another folder ({error})",
+        path = path.display(), log = log.display()
+    )]
+    ClosedFolder {
+        /// The database file.
+        path: PathBuf,
+        /// The log.
+        log: PathBuf,
+        /// SQLite's reason.
+        error: rusqlite::Error,
+    },
+    /// The file is not what SQLite wrote.
+    #[error(
+        "the database {path} is damaged, or is none: {error}; {ownership}: put a copy in its place with stockroom \
+         restore COPY, or choose another file with --database",
+        path = path.display()
+    )]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's reason.
+        error: rusqlite::Error,
+        /// Its owner, and the user of this process.
+        ownership: Ownership,
     },
     /// The file is a database of some other program.
     #[error("{path} is a database, but not one of Stockroom: choose another file with --database", path = path.display())]
@@ -133,6 +201,36 @@ pub enum OpenError {
     },
 }
 
+/// Returns what to do about a file that may not be used.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
+        _ => "give it to that user with chown",
+    }
+}
+
+impl OpenError {
+    fn denied(path: &Path, file: &Path, access: &'static str, error: io::Error) -> Self {
+        let ownership = Ownership::of(file);
+        Self::Denied { path: path.to_owned(), file: file.to_owned(), access, error, ownership }
+    }
+
+    /// Names a damaged file as such.
+    fn explained(self) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            // Any other error than one of SQLite's is a row that cannot be what this program wrote.
+            Self::Sqlite { path, error }
+                if error.sqlite_error_code().is_none_or(|code| matches!(code, DatabaseCorrupt | NotADatabase)) =>
+            {
+                let ownership = Ownership::of(&path);
+                Self::Damaged { path, error, ownership }
+            }
+            other => other,
+        }
+    }
+}
+
 impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, brings its schema up to date, and keeps every other
     /// process from doing the same until [`Store::close`]. Panics outside a Tokio runtime.
@@ -146,13 +244,20 @@ impl SqliteStore {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
-        let lock = Lock::acquire(path)?;
+        file::require_writable(path)?;
+        let lock = Arc::new(Lock::acquire(path)?);
+        file::refuse_foreign_log(path, lock.file())?;
+        Self::open_locked(path, lock, group, sweeping).map_err(OpenError::explained)
+    }
+
+    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, sweeping: bool) -> Result<Self, OpenError> {
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-        let mut connection = connect::open_writable(path).map_err(in_path)?;
+        let mut connection = connect::open_writable(lock.path()).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
         let epoch = rows::epoch(&connection).map_err(in_path)?;
         let cache = Arc::new(ItemCache::new());
-        let disk = SqliteDisk::new(connection, lock, Arc::clone(&cache)).map_err(in_path)?;
+        let disk = SqliteDisk::new(connection, Arc::clone(&lock), Arc::clone(&cache)).map_err(in_path)?;
+        disk.require_sound().map_err(in_path)?;
         let head = disk.head();
         let (queue, writer) = Queue::new(disk, group, sweeping);
         let (ended, ends) = oneshot::channel();
@@ -164,7 +269,7 @@ impl SqliteStore {
                 let _ = ended.send(());
             })
             .expect("a thread can be started");
-        let readers = Arc::new(Readers::new(path, QUERY_TIMEOUT));
+        let readers = Arc::new(Readers::new(lock, QUERY_TIMEOUT));
         Ok(Self {
             path: path.to_owned(),
             readers,
@@ -180,26 +285,19 @@ impl SqliteStore {
 
     /// The same store with another time limit than [`QUERY_TIMEOUT`] for long reads.
     pub fn with_query_timeout(mut self, limit: Duration) -> Self {
-        self.readers = Arc::new(Readers::new(&self.path, limit));
+        self.readers = Arc::new(Readers::new(self.readers.lock().expect("the store is open"), limit));
         self.summary = SummaryCache::new(limit);
         self
-    }
-}
-
-/// The folder that a file is in.
-pub fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 
 /// Hands all items of the database at `path` to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
 pub fn each_item(path: &Path, sink: impl FnMut(Option<Item>) -> ControlFlow<()>) -> Result<(), OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
-    let connection = connect::open_read_only(path).map_err(in_path)?;
-    migrations::require_known(&connection, path)?;
-    read::each_item(&connection, sink).map_err(in_path)
+    let connection = connect::open_beside(path)?;
+    let read =
+        migrations::require_known(&connection, path).and_then(|()| read::each_item(&connection, sink).map_err(in_path));
+    read.map_err(OpenError::explained)
 }
 
 #[async_trait::async_trait]
@@ -281,11 +379,11 @@ impl Store for SqliteStore {
         let permit = Arc::clone(&self.dry_runs).acquire_owned().await.expect("the semaphore is never closed");
         let dropped = CancellationToken::new();
         let _guard = dropped.clone().drop_guard();
-        let (path, runtime) = (self.path.clone(), Handle::current());
+        let (lock, runtime) = (self.readers.lock()?, Handle::current());
         let tried = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let connection = connect::open_read_only(&path).map_err(unavailable)?;
-            let mut disk = SqliteDisk::snapshot(connection).map_err(unavailable)?;
+            let connection = connect::open_read_only(lock.path()).map_err(unavailable)?;
+            let mut disk = SqliteDisk::snapshot(connection, lock).map_err(unavailable)?;
             let carried_out = import::carry_out(&mut disk, import, || dropped.is_cancelled());
             runtime.block_on(carried_out).map_err(|error| error.into_store_error())
         });

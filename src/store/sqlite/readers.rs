@@ -1,4 +1,3 @@
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::open_read_only;
 use super::error::unavailable;
+use super::lock::Lock;
 use crate::store::StoreError;
 use crate::store::lanes::LONG_READS;
 
@@ -17,19 +17,31 @@ const STEPS: i32 = 1_000;
 
 /// Read-only connections, opened when they are needed and kept.
 pub struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Reader>>,
     /// The places of long reads.
     long: Arc<Semaphore>,
     query_timeout: Duration,
+    /// None once the readers are closed.
+    lock: Mutex<Option<Arc<Lock>>>,
+}
+
+/// A connection that reads. The lock is released after the last of them is closed.
+struct Reader {
+    connection: Connection,
+    _lock: Arc<Lock>,
 }
 
 impl Readers {
-    /// Readers of the database at `path`, which the writer has made already. `query_timeout` limits a long read, and its
-    /// wait for a place.
-    pub fn new(path: &Path, query_timeout: Duration) -> Self {
+    /// Readers of the database that this process has locked, which the writer has made already. `query_timeout` limits a
+    /// long read, and its wait for a place.
+    pub fn new(lock: Arc<Lock>, query_timeout: Duration) -> Self {
         let long = Arc::new(Semaphore::new(LONG_READS));
-        Self { path: path.to_owned(), idle: Mutex::default(), long, query_timeout }
+        Self { idle: Mutex::default(), long, query_timeout, lock: Mutex::new(Some(lock)) }
+    }
+
+    /// The lock under which connections are opened.
+    pub fn lock(&self) -> Result<Arc<Lock>, StoreError> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)
     }
 
     /// Runs a read of microseconds, such as the look-up of one row, on the calling task's own thread: going to another
@@ -50,16 +62,17 @@ impl Readers {
         let _guard = dropped.clone().drop_guard();
         self.aside(move |readers| {
             let _place = place;
-            let mut connection = readers.connection()?;
+            let mut reader = readers.reader()?;
+            let connection = &mut reader.connection;
             // Not sqlite3_interrupt, which could hit the next statement of the connection.
             let is_over = move || dropped.is_cancelled() || Instant::now() >= deadline;
             connection.progress_handler(STEPS, Some(is_over)).map_err(unavailable)?;
-            let result = read(&connection).map_err(|error| match error.sqlite_error_code() {
+            let result = read(connection).map_err(|error| match error.sqlite_error_code() {
                 Some(ErrorCode::OperationInterrupted) => StoreError::QueryTimeout,
                 _ => unavailable(error),
             });
             connection.progress_handler(0, None::<fn() -> bool>).map_err(unavailable)?;
-            readers.keep(connection);
+            readers.keep(reader);
             result
         })
         .await
@@ -82,6 +95,7 @@ impl Readers {
     pub fn close(&self) {
         self.long.close();
         self.idle().clear();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     async fn aside<T: Send + 'static>(
@@ -94,25 +108,31 @@ impl Readers {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let connection = self.connection()?;
-        let result = read(&connection).map_err(unavailable);
-        self.keep(connection);
+        let reader = self.reader()?;
+        let result = read(&reader.connection).map_err(unavailable);
+        self.keep(reader);
         result
     }
 
-    fn connection(&self) -> Result<Connection, StoreError> {
+    fn reader(&self) -> Result<Reader, StoreError> {
         self.require_open()?;
         let idle = self.idle().pop();
-        idle.map_or_else(|| open_read_only(&self.path), Ok).map_err(unavailable)
+        idle.map_or_else(|| self.open(), Ok)
     }
 
-    fn keep(&self, connection: Connection) {
+    fn keep(&self, reader: Reader) {
+        let mut idle = self.idle();
         if !self.long.is_closed() {
-            self.idle().push(connection);
+            idle.push(reader);
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn open(&self) -> Result<Reader, StoreError> {
+        let lock = self.lock()?;
+        Ok(Reader { connection: open_read_only(lock.path()).map_err(unavailable)?, _lock: lock })
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
