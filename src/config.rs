@@ -113,6 +113,17 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
     pub max_import: Size,
 
+    /// The most idempotency keys that are remembered for one client, each for 24 hours; further ones are refused
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_IDEMPOTENCY_KEYS", default_value = "10000000", value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
+    )]
+    pub max_idempotency_keys: u64,
+
+    /// Time for which closed reservations are kept, in days; their ledger entries stay for ever
+    #[arg(long, global = true, env = "STOCKROOM_KEEP_RESERVATIONS", default_value = "90d", value_name = "DAYS")]
+    pub keep_reservations: Days,
+
     /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
     pub shutdown_delay: Option<Time>,
@@ -428,6 +439,29 @@ impl FromStr for Time {
     }
 }
 
+/// A number of days, from 1 to 36,500: `90d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(u32);
+
+impl Days {
+    /// The span.
+    pub fn get(self) -> Duration {
+        Duration::from_secs(u64::from(self.0) * 24 * 60 * 60)
+    }
+}
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let number = text.strip_suffix('d').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.and_then(|digits| digits.parse().ok()) {
+            Some(days @ 1..=36_500) => Ok(Self(days)),
+            _ => Err("must be a number of days from 1d to 36500d, such as 90d"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -539,6 +573,14 @@ mod tests {
         assert_eq!("666".parse::<SocketMode>().unwrap().get(), 0o666);
         for text in ["", "6", "0o60", "0888", "1777", "rw"] {
             assert!(text.parse::<SocketMode>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_are_whole_and_have_their_unit() {
+        assert_eq!("90d".parse::<Days>().unwrap().get(), Duration::from_secs(7_776_000));
+        for text in ["", "d", "90", "0d", "+1d", "1.5d", "36501d", "90 d", "24h"] {
+            assert!(text.parse::<Days>().is_err(), "{text}");
         }
     }
 

@@ -39,6 +39,13 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ),
         (&["--cors-origins", "*"], "--cors-origins", "STOCKROOM_CORS_ORIGINS", "must be exact origins"),
         (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "1MiB"),
+        (&["--keep-reservations", "90"], "--keep-reservations", "STOCKROOM_KEEP_RESERVATIONS", "such as 90d"),
+        (
+            &["--max-idempotency-keys", "0"],
+            "--max-idempotency-keys",
+            "STOCKROOM_MAX_IDEMPOTENCY_KEYS",
+            "1..=1000000000",
+        ),
         (&["--max-import", "1.5GiB"], "--max-import", "STOCKROOM_MAX_IMPORT", "1MiB"),
         (&["--log", "verbose"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),
         (&["--log", "warning"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),

@@ -16,8 +16,8 @@ use stockroom::domain::{
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
-    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, Operation, Store, StoreError, Write, WriteError,
-    Written,
+    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, Operation, Store, StoreError, Upkeep, Write,
+    WriteError, Written,
 };
 
 fn url(text: &str) -> PostgresUrl {
@@ -48,7 +48,7 @@ fn by(text: &str, delta: i64) -> Write<Move> {
 }
 
 fn keyed<O>(key: &str, write: Write<O>) -> Write<O> {
-    let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
+    let key = IdempotencyKey { actor: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
     Write { idempotency: Some(key), ..write }
 }
 
@@ -289,7 +289,13 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
 async fn a_sweep_beside_a_change_of_the_same_item_lets_a_reservation_expire_once() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
-    let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), false).await.unwrap();
+    let store = PostgresStore::open_with(
+        &url(&database),
+        Duration::from_secs(60),
+        Upkeep { sweeping: false, ..Upkeep::default() },
+    )
+    .await
+    .unwrap();
     let store = Arc::new(store);
     store.queue().write(create("a", 10)).await.unwrap();
     let reserve = Reserve {
@@ -362,7 +368,8 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     // At the start too.
     store.close().await;
     server.stop("INT");
-    let error = PostgresStore::open_with(&url(&database), Duration::from_millis(600), true).await.err().unwrap();
+    let error =
+        PostgresStore::open_with(&url(&database), Duration::from_millis(600), Upkeep::default()).await.err().unwrap();
     assert!(matches!(error, OpenError::Away { .. }) && error.to_string().lines().count() == 1, "{error}");
     let waiting = tokio::spawn(async move { open(&database).await });
     tokio::time::sleep(Duration::from_millis(300)).await;

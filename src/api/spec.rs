@@ -233,7 +233,7 @@ fn problems(path: &str, method: &str, operation: &Value) -> Vec<Kind> {
         kinds.push(Kind::InvalidCursor);
     }
     if parameter("header", "Idempotency-Key") {
-        kinds.push(Kind::IdempotencyKeyReused);
+        kinds.extend([Kind::IdempotencyKeyReused, Kind::TooManyIdempotencyKeys]);
     }
     if parameter("path", "") {
         kinds.push(Kind::NotFound);
@@ -303,7 +303,7 @@ fn add_problems(path: &str, method: &str, operation: &mut Value) -> Vec<Kind> {
                 problem::MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples }
             }
         });
-        if status.as_u16() == 503 {
+        if matches!(status.as_u16(), 429 | 503) {
             response["headers"] = json!({
                 "Retry-After": {
                     "description": "After how many seconds to try again.",

@@ -26,6 +26,11 @@ impl Timestamp {
         Self(later.unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// The time from `earlier` to this moment; zero if it is the later one.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        self.0.duration_since(earlier.0).try_into().unwrap_or_default()
+    }
+
     /// Reads a moment of RFC 3339, such as `2026-01-02T03:04:05.678Z` or `2026-01-02T03:04:05+01:00`; what is finer
     /// than a millisecond is cut off.
     pub fn parse(text: &str) -> Result<Self, Invalid> {

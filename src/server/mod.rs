@@ -16,9 +16,9 @@ pub use self::log::start as start_log;
 pub use self::signal::stop_signal;
 use crate::api;
 use crate::config::{Database, Settings};
-use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{GROUP, Store, Upkeep};
 
 /// Why the service does not start, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,14 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     let stop = stop_signal();
     connection::raise_file_limit(settings.max_connections);
     let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
+    let upkeep = Upkeep {
+        sweeping: true,
+        max_idempotency_keys: settings.max_idempotency_keys,
+        keep_reservations: settings.keep_reservations.get(),
+    };
     let store: Arc<dyn Store> = match &settings.database {
-        Database::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
-        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
+        Database::Sqlite(path) => Arc::new(SqliteStore::open_with(path, GROUP, upkeep)?),
+        Database::Postgres(url) => Arc::new(PostgresStore::open_with(url, postgres::PATIENCE, upkeep).await?),
     };
     let shutdown = api::Shutdown::default();
     let app = api::app(Arc::clone(&store), settings, shutdown.clone());

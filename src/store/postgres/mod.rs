@@ -38,7 +38,7 @@ pub use self::error::Failure;
 use self::head::Head;
 use self::readers::{Readers, read};
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue};
+use super::writer::{GROUP, Queue, Upkeep};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
     ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
@@ -47,7 +47,7 @@ use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
 /// How long the database may be away when the store is opened.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the first pause is before it is looked for again; each further one is twice as long, up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -146,12 +146,11 @@ pub enum OpenError {
 impl PostgresStore {
     /// Opens the database at `url` and brings its schema up to date. If it is away, waits for it for a minute.
     pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
-        Self::open_with(url, PATIENCE, true).await
+        Self::open_with(url, PATIENCE, Upkeep::default()).await
     }
 
-    /// As [`PostgresStore::open`], with another time for which the database may be away. Overdue reservations expire by
-    /// themselves if `sweeping`, and otherwise at the next write to their item.
-    pub async fn open_with(url: &PostgresUrl, patience: Duration, sweeping: bool) -> Result<Self, OpenError> {
+    /// As [`PostgresStore::open`], with another time for which the database may be away.
+    pub async fn open_with(url: &PostgresUrl, patience: Duration, upkeep: Upkeep) -> Result<Self, OpenError> {
         let connector = Connector::new(url)?;
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         let (position, epoch) = loop {
@@ -173,7 +172,7 @@ impl PostgresStore {
         let (committed, stop) = (head.subscribe(), CancellationToken::new());
         let readers = Readers::new(&connector);
         let disk = PostgresDisk::new(connector.clone(), Arc::clone(&head), epoch);
-        let (queue, writer) = Queue::new(disk, GROUP, sweeping);
+        let (queue, writer) = Queue::new(disk, GROUP, upkeep);
         let writer = Mutex::new(Some(tokio::spawn(writer)));
         let follower = head::follow(connector.clone(), head, stop.clone());
         let follower = Mutex::new(Some(tokio::spawn(follower)));
@@ -284,7 +283,7 @@ impl Store for PostgresStore {
         // A connection of its own, so that no reader gets it with this transaction if the caller goes.
         let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.replaced)));
         let mut disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
-        import::carry_out(&mut disk, import, || false).await.map_err(|error| error.into_store_error())?
+        import::carry_out(&mut disk, import, u64::MAX, || false).await.map_err(|error| error.into_store_error())?
     }
 
     fn scratch(&self) -> io::Result<File> {

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_ledger.sql"),
     include_str!("../../../migrations/sqlite/0005_epoch.sql"),
     include_str!("../../../migrations/sqlite/0006_reservations.sql"),
+    include_str!("../../../migrations/sqlite/0008_receipts.sql"),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

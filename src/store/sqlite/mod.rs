@@ -33,7 +33,7 @@ use self::error::unavailable;
 use self::lock::Lock;
 use self::readers::Readers;
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue};
+use super::writer::{GROUP, Queue, Upkeep};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink, Record,
     ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
@@ -135,12 +135,11 @@ impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, brings its schema up to date, and keeps every other
     /// process from doing the same until [`Store::close`]. Panics outside a Tokio runtime.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, GROUP, true)
+        Self::open_with(path, GROUP, Upkeep::default())
     }
 
-    /// As [`SqliteStore::open`], with at most `group` writes in one commit. Overdue reservations expire by themselves if
-    /// `sweeping`, and otherwise at the next write to their item.
-    pub fn open_with(path: &Path, group: usize, sweeping: bool) -> Result<Self, OpenError> {
+    /// As [`SqliteStore::open`], with at most `group` writes in one commit.
+    pub fn open_with(path: &Path, group: usize, upkeep: Upkeep) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
@@ -152,7 +151,7 @@ impl SqliteStore {
         let cache = Arc::new(ItemCache::new());
         let disk = SqliteDisk::new(connection, lock, Arc::clone(&cache)).map_err(in_path)?;
         let head = disk.head();
-        let (queue, writer) = Queue::new(disk, group, sweeping);
+        let (queue, writer) = Queue::new(disk, group, upkeep);
         let (ended, ends) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new()
@@ -263,7 +262,9 @@ impl Store for SqliteStore {
         let tried = tokio::task::spawn_blocking(move || {
             let connection = connect::open_read_only(&path).map_err(unavailable)?;
             let mut disk = SqliteDisk::snapshot(connection).map_err(unavailable)?;
-            runtime.block_on(import::carry_out(&mut disk, import, || false)).map_err(|error| error.into_store_error())
+            runtime
+                .block_on(import::carry_out(&mut disk, import, u64::MAX, || false))
+                .map_err(|error| error.into_store_error())
         });
         tried.await.map_err(|error| StoreError::Unavailable(error.to_string()))??
     }
