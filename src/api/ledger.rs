@@ -187,7 +187,7 @@ impl Ledger {
         reason: Query<Reason>,
         /// Only movements and reservations with this reference.
         reference: Query<Reference>,
-        /// Only entries of this moment or later (RFC 3339).
+        /// Only entries of this moment or later (RFC 3339); a date alone is its midnight in UTC.
         since: Query<Timestamp>,
         /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
         limit: Query<Limit>,
