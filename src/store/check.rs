@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::domain::Ahead;
+
 /// How many offenders against one rule are named at the most.
 pub const NAMED: usize = 100;
 
@@ -15,6 +17,8 @@ pub struct Report {
     pub entries: u64,
     /// How many reservations there are, open and closed.
     pub reservations: u64,
+    /// The time by which the ledger is ahead of the clock, if it is worth telling. It is no fault of the data.
+    pub ahead: Option<Ahead>,
     /// What is wrong, a sentence each; at most 100 against each rule.
     pub wrong: Vec<String>,
 }
@@ -22,7 +26,7 @@ pub struct Report {
 impl fmt::Display for Report {
     /// What was counted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, entries, reservations, wrong: _ } = self;
+        let Self { items, entries, reservations, .. } = self;
         write!(f, "items {items}, ledger entries {entries}, reservations {reservations}")
     }
 }

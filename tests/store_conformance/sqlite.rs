@@ -54,3 +54,36 @@ async fn a_full_queue_refuses_what_it_cannot_take_and_does_all_that_it_took() {
     let query = ItemQuery { count: true, limit: 1, ..list(SortKey::Id, false) };
     assert_eq!(store.items(query).await.unwrap().total, Some((WRITES - refused) as u64));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_dated_in_the_future_is_told_and_stops_neither_expiry_nor_the_age_of_keys() {
+    let (folder, store) = in_folder().await;
+    let path = folder.path().join("stockroom.db");
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    store.close().await;
+    assert_eq!(stockroom::store::sqlite::check(&path).unwrap().ahead, None);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("UPDATE ledger SET at = at + 172800000; UPDATE item SET updated_at = updated_at + 172800000")
+        .unwrap();
+    let ahead = stockroom::store::sqlite::check(&path).unwrap().ahead.unwrap();
+    assert!((172_000..=172_800).contains(&ahead.seconds()), "{ahead}");
+
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).unwrap());
+    let held = reserved(&store, reserve("a", 10, 1)).await;
+    let moved = loop {
+        match store.queue().write(keyed("k", 1, write(by("a", -10)))).await {
+            Ok(moved) => break moved.outcome.record,
+            Err(WriteError::Refused(Refusal::InsufficientStock { .. })) => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(moved.entry.at > held.expires_at, "the ledger's time does not go back");
+    let remembered_at: i64 = connection.query_row("SELECT at FROM idempotency", [], |row| row.get(0)).unwrap();
+    assert!(remembered_at < moved.entry.at.unix_milliseconds() - 172_000_000);
+    connection.execute_batch("UPDATE idempotency SET at = at - 86400000").unwrap();
+    assert!(matches!(
+        store.queue().write(keyed("k", 1, write(by("a", -10)))).await,
+        Err(WriteError::Refused(Refusal::InsufficientStock { .. }))
+    ));
+}

@@ -128,6 +128,11 @@ pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known,
     Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()
 }
 
+/// Reads the time, of the ledger and of the database's clock.
+pub async fn clock(connection: &ClientWrapper) -> Result<Now, Failure> {
+    now(&connection.query_one(&**CLOCK, &[]).await?)
+}
+
 /// The ledger's time never goes before that of its last entry, also if the database's clock was set back.
 fn now(row: &Row) -> Result<Now, Failure> {
     let last: Option<i64> = value(row, 0)?;

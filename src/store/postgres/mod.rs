@@ -201,6 +201,9 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let session = connector.session().await.map_err(failed)?;
     migrations::migrate(&session, url).await?;
+    if let Some(ahead) = load::clock(&session).await.map_err(failed)?.ahead() {
+        tracing::warn!(seconds = ahead.seconds(), "{ahead}");
+    }
     let row = session.query_one("SELECT position, epoch FROM head", &[]).await;
     rows::head(&row.map_err(Failure::from).map_err(failed)?, 0).map_err(failed)
 }

@@ -67,7 +67,8 @@ const COUNT_KEYS: &str = "
     INSERT INTO idempotency_count AS counted (actor, count) SELECT * FROM unnest($1::text[], $2::bigint[])
     ON CONFLICT (actor) DO UPDATE SET count = counted.count + excluded.count";
 
-const MOVE_HEAD: &str = "UPDATE head SET position = $1, at = $2";
+/// Without a new entry the time stays: a clock that is wrong for a moment must not date the entries of the next hours.
+const MOVE_HEAD: &str = "UPDATE head SET position = $1, at = CASE WHEN position < $1 THEN $2 ELSE at END";
 
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 

@@ -150,6 +150,9 @@ impl SqliteStore {
         let epoch = rows::epoch(&connection).map_err(in_path)?;
         let cache = Arc::new(ItemCache::new());
         let disk = SqliteDisk::new(connection, lock, Arc::clone(&cache)).map_err(in_path)?;
+        if let Some(ahead) = disk.now().ahead() {
+            tracing::warn!(seconds = ahead.seconds(), "{ahead}");
+        }
         let head = disk.head();
         let (queue, writer) = Queue::new(disk, group, upkeep);
         let (ended, ends) = oneshot::channel();
