@@ -121,6 +121,120 @@ async fn what_is_not_ours_to_use_is_refused_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_keep_every_text_is_refused() {
+    let Some(server) = Postgres::shared() else { return };
+    execute(&server.url("postgres"), "CREATE DATABASE latin1 ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'");
+    let database = server.url("latin1");
+    for error in [PostgresStore::open(&url(&database)).await.err().unwrap(), check(&url(&database)).await.unwrap_err()]
+    {
+        let said = error.to_string();
+        assert!(matches!(error, OpenError::Encoding { .. }), "{said}");
+        assert!(said.contains("LATIN1") && said.contains("ENCODING 'UTF8'") && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(query(&database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_the_user_lacks_is_named_as_the_grant_that_gives_it() {
+    let Some(server) = Postgres::shared() else { return };
+    execute(&server.url("postgres"), "CREATE ROLE \"the clerk\" LOGIN");
+    let by_clerk = |database: &str| url(&database.replace("//tester@", "//the%20clerk@"));
+    // Carries out each grant that is asked for, as the owner would.
+    let grants = async |database: &str| {
+        let mut grants = Vec::new();
+        loop {
+            match PostgresStore::open(&by_clerk(database)).await {
+                Ok(store) => {
+                    store.queue().write(create(&format!("item-{}", grants.len()), 1)).await.unwrap();
+                    store.close().await;
+                    return grants;
+                }
+                Err(OpenError::MissingRight { grant, .. }) if !grants.contains(&grant) => {
+                    execute(database, &grant);
+                    grants.push(grant);
+                }
+                Err(other) => panic!("{other} after {grants:?}"),
+            }
+        }
+    };
+    let empty = server.database();
+    execute(&empty, "REVOKE ALL ON SCHEMA public FROM PUBLIC");
+    assert_eq!(grants(&empty).await, [r#"GRANT USAGE, CREATE ON SCHEMA public TO "the clerk""#]);
+
+    let of_another = server.database();
+    execute(&of_another, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    open(&of_another).await.close().await;
+    let error = check(&by_clerk(&of_another)).await.unwrap_err().to_string();
+    assert!(error.contains(r#"GRANT SELECT ON ALL TABLES IN SCHEMA public TO "the clerk""#), "{error}");
+    let all = r#"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "the clerk""#;
+    assert_eq!(grants(&of_another).await, [all]);
+    assert_adds_up(&of_another).await;
+
+    // An older schema can be changed by its owner alone.
+    execute(&of_another, "UPDATE schema SET version = 1");
+    let error = PostgresStore::open(&by_clerk(&of_another)).await.err().unwrap().to_string();
+    assert!(error.contains(r#"GRANT CREATE ON SCHEMA public TO "the clerk""#), "{error}");
+    execute(&of_another, r#"GRANT CREATE ON SCHEMA public TO "the clerk""#);
+    let owner = query(&of_another, "SELECT current_user").remove(0);
+    let error = PostgresStore::open(&by_clerk(&of_another)).await.err().unwrap().to_string();
+    assert!(error.contains(&format!(r#"GRANT {owner} TO "the clerk""#)), "{error}");
+}
+
+/// A server that asks for a password in clear text. It returns its port, and what each of so many connections sent it.
+fn asking_for_the_password(connections: usize) -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut sent = Vec::new();
+        for _ in 0..connections {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            connection.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            connection.read_exact(&mut startup).unwrap();
+            // AuthenticationCleartextPassword.
+            connection.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap();
+            connection.read_to_end(&mut sent).unwrap();
+        }
+        sent
+    });
+    (port, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_never_sent_in_clear_text_without_tls() {
+    let (port, server) = asking_for_the_password(2);
+    let database = format!("postgres://me:secret@127.0.0.1:{port}/x");
+    for error in [PostgresStore::open(&url(&database)).await.err().unwrap(), check(&url(&database)).await.unwrap_err()]
+    {
+        assert!(matches!(error, OpenError::Failed { .. }), "there is nothing to wait for: {error}");
+        let said = error.to_string();
+        assert!(said.contains("in clear text") && said.contains("sslmode=verify-full"), "{said}");
+        assert!(said.contains(&format!("postgres://me@127.0.0.1:{port}/x")) && !said.contains("secret"), "{said}");
+    }
+    assert_eq!(server.join().unwrap(), b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_ahead_of_the_database_s_clock_is_told_and_stops_nothing() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.queue().write(create("a", 5)).await.unwrap();
+    assert_eq!(check(&url(&database)).await.unwrap().ahead, None);
+    execute(&database, "UPDATE ledger SET at = at + 172800000; UPDATE head SET at = at + 172800000");
+    let ahead = check(&url(&database)).await.unwrap().ahead.unwrap();
+    assert!((172_000..=172_800).contains(&ahead.seconds()), "{ahead}");
+    let moved = store.queue().write(keyed("k", by("a", -1))).await.unwrap().outcome.record;
+    let remembered_at: i64 = query(&database, "SELECT at FROM idempotency")[0].parse().unwrap();
+    assert!(remembered_at < moved.entry.at.unix_milliseconds() - 172_000_000);
+    execute(&database, "UPDATE idempotency SET at = at - 86400000");
+    assert!(!store.queue().write(keyed("k", by("a", -1))).await.unwrap().replayed);
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_into_the_schema_that_the_search_path_names() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
@@ -634,13 +748,34 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
 fn no_refusal_shows_a_password() {
     for (database, said) in [
         ("postgres://me:secret@localhost/x?sslmode=prefer", "sslmode=prefer"),
-        ("postgres://me:secret@localhost:1/x", "localhost:1"),
         ("postgres://me:secret@localhost/x?sslrootcert=/no/such/file", "/no/such/file"),
     ] {
         let output = common::run(&["check", "--database", database]);
         let line = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && line.lines().count() == 1, "{line}");
         assert!(line.contains(said) && !line.contains("secret"), "{line}");
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named_with_each_host_and_without_its_password() {
+    for command in ["check", "export"] {
+        for (database, said) in [
+            ("postgres://me:secret@127.0.0.1:1/x", &["postgres://me@127.0.0.1:1/x", "refused"][..]),
+            (
+                "postgres://me:secret@127.0.0.1:1,127.0.0.1:2/x",
+                &["postgres://me@127.0.0.1:1,127.0.0.1:2/x", "127.0.0.1:1: ", "127.0.0.1:2: ", "refused"],
+            ),
+            ("postgres://me:secret@%2Fno%2Fsuch/x", &["postgres://me@:5432/x?host=/no/such", "No such file"]),
+            ("postgres://me:secret@a.example/x?sslrootcert=/no/such/file", &["postgres://me@a.example:5432/x"]),
+        ] {
+            let output = common::run(&[command, "--database", database]);
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && line.lines().count() == 1, "{line}");
+            for said in said {
+                assert!(line.contains(said) && !line.contains("secret"), "{command}: {said} in {line}");
+            }
+        }
     }
 }
 

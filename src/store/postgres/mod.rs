@@ -77,8 +77,13 @@ pub struct PostgresStore {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file of trusted authorities cannot be used.
-    #[error("cannot trust the authorities in {path} (sslrootcert): {error}", path = path.display())]
+    #[error(
+        "cannot open the database {database}: the authorities in {path} (sslrootcert) cannot be used: {error}",
+        path = path.display()
+    )]
     Roots {
+        /// The database.
+        database: String,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -93,6 +98,25 @@ pub enum OpenError {
         waited: Duration,
         /// What was wrong with the last try.
         failure: Failure,
+    },
+    /// The database keeps texts in another encoding than UTF-8.
+    #[error(
+        "cannot use the database {database}: its encoding is {found}, which has not all characters; create one WITH \
+         ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding {
+        /// The database.
+        database: String,
+        /// Its encoding.
+        found: String,
+    },
+    /// The user lacks a right.
+    #[error("cannot use the database {database}: its user lacks a right; have its owner run: {grant}")]
+    MissingRight {
+        /// The database.
+        database: String,
+        /// The statement that gives the right.
+        grant: String,
     },
     /// There is no schema in which tables could be made.
     #[error(
@@ -212,8 +236,9 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
 pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let connector = Connector::new(url)?;
+    // Unlike the pool's, its error names each host.
+    migrations::require_known(&*connector.session().await.map_err(failed)?, url).await?;
     let mut connection = Readers::new(&connector).connection().await.map_err(failed)?;
-    migrations::require_known(&connection, url).await?;
     read::each_item(&mut connection, sink).await.map_err(failed)
 }
 
