@@ -593,6 +593,34 @@ async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replicas_together_remember_exactly_as_many_keys_as_one_actor_can_have() {
+    const KEYS: usize = 25;
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let upkeep = Upkeep { max_idempotency_keys: KEYS as u64, ..Upkeep::default() };
+    let mut writes = Vec::new();
+    for replica in 0..3 {
+        let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), upkeep).await.unwrap();
+        let store = Arc::new(store);
+        for number in 0..KEYS {
+            let (store, name) = (Arc::clone(&store), format!("r{replica}-{number}"));
+            writes.push(tokio::spawn(async move { store.queue().write(keyed(&name, create(&name, 1))).await }));
+        }
+    }
+    let mut done = 0;
+    for write in writes {
+        match write.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(WriteError::TooManyKeys { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(done, KEYS);
+    assert_eq!(query(&database, "SELECT count(*) FROM item"), [KEYS.to_string()]);
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_replaced_or_set_back_is_not_served_as_if_it_were_the_same() {
     let Some(server) = Postgres::shared() else { return };
     for replace in ["UPDATE head SET epoch = '0123456789abcdef'", "UPDATE head SET position = 1"] {
@@ -842,6 +870,29 @@ async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted(
     }
     assert!(start.elapsed() < Duration::from_secs(30), "no certificate becomes right by waiting");
     open(&named("127.0.0.1", "?sslmode=disable")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_taken_by_scram_in_plain_text_and_in_clear_text_over_tls_alone() {
+    let Some(server) = start_with_openssl() else { return };
+    let database = server.database();
+    let rules = query(&database, "SHOW hba_file").remove(0);
+    for (role, method) in [("by_scram", "scram-sha-256"), ("by_word", "password")] {
+        execute(&database, &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'"));
+        let before = std::fs::read_to_string(&rules).unwrap();
+        std::fs::write(&rules, format!("host all {role} all {method}\n{before}")).unwrap();
+    }
+    encrypt(&server, "ec -pkeyopt ec_paramgen_curve:P-256");
+    let open = async |role: &str, host: &str, options: &str| {
+        let database = database.replace("//tester@127.0.0.1", &format!("//{role}:secret@{host}"));
+        let opened = PostgresStore::open(&url(&format!("{database}{options}"))).await;
+        opened.map(drop).map_err(|error| error.to_string())
+    };
+    let trusted = format!("?sslrootcert={}/ca.pem", server.folder().to_str().unwrap());
+    assert_eq!(open("by_scram", "127.0.0.1", "").await, Ok(()));
+    let refused = open("by_word", "127.0.0.1", "").await.unwrap_err();
+    assert!(refused.contains("in clear text") && !refused.contains("secret"), "{refused}");
+    assert_eq!(open("by_word", "localhost", &trusted).await, Ok(()));
 }
 
 #[test]

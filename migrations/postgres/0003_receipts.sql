@@ -10,6 +10,9 @@ CREATE TABLE receipt (
     PRIMARY KEY (actor, key)
 );
 
+-- What another replica remembers meanwhile would be lost.
+LOCK TABLE idempotency IN ACCESS EXCLUSIVE MODE;
+
 -- Until here the whole answer was kept. That of an import is a receipt already.
 INSERT INTO receipt (actor, key, fingerprint, receipt, at)
 SELECT convert_from(scope, 'UTF8'), key, fingerprint, CASE
