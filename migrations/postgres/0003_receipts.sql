@@ -1,5 +1,5 @@
--- A receipt of what was made under each key, so that a request that is sent again changes nothing again. It repeats
--- nothing of an item, which can have 25 KB. An actor is a client by its token; without tokens all are one, called ''.
+-- A receipt of each write under a key, so that a request that is sent again changes nothing again. It repeats nothing
+-- of an item, which can have 25 KB. An actor is a client by its token; without tokens all are one, called ''.
 -- A key is bytes, because a text of PostgreSQL cannot hold U+0000.
 CREATE TABLE receipt (
     actor       text   NOT NULL COLLATE "C",
@@ -10,7 +10,7 @@ CREATE TABLE receipt (
     PRIMARY KEY (actor, key)
 );
 
--- What another replica remembers meanwhile would be lost.
+-- A replica could remember a write meanwhile, and its receipt would be lost.
 LOCK TABLE idempotency IN ACCESS EXCLUSIVE MODE;
 
 -- Until here the whole answer was kept. That of an import is a receipt already.
@@ -35,10 +35,10 @@ DROP TABLE idempotency;
 ALTER TABLE receipt RENAME TO idempotency;
 ALTER INDEX receipt_pkey RENAME TO idempotency_pkey;
 
--- What is to be forgotten, of one actor after the other.
+-- For the sweep, which forgets the oldest keys of one actor after the other.
 CREATE INDEX idempotency_by_age ON idempotency (actor, at);
 
--- How many keys each actor has. Counting them at each write would read all of them.
+-- The number of keys of each actor. Counting them at each write would read all of them.
 CREATE TABLE idempotency_count (
     actor text   NOT NULL COLLATE "C" PRIMARY KEY,
     count bigint NOT NULL
@@ -46,5 +46,5 @@ CREATE TABLE idempotency_count (
 
 INSERT INTO idempotency_count (actor, count) SELECT actor, count(*) FROM idempotency GROUP BY actor;
 
--- Which reservations were closed longest ago.
+-- For the sweep of closed reservations.
 CREATE INDEX reservation_by_end ON reservation (closed_at) WHERE closed_at IS NOT NULL;

@@ -1,5 +1,5 @@
--- A receipt of what was made under each key, so that a request that is sent again changes nothing again. It repeats
--- nothing of an item, which can have 25 KB. An actor is a client by its token; without tokens all are one, called ''.
+-- A receipt of each write under a key, so that a request that is sent again changes nothing again. It repeats nothing
+-- of an item, which can have 25 KB. An actor is a client by its token; without tokens all are one, called ''.
 CREATE TABLE receipt (
     actor       TEXT    NOT NULL,
     key         TEXT    NOT NULL,
@@ -28,10 +28,10 @@ FROM idempotency;
 DROP TABLE idempotency;
 ALTER TABLE receipt RENAME TO idempotency;
 
--- What is to be forgotten, of one actor after the other.
+-- For the sweep, which forgets the oldest keys of one actor after the other.
 CREATE INDEX idempotency_by_age ON idempotency (actor, at);
 
--- How many keys each actor has. Counting them at each write would read all of them.
+-- The number of keys of each actor. Counting them at each write would read all of them.
 CREATE TABLE idempotency_count (
     actor TEXT    NOT NULL PRIMARY KEY,
     count INTEGER NOT NULL
@@ -39,5 +39,5 @@ CREATE TABLE idempotency_count (
 
 INSERT INTO idempotency_count (actor, count) SELECT actor, count(*) FROM idempotency GROUP BY actor;
 
--- Which reservations were closed longest ago.
+-- For the sweep of closed reservations.
 CREATE INDEX reservation_by_end ON reservation (closed_at) WHERE closed_at IS NOT NULL;

@@ -49,7 +49,7 @@ pub trait Operation: Send + Sync + 'static {
         !self.is_dry_run()
     }
 
-    /// Returns what is remembered of a success under an idempotency key; `None` for an operation that takes no key.
+    /// Returns the receipt to remember under an idempotency key; `None` for an operation that takes no key.
     fn receipt(&self, _outcome: &Self::Outcome) -> Option<Receipt> {
         None
     }
@@ -180,7 +180,7 @@ pub struct Kept {
 pub struct Remembered {
     /// The digest of the request.
     pub fingerprint: [u8; 32],
-    /// What the write made.
+    /// The receipt of the write.
     pub receipt: Receipt,
     /// The time of the write.
     pub at: Timestamp,
@@ -309,7 +309,7 @@ impl Batch {
         self.aged_reservations.extend(aged_reservations);
     }
 
-    /// Returns what must be loaded besides to answer the repeats of this batch.
+    /// Returns the rows that must be loaded besides to answer the repeats of this batch.
     pub fn wanted_by_repeats(&self) -> Option<Wanted> {
         let mut wanted = Wanted::default();
         let fresh = self.remembered.values().filter(|remembered| self.is_fresh(remembered));
@@ -380,7 +380,7 @@ impl Batch {
         kept.count = kept.count.saturating_add_signed(more);
     }
 
-    /// Returns whether it is remembered still: the sweep comes a little later.
+    /// Returns whether a key still counts: the sweep forgets it a little later.
     fn is_fresh(&self, remembered: &Remembered) -> bool {
         remembered.at > self.changes.now.wall.saturating_sub(REMEMBERED)
     }
@@ -423,9 +423,8 @@ impl Batch {
             self.reservations.insert(id, reservation);
         }
         self.changes.entries.extend(entries);
-        for ((actor, name), at) in self.aged_keys.drain(..forgotten_keys).collect::<Vec<_>>() {
-            let key = (actor, name);
-            // A write of this batch may have been remembered under a key that was too old.
+        for (key, at) in self.aged_keys.drain(..forgotten_keys).collect::<Vec<_>>() {
+            // This batch may have remembered another write under a key that was too old.
             if self.remembered.get(&key).is_none_or(|remembered| remembered.at <= at) {
                 self.remembered.remove(&key);
                 self.count_keys(&key.0, -1);

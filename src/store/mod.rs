@@ -142,7 +142,7 @@ impl IdempotencyKey {
 pub struct Written<T> {
     /// Its outcome.
     pub outcome: T,
-    /// True if it was done before, under the same idempotency key, and the outcome is rebuilt from what was remembered.
+    /// True if it was done before, under the same idempotency key, and the outcome is rebuilt from its receipt.
     pub replayed: bool,
 }
 

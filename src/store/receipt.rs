@@ -1,7 +1,7 @@
-//! Receipts: what is remembered of a success under its idempotency key.
+//! Receipts of writes, remembered under their idempotency keys.
 //!
-//! A receipt names what the write made, and repeats none of it: it takes at most some 200 bytes, where the answer may take
-//! 25 KB. A repeat is answered from the receipt, the repeated request itself, the ledger and the present state.
+//! A receipt names the result of a write by its id or its position in the ledger, and repeats none of it: it takes at most
+//! 200 bytes, where the answer may take 25 KB. A repeat is answered from the receipt, the repeated request itself, the ledger and the present state.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::Imported;
 use super::machine::Wanted;
 use crate::domain::{ItemId, Position, ReservationId, Timestamp, Version};
 
-/// What a write made. It is stored as JSON: never change a form that was released.
+/// The result of a write, by name. It is stored as JSON: never change a form that was released.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Receipt {

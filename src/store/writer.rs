@@ -38,17 +38,18 @@ const RETRIES: u32 = 5;
 /// The longest pause before the first such try; each further one may be twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The period at which what is past its time is swept, or a database that failed is probed.
+/// The period of the sweep of overdue reservations, old idempotency keys and closed reservations; or of the probe of a
+/// database that failed.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// The pause between two steps of forgetting, in which the writes that wait have their turn. Up to 50,000 idempotency keys
 /// a second are forgotten, more than are written.
 const STEP: Duration = Duration::from_millis(10);
 
-/// What the writer keeps, and for how long.
+/// Limits on the idempotency keys and closed reservations that the writer keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Upkeep {
-    /// True if what is past its time is swept. If not, reservations expire at the next write to their item.
+    /// True if the writer sweeps. If not, reservations expire at the next write to their item, and nothing is forgotten.
     pub sweeping: bool,
     /// The most idempotency keys that are remembered for one actor.
     pub max_idempotency_keys: u64,
@@ -424,7 +425,7 @@ impl<D: Disk> Writer<D> {
         turn.answer(answer);
     }
 
-    /// Sweeps what is past its time, or finds out whether a database that failed can be written again. Returns whether to go
+    /// Carries out one step of the sweep, or finds out whether a database that failed can be written again. Returns whether to go
     /// on after a short pause.
     async fn pulse(&mut self) -> bool {
         if !self.state.healthy.load(Ordering::Relaxed) {

@@ -87,3 +87,29 @@ async fn an_entry_dated_in_the_future_is_told_and_stops_neither_expiry_nor_the_a
         Err(WriteError::Refused(Refusal::InsufficientStock { .. }))
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_movement_under_a_key_takes_at_most_a_kilobyte_on_disk_whatever_the_size_of_its_item() {
+    const MOVEMENTS: u64 = 500;
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("stockroom.db");
+    let size_after = async |from: u64, to: u64| {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).unwrap());
+        if from == 0 {
+            let mut item = create("large", 1_000_000);
+            item.details.description = Some(Description::parse("d".repeat(4_000)).unwrap());
+            item.details.name = Name::parse("n".repeat(200)).unwrap();
+            carry_out(&store, write(item)).await.unwrap();
+        }
+        for number in from..to {
+            let key = format!("{number:0>255}");
+            store.queue().write(keyed(&key, 1, write(by("large", -1)))).await.unwrap();
+        }
+        store.close().await;
+        std::fs::metadata(&path).unwrap().len()
+    };
+    let before = size_after(0, 100).await;
+    let after = size_after(100, 100 + MOVEMENTS).await;
+    let each = (after - before) / MOVEMENTS;
+    assert!(each <= 1_024, "{each} bytes");
+}

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The encoding of the database, and what is in the schema that tables are made in: how many relations of whatever kind
 /// it has that belong to no extension, whether there is the table that tells Stockroom's schema, whether this user has
-/// all of the rights `$1` to them, whether he may make tables there, and an owner of them whose rights he has not.
+/// all of the rights `$1` to them, whether it may make tables there, and an owner of them whose rights it lacks.
 const IDENTIFY: &str = "
     SELECT pg_encoding_to_char(encoding)::text, quote_ident(current_schema()), quote_ident(current_user), count(relation.oid),
            coalesce(bool_or(relname = 'schema' AND (
@@ -70,7 +70,7 @@ const SCHEMA: &str = "
 struct Identified {
     /// Its schema.
     version: i64,
-    /// What must be granted before its schema can be changed.
+    /// The grant that is missing to change its schema.
     missing: Option<String>,
 }
 
