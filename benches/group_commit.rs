@@ -13,7 +13,7 @@ use stockroom::domain::{
     Create, Delta, Details, ItemId, Move, Movement, Name, Precondition, Quantity, Reason, StockChange,
 };
 use stockroom::store::sqlite::SqliteStore;
-use stockroom::store::{Operation, Store, Write};
+use stockroom::store::{Operation, Store, Upkeep, Write};
 
 /// How many times each case is measured; the median counts.
 const ROUNDS: usize = 5;
@@ -49,7 +49,8 @@ fn receive(id: ItemId) -> Move {
 /// How many writes per second are answered.
 async fn rate(folder: &std::path::Path, group: usize, writers: u64, creates: bool) -> f64 {
     let folder = tempfile::TempDir::new_in(folder).unwrap();
-    let store = Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group, true).unwrap());
+    let store =
+        Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group, Upkeep::default()).unwrap());
     for number in 0..ITEMS {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.queue().write(write(create(item(number)))).await.unwrap() });

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -39,6 +39,13 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ),
         (&["--cors-origins", "*"], "--cors-origins", "STOCKROOM_CORS_ORIGINS", "must be exact origins"),
         (&["--max-body", "lots"], "--max-body", "STOCKROOM_MAX_BODY", "1MiB"),
+        (&["--keep-reservations", "90"], "--keep-reservations", "STOCKROOM_KEEP_RESERVATIONS", "such as 90d"),
+        (
+            &["--max-idempotency-keys", "0"],
+            "--max-idempotency-keys",
+            "STOCKROOM_MAX_IDEMPOTENCY_KEYS",
+            "1..=1000000000",
+        ),
         (&["--max-import", "1.5GiB"], "--max-import", "STOCKROOM_MAX_IMPORT", "1MiB"),
         (&["--log", "verbose"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),
         (&["--log", "warning"], "--log", "STOCKROOM_LOG", "error, warn, info, debug, trace or off"),
@@ -141,6 +148,25 @@ fn said(folder: &Path, arguments: &[&str], input: &str) -> (bool, String, String
 
 fn done(said: &str) -> (bool, String, String) {
     (true, said.to_owned(), String::new())
+}
+
+#[test]
+fn a_ledger_ahead_of_the_clock_is_told_at_the_start_and_by_check() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);
+    let (_, place) = server.stop();
+    let later = "UPDATE ledger SET at = at + 7200000; UPDATE item SET updated_at = updated_at + 7200000";
+    rusqlite::Connection::open(place.path().join("stockroom.db")).unwrap().execute_batch(later).unwrap();
+    let (adds_up, told, _) = said(place.path(), &["check"], "");
+    assert!(adds_up && told.starts_with("the last ledger entry is dated 7"), "{told}");
+    let mut command = place.stockroom(&["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let line = lines.find(|line| line.as_ref().unwrap().contains("ahead of the clock")).unwrap().unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(line["level"] == "WARN" && (7_000..=7_200).contains(&line["seconds"].as_u64().unwrap()), "{line}");
 }
 
 #[test]

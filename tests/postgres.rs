@@ -21,8 +21,8 @@ use stockroom::domain::{
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
-    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, LONG_READS, Operation, Store, StoreError, Write,
-    WriteError, Written,
+    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, LONG_READS, Operation, Store, StoreError,
+    Upkeep, Write, WriteError, Written,
 };
 
 fn url(text: &str) -> PostgresUrl {
@@ -53,7 +53,7 @@ fn by(text: &str, delta: i64) -> Write<Move> {
 }
 
 fn keyed<O>(key: &str, write: Write<O>) -> Write<O> {
-    let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
+    let key = IdempotencyKey { actor: "test".to_owned(), key: key.to_owned(), fingerprint: [1; 32] };
     Write { idempotency: Some(key), ..write }
 }
 
@@ -123,6 +123,120 @@ async fn what_is_not_ours_to_use_is_refused_in_one_line() {
     let error = refused(&server.url("nowhere")).await;
     assert!(matches!(&error, OpenError::Failed { .. }) && error.to_string().contains("\"nowhere\""), "{error}");
     assert!(start.elapsed() < Duration::from_secs(30), "there is nothing to wait for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_keep_every_text_is_refused() {
+    let Some(server) = Postgres::shared() else { return };
+    execute(&server.url("postgres"), "CREATE DATABASE latin1 ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'");
+    let database = server.url("latin1");
+    for error in [PostgresStore::open(&url(&database)).await.err().unwrap(), check(&url(&database)).await.unwrap_err()]
+    {
+        let said = error.to_string();
+        assert!(matches!(error, OpenError::Encoding { .. }), "{said}");
+        assert!(said.contains("LATIN1") && said.contains("ENCODING 'UTF8'") && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(query(&database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_the_user_lacks_is_named_as_the_grant_that_gives_it() {
+    let Some(server) = Postgres::shared() else { return };
+    execute(&server.url("postgres"), "CREATE ROLE \"the clerk\" LOGIN");
+    let by_clerk = |database: &str| url(&database.replace("//tester@", "//the%20clerk@"));
+    // Carries out each grant that is asked for, as the owner would.
+    let grants = async |database: &str| {
+        let mut grants = Vec::new();
+        loop {
+            match PostgresStore::open(&by_clerk(database)).await {
+                Ok(store) => {
+                    store.queue().write(create(&format!("item-{}", grants.len()), 1)).await.unwrap();
+                    store.close().await;
+                    return grants;
+                }
+                Err(OpenError::MissingRight { grant, .. }) if !grants.contains(&grant) => {
+                    execute(database, &grant);
+                    grants.push(grant);
+                }
+                Err(other) => panic!("{other} after {grants:?}"),
+            }
+        }
+    };
+    let empty = server.database();
+    execute(&empty, "REVOKE ALL ON SCHEMA public FROM PUBLIC");
+    assert_eq!(grants(&empty).await, [r#"GRANT USAGE, CREATE ON SCHEMA public TO "the clerk""#]);
+
+    let of_another = server.database();
+    execute(&of_another, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    open(&of_another).await.close().await;
+    let error = check(&by_clerk(&of_another)).await.unwrap_err().to_string();
+    assert!(error.contains(r#"GRANT SELECT ON ALL TABLES IN SCHEMA public TO "the clerk""#), "{error}");
+    let all = r#"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "the clerk""#;
+    assert_eq!(grants(&of_another).await, [all]);
+    assert_adds_up(&of_another).await;
+
+    // An older schema can be changed by its owner alone.
+    execute(&of_another, "UPDATE schema SET version = 1");
+    let error = PostgresStore::open(&by_clerk(&of_another)).await.err().unwrap().to_string();
+    assert!(error.contains(r#"GRANT CREATE ON SCHEMA public TO "the clerk""#), "{error}");
+    execute(&of_another, r#"GRANT CREATE ON SCHEMA public TO "the clerk""#);
+    let owner = query(&of_another, "SELECT current_user").remove(0);
+    let error = PostgresStore::open(&by_clerk(&of_another)).await.err().unwrap().to_string();
+    assert!(error.contains(&format!(r#"GRANT {owner} TO "the clerk""#)), "{error}");
+}
+
+/// A server that asks for a password in clear text. It returns its port, and what each of so many connections sent it.
+fn asking_for_the_password(connections: usize) -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut sent = Vec::new();
+        for _ in 0..connections {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            connection.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            connection.read_exact(&mut startup).unwrap();
+            // AuthenticationCleartextPassword.
+            connection.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap();
+            connection.read_to_end(&mut sent).unwrap();
+        }
+        sent
+    });
+    (port, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_never_sent_in_clear_text_without_tls() {
+    let (port, server) = asking_for_the_password(2);
+    let database = format!("postgres://me:secret@127.0.0.1:{port}/x");
+    for error in [PostgresStore::open(&url(&database)).await.err().unwrap(), check(&url(&database)).await.unwrap_err()]
+    {
+        assert!(matches!(error, OpenError::Failed { .. }), "there is nothing to wait for: {error}");
+        let said = error.to_string();
+        assert!(said.contains("in clear text") && said.contains("sslmode=verify-full"), "{said}");
+        assert!(said.contains(&format!("postgres://me@127.0.0.1:{port}/x")) && !said.contains("secret"), "{said}");
+    }
+    assert_eq!(server.join().unwrap(), b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_ahead_of_the_database_s_clock_is_told_and_stops_nothing() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let store = open(&database).await;
+    store.queue().write(create("a", 5)).await.unwrap();
+    assert_eq!(check(&url(&database)).await.unwrap().ahead, None);
+    execute(&database, "UPDATE ledger SET at = at + 172800000; UPDATE head SET at = at + 172800000");
+    let ahead = check(&url(&database)).await.unwrap().ahead.unwrap();
+    assert!((172_000..=172_800).contains(&ahead.seconds()), "{ahead}");
+    let moved = store.queue().write(keyed("k", by("a", -1))).await.unwrap().outcome.record;
+    let remembered_at: i64 = query(&database, "SELECT at FROM idempotency")[0].parse().unwrap();
+    assert!(remembered_at < moved.entry.at.unix_milliseconds() - 172_000_000);
+    execute(&database, "UPDATE idempotency SET at = at - 86400000");
+    assert!(!store.queue().write(keyed("k", by("a", -1))).await.unwrap().replayed);
+    assert_adds_up(&database).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +408,13 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
 async fn a_sweep_beside_a_change_of_the_same_item_lets_a_reservation_expire_once() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
-    let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), false).await.unwrap();
+    let store = PostgresStore::open_with(
+        &url(&database),
+        Duration::from_secs(60),
+        Upkeep { sweeping: false, ..Upkeep::default() },
+    )
+    .await
+    .unwrap();
     let store = Arc::new(store);
     store.queue().write(create("a", 10)).await.unwrap();
     let reserve = Reserve {
@@ -383,7 +503,8 @@ async fn a_server_that_goes_and_comes_back_is_found_again_without_traffic() {
     // At the start too.
     store.close().await;
     server.stop("INT");
-    let error = PostgresStore::open_with(&url(&database), Duration::from_millis(600), true).await.err().unwrap();
+    let error =
+        PostgresStore::open_with(&url(&database), Duration::from_millis(600), Upkeep::default()).await.err().unwrap();
     assert!(matches!(error, OpenError::Away { .. }) && error.to_string().lines().count() == 1, "{error}");
     let waiting = tokio::spawn(async move { open(&database).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -489,6 +610,34 @@ async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
         assert_eq!(positions, (1..=1 + WRITERS * WRITES).collect::<Vec<_>>());
         assert!(entries.is_sorted_by_key(|record| record.entry.at));
     }
+    assert_adds_up(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_together_remember_exactly_as_many_keys_as_one_actor_can_have() {
+    const KEYS: usize = 25;
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.database();
+    let upkeep = Upkeep { max_idempotency_keys: KEYS as u64, ..Upkeep::default() };
+    let mut writes = Vec::new();
+    for replica in 0..3 {
+        let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), upkeep).await.unwrap();
+        let store = Arc::new(store);
+        for number in 0..KEYS {
+            let (store, name) = (Arc::clone(&store), format!("r{replica}-{number}"));
+            writes.push(tokio::spawn(async move { store.queue().write(keyed(&name, create(&name, 1))).await }));
+        }
+    }
+    let mut done = 0;
+    for write in writes {
+        match write.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(WriteError::TooManyKeys { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(done, KEYS);
+    assert_eq!(query(&database, "SELECT count(*) FROM item"), [KEYS.to_string()]);
     assert_adds_up(&database).await;
 }
 
@@ -650,13 +799,34 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
 fn no_refusal_shows_a_password() {
     for (database, said) in [
         ("postgres://me:secret@localhost/x?sslmode=prefer", "sslmode=prefer"),
-        ("postgres://me:secret@localhost:1/x", "localhost:1"),
         ("postgres://me:secret@localhost/x?sslrootcert=/no/such/file", "/no/such/file"),
     ] {
         let output = common::run(&["check", "--database", database]);
         let line = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && line.lines().count() == 1, "{line}");
         assert!(line.contains(said) && !line.contains("secret"), "{line}");
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named_with_each_host_and_without_its_password() {
+    for command in ["check", "export"] {
+        for (database, said) in [
+            ("postgres://me:secret@127.0.0.1:1/x", &["postgres://me@127.0.0.1:1/x", "refused"][..]),
+            (
+                "postgres://me:secret@127.0.0.1:1,127.0.0.1:2/x",
+                &["postgres://me@127.0.0.1:1,127.0.0.1:2/x", "127.0.0.1:1: ", "127.0.0.1:2: ", "refused"],
+            ),
+            ("postgres://me:secret@%2Fno%2Fsuch/x", &["postgres://me@:5432/x?host=/no/such", "No such file"]),
+            ("postgres://me:secret@a.example/x?sslrootcert=/no/such/file", &["postgres://me@a.example:5432/x"]),
+        ] {
+            let output = common::run(&[command, "--database", database]);
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && line.lines().count() == 1, "{line}");
+            for said in said {
+                assert!(line.contains(said) && !line.contains("secret"), "{command}: {said} in {line}");
+            }
+        }
     }
 }
 
@@ -723,6 +893,29 @@ async fn a_server_elsewhere_must_prove_its_name_by_an_authority_that_is_trusted(
     }
     assert!(start.elapsed() < Duration::from_secs(30), "no certificate becomes right by waiting");
     open(&named("127.0.0.1", "?sslmode=disable")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_taken_by_scram_in_plain_text_and_in_clear_text_over_tls_alone() {
+    let Some(server) = start_with_openssl() else { return };
+    let database = server.database();
+    let rules = query(&database, "SHOW hba_file").remove(0);
+    for (role, method) in [("by_scram", "scram-sha-256"), ("by_word", "password")] {
+        execute(&database, &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'"));
+        let before = std::fs::read_to_string(&rules).unwrap();
+        std::fs::write(&rules, format!("host all {role} all {method}\n{before}")).unwrap();
+    }
+    encrypt(&server, "ec -pkeyopt ec_paramgen_curve:P-256");
+    let open = async |role: &str, host: &str, options: &str| {
+        let database = database.replace("//tester@127.0.0.1", &format!("//{role}:secret@{host}"));
+        let opened = PostgresStore::open(&url(&format!("{database}{options}"))).await;
+        opened.map(drop).map_err(|error| error.to_string())
+    };
+    let trusted = format!("?sslrootcert={}/ca.pem", server.folder().to_str().unwrap());
+    assert_eq!(open("by_scram", "127.0.0.1", "").await, Ok(()));
+    let refused = open("by_word", "127.0.0.1", "").await.unwrap_err();
+    assert!(refused.contains("in clear text") && !refused.contains("secret"), "{refused}");
+    assert_eq!(open("by_word", "localhost", &trusted).await, Ok(()));
 }
 
 #[test]

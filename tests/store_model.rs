@@ -16,23 +16,55 @@ use stockroom::domain::{
 use stockroom::store::postgres::{self, PostgresStore};
 use stockroom::store::sqlite::{self, SqliteStore};
 use stockroom::store::{
-    After, EntryQuery, Expire, ItemFilter, ItemQuery, MoveAll, Operation, SearchText, Sort, SortKey, Store, Write,
-    WriteError,
+    After, Ages, EntryQuery, Expire, Forget, IdempotencyKey, ItemFilter, ItemQuery, MoveAll, Moved, Operation,
+    SearchText, Sort, SortKey, Store, Write, WriteError,
 };
 use unicode_normalization::UnicodeNormalization;
 
 /// One line of a story. Items and reservations are told by small numbers, so that they meet often.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { item: u8, quantity: i64 },
-    Replace { item: u8, name: u8, quantity: Option<i64>, version: Option<i64> },
-    Delete { item: u8 },
-    Move { item: u8, delta: i64, version: Option<i64> },
-    Count { item: u8, counted: i64 },
-    Batch { movements: Vec<(u8, i64)>, dry_run: bool },
-    Reserve { item: u8, quantity: i64 },
-    Close { reservation: prop::sample::Index, fulfil: bool },
+    Create {
+        item: u8,
+        quantity: i64,
+    },
+    Replace {
+        item: u8,
+        name: u8,
+        quantity: Option<i64>,
+        version: Option<i64>,
+    },
+    Delete {
+        item: u8,
+    },
+    Move {
+        item: u8,
+        delta: i64,
+        version: Option<i64>,
+    },
+    Count {
+        item: u8,
+        counted: i64,
+    },
+    Batch {
+        movements: Vec<(u8, i64)>,
+        dry_run: bool,
+    },
+    Reserve {
+        item: u8,
+        quantity: i64,
+    },
+    Close {
+        reservation: usize,
+        fulfil: bool,
+    },
     Expire,
+    /// Sends an earlier step again, under its key.
+    Again {
+        step: prop::sample::Index,
+    },
+    /// Forgets all keys and all closed reservations.
+    Forget,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -48,9 +80,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (prop::collection::vec((item.clone(), delta), 1..5), prop::bool::weighted(0.3))
             .prop_map(|(movements, dry_run)| Step::Batch { movements, dry_run }),
         3 => (item, 1..15_i64).prop_map(|(item, quantity)| Step::Reserve { item, quantity }),
-        3 => (any::<prop::sample::Index>(), any::<bool>())
-            .prop_map(|(reservation, fulfil)| Step::Close { reservation, fulfil }),
+        3 => (0..6_usize, any::<bool>()).prop_map(|(reservation, fulfil)| Step::Close { reservation, fulfil }),
         1 => Just(Step::Expire),
+        4 => any::<prop::sample::Index>().prop_map(|step| Step::Again { step }),
+        1 => Just(Step::Forget),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -64,32 +97,54 @@ struct Thing {
     version: i64,
 }
 
-/// The model: what there is, and how many entries the ledger has.
+/// The model: what there is, how many entries the ledger has, and what was told under which key.
 #[derive(Clone, Debug, Default)]
 struct Model {
     things: BTreeMap<u8, Thing>,
     last_versions: BTreeMap<u8, i64>,
-    reservations: Vec<(u8, i64, ReservationState)>,
+    /// Those that were forgotten have no state.
+    reservations: Vec<(u8, i64, Option<ReservationState>)>,
     entries: i64,
+    remembered: BTreeMap<usize, Told>,
 }
 
 /// What a step comes to, as far as a client can tell it from others.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Thing(Thing),
+    /// The item's number, the stock and the version in the ledger entry, and the item.
+    Moved(u8, i64, i64, Option<Thing>),
     Gone,
     Entries(Vec<(i64, i64)>),
-    Reservation(i64, ReservationState),
+    /// Its number, how much it holds, and its state.
+    Reservation(usize, i64, ReservationState),
     Nothing,
     Refused(&'static str),
 }
 
 impl Model {
-    fn take(&mut self, step: &Step) -> Told {
+    /// Takes a step under the key with this number.
+    fn take(&mut self, key: usize, step: &Step) -> Told {
+        if let Some(told) = self.remembered.get(&key) {
+            return match (step, told.clone()) {
+                (_, Told::Moved(item, quantity, version, _)) => {
+                    Told::Moved(item, quantity, version, self.things.get(&item).cloned())
+                }
+                // It was forgotten, and its key is younger.
+                (Step::Reserve { .. } | Step::Close { .. }, Told::Reservation(index, ..))
+                    if self.reservations[index].2.is_none() =>
+                {
+                    Told::Refused("no reservation")
+                }
+                (_, told) => told,
+            };
+        }
         let before = self.clone();
         let told = self.attempt(step);
         if matches!(told, Told::Refused(_)) || matches!(step, Step::Batch { dry_run: true, .. }) {
             *self = before;
+        } else if step.takes_key() && told != Told::Nothing {
+            self.remembered.insert(key, told.clone());
         }
         told
     }
@@ -130,7 +185,7 @@ impl Model {
                 let told = self.stock(*item, |quantity| quantity + delta);
                 let read = self.things.get(item).map_or(0, |thing| thing.version - 1);
                 match version {
-                    Some(version) if matches!(told, Told::Thing(_)) && *version != read => {
+                    Some(version) if matches!(told, Told::Moved(..)) && *version != read => {
                         Told::Refused("precondition")
                     }
                     _ => told,
@@ -143,7 +198,7 @@ impl Model {
                     .map(|(item, delta)| (delta, self.stock(*item, |quantity| quantity + delta)))
                     .collect();
                 let entries = moved.iter().map(|(delta, told)| match told {
-                    Told::Thing(thing) => Some((**delta, thing.quantity)),
+                    Told::Moved(_, quantity, ..) => Some((**delta, *quantity)),
                     _ => None,
                 });
                 entries.collect::<Option<_>>().map_or(Told::Refused("batch"), Told::Entries)
@@ -154,25 +209,33 @@ impl Model {
                     return Told::Refused("insufficient");
                 }
                 self.put(*item, Thing { reserved: thing.reserved + quantity, version: thing.version + 1, ..thing });
-                self.reservations.push((*item, *quantity, ReservationState::Open));
-                Told::Reservation(*quantity, ReservationState::Open)
+                self.reservations.push((*item, *quantity, Some(ReservationState::Open)));
+                Told::Reservation(self.reservations.len() - 1, *quantity, ReservationState::Open)
             }
-            Step::Close { reservation, fulfil } if !self.reservations.is_empty() => {
-                let index = reservation.index(self.reservations.len());
+            Step::Close { reservation: index, fulfil } if *index < self.reservations.len() => {
                 let wanted = if *fulfil { ReservationState::Fulfilled } else { ReservationState::Released };
-                let (item, quantity, state) = self.reservations[index];
+                let (item, quantity, Some(state)) = self.reservations[*index] else {
+                    return Told::Refused("no reservation");
+                };
                 if state == ReservationState::Open {
                     let thing = self.things[&item].clone();
                     let left = if *fulfil { thing.quantity - quantity } else { thing.quantity };
                     let (reserved, version) = (thing.reserved - quantity, thing.version + 1);
                     self.put(item, Thing { quantity: left, reserved, version, ..thing });
-                    self.reservations[index].2 = wanted;
+                    self.reservations[*index].2 = Some(wanted);
                 } else if state != wanted {
                     return Told::Refused("closed");
                 }
-                Told::Reservation(quantity, wanted)
+                Told::Reservation(*index, quantity, wanted)
             }
-            Step::Close { .. } | Step::Expire => Told::Nothing,
+            Step::Forget => {
+                self.remembered.clear();
+                for (.., state) in &mut self.reservations {
+                    *state = state.filter(|state| *state == ReservationState::Open);
+                }
+                Told::Nothing
+            }
+            Step::Close { .. } | Step::Expire | Step::Again { .. } => Told::Nothing,
         }
     }
 
@@ -182,7 +245,9 @@ impl Model {
         if quantity < thing.reserved {
             return Told::Refused("insufficient");
         }
-        self.put(item, Thing { quantity, version: thing.version + 1, ..thing })
+        let version = thing.version + 1;
+        self.put(item, Thing { quantity, version, ..thing });
+        Told::Moved(item, quantity, version, self.things.get(&item).cloned())
     }
 
     fn put(&mut self, item: u8, thing: Thing) -> Told {
@@ -209,8 +274,21 @@ fn quantity(number: i64) -> Quantity {
     Quantity::new(number).unwrap()
 }
 
-/// Carries out a step; `made` are the reservations so far.
-async fn carry_out(step: &Step, store: &Arc<dyn Store>, made: &mut Vec<ReservationId>) -> Told {
+impl Step {
+    /// Returns whether the API takes an idempotency key for such a step.
+    fn takes_key(&self) -> bool {
+        use Step::{Batch, Close, Count, Create, Move, Reserve};
+        matches!(self, Create { .. } | Move { .. } | Count { .. } | Batch { .. } | Reserve { .. } | Close { .. })
+    }
+}
+
+/// Carries out a step under the key with this number; `made` are the reservations so far.
+async fn carry_out(key: usize, step: &Step, store: &Arc<dyn Store>, made: &mut Vec<ReservationId>) -> Told {
+    let key = step.takes_key().then(|| IdempotencyKey {
+        actor: "teller".to_owned(),
+        key: key.to_string(),
+        fingerprint: [0; 32],
+    });
     let by = |delta: &i64| movement(StockChange::By(Delta::new(*delta).unwrap()));
     let in_version = |version: &Option<i64>| match version {
         Some(version) => Precondition::VersionIn(vec![Version::new(*version)]),
@@ -220,22 +298,22 @@ async fn carry_out(step: &Step, store: &Arc<dyn Store>, made: &mut Vec<Reservati
     match step {
         Step::Create { item, quantity: number } => {
             let (id, details, quantity) = (id(*item), details(0), quantity(*number));
-            told(store, Create { id, details, quantity, precondition }, |item| Told::Thing(thing(&item))).await
+            told(store, key, Create { id, details, quantity, precondition }, |item| Told::Thing(thing(&item))).await
         }
         Step::Replace { item, name, quantity: number, version } => {
             let (id, details, quantity) = (id(*item), details(name), number.map(quantity));
             let replace = Replace { id, details, quantity, precondition: in_version(version) };
-            told(store, replace, |item| Told::Thing(thing(&item))).await
+            told(store, key, replace, |item| Told::Thing(thing(&item))).await
         }
-        Step::Delete { item } => told(store, Delete { id: id(*item), precondition }, |()| Told::Gone).await,
+        Step::Delete { item } => told(store, key, Delete { id: id(*item), precondition }, |()| Told::Gone).await,
         Step::Move { item, delta, version } => {
             let operation = Move { id: id(*item), movement: by(delta), precondition: in_version(version) };
-            told(store, operation, |moved| Told::Thing(thing(&moved.item))).await
+            told(store, key, operation, |told| moved(*item, &told)).await
         }
         Step::Count { item, counted } => {
             let movement = movement(StockChange::To(quantity(*counted)));
             let operation = Move { id: id(*item), movement, precondition };
-            told(store, operation, |moved| Told::Thing(thing(&moved.item))).await
+            told(store, key, operation, |told| moved(*item, &told)).await
         }
         Step::Batch { movements, dry_run } => {
             let to_move = |(item, delta): &(u8, i64)| Move {
@@ -244,7 +322,7 @@ async fn carry_out(step: &Step, store: &Arc<dyn Store>, made: &mut Vec<Reservati
                 precondition: Precondition::None,
             };
             let operation = MoveAll { movements: movements.iter().map(to_move).collect(), dry_run: *dry_run };
-            told(store, operation, |records| {
+            told(store, key, operation, |records| {
                 Told::Entries(records.iter().map(|record| (record.entry.delta, record.entry.quantity.get())).collect())
             })
             .await
@@ -258,33 +336,45 @@ async fn carry_out(step: &Step, store: &Arc<dyn Store>, made: &mut Vec<Reservati
                 reference: None,
                 precondition,
             };
-            told(store, reserve, |reservation| {
-                let told = held(&reservation);
-                made.push(reservation.id);
-                told
+            told(store, key, reserve, |reservation| {
+                if !made.contains(&reservation.id) {
+                    made.push(reservation.id.clone());
+                }
+                held(made, &reservation)
             })
             .await
         }
-        Step::Close { .. } if made.is_empty() => Told::Nothing,
+        Step::Close { reservation, .. } if *reservation >= made.len() => Told::Nothing,
         Step::Close { reservation, fulfil } => {
-            let id = made[reservation.index(made.len())].clone();
+            let id = made[*reservation].clone();
             match fulfil {
-                true => told(store, Fulfil { id }, |reservation| held(&reservation)).await,
-                false => told(store, Release { id }, |reservation| held(&reservation)).await,
+                true => told(store, key, Fulfil { id }, |reservation| held(made, &reservation)).await,
+                false => told(store, key, Release { id }, |reservation| held(made, &reservation)).await,
             }
         }
+        Step::Forget => {
+            let forget = Forget(Ages { keys: Duration::ZERO, reservations: Duration::ZERO });
+            told(store, key, forget, |_more| Told::Nothing).await
+        }
+        Step::Again { .. } => Told::Nothing,
         Step::Expire => {
             let nothing = |more: bool| {
                 assert!(!more);
                 Told::Nothing
             };
-            told(store, Expire, nothing).await
+            told(store, key, Expire, nothing).await
         }
     }
 }
 
-fn held(reservation: &Reservation) -> Told {
-    Told::Reservation(reservation.quantity.get(), reservation.state)
+fn held(made: &[ReservationId], reservation: &Reservation) -> Told {
+    let index = made.iter().position(|id| *id == reservation.id).unwrap();
+    Told::Reservation(index, reservation.quantity.get(), reservation.state)
+}
+
+fn moved(item: u8, moved: &Moved) -> Told {
+    let entry = &moved.record.entry;
+    Told::Moved(item, entry.quantity.get(), entry.version.get(), moved.item.as_deref().map(thing))
 }
 
 fn thing(item: &stockroom::domain::Item) -> Thing {
@@ -296,12 +386,18 @@ fn thing(item: &stockroom::domain::Item) -> Thing {
     }
 }
 
-async fn told<O: Operation>(store: &Arc<dyn Store>, operation: O, done: impl FnOnce(O::Outcome) -> Told) -> Told {
+async fn told<O: Operation>(
+    store: &Arc<dyn Store>,
+    idempotency: Option<IdempotencyKey>,
+    operation: O,
+    done: impl FnOnce(O::Outcome) -> Told,
+) -> Told {
     let deadline = Instant::now() + Duration::from_secs(60);
-    match store.queue().write(Write { operation, deadline, idempotency: None }).await {
+    match store.queue().write(Write { operation, deadline, idempotency }).await {
         Ok(written) => done(written.outcome),
         Err(WriteError::Refused(refusal)) => Told::Refused(match refusal {
             Refusal::NotFound => "missing",
+            Refusal::NoReservation => "no reservation",
             Refusal::ItemExists => "exists",
             Refusal::PreconditionFailed => "precondition",
             Refusal::InsufficientStock { .. } => "insufficient",
@@ -316,9 +412,16 @@ async fn told<O: Operation>(store: &Arc<dyn Store>, operation: O, done: impl FnO
 
 async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError> {
     let (mut model, mut made) = (Model::default(), Vec::new());
-    for step in steps {
-        let expected = model.take(step);
-        let answer = carry_out(step, &store, &mut made).await;
+    for number in 0..steps.len() {
+        let mut key = number;
+        while let Step::Again { step } = &steps[key]
+            && key > 0
+        {
+            key = step.index(key);
+        }
+        let step = &steps[key];
+        let expected = model.take(key, step);
+        let answer = carry_out(key, step, &store, &mut made).await;
         prop_assert_eq!(&answer, &expected, "{:?}", step);
         for item in 0..3 {
             let found = store.item(&id(item)).await.unwrap();
@@ -326,7 +429,7 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
         }
     }
     for (id, (_, _, state)) in made.iter().zip(&model.reservations) {
-        prop_assert_eq!(store.reservation(id).await.unwrap().unwrap().state, *state);
+        prop_assert_eq!(store.reservation(id).await.unwrap().map(|reservation| reservation.state), *state);
     }
     let query =
         EntryQuery { after: Position::NONE, reason: None, reference: None, since: None, limit: 1, max_bytes: 1_000 };
@@ -378,9 +481,9 @@ async fn search(
         let (quantity, precondition) = (Quantity::ZERO, Precondition::None);
         let id = ItemId::parse(id.as_str()).unwrap();
         if there.insert(id.as_str().to_owned(), (name, description)).is_some() {
-            told(&store, Replace { id, details, quantity: None, precondition }, |_| Told::Nothing).await;
+            told(&store, None, Replace { id, details, quantity: None, precondition }, |_| Told::Nothing).await;
         } else {
-            told(&store, Create { id, details, quantity, precondition }, |_| Told::Nothing).await;
+            told(&store, None, Create { id, details, quantity, precondition }, |_| Told::Nothing).await;
         }
     }
     for text in texts {

@@ -268,8 +268,8 @@ parameters! {
         query location: Label,
         /// Only items with low stock, or only items without.
         query low_stock: bool,
-        /// Only items that changed at this moment or later (RFC 3339). To follow changes one after the other, read the
-        /// ledger.
+        /// Only items that changed at this moment or later (RFC 3339); a date alone is its midnight in UTC. To follow
+        /// changes one after the other, read the ledger.
         query updated_since: Timestamp,
         /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
         /// ids.

@@ -119,7 +119,7 @@ parameters! {
         query reason: Reason,
         /// Only movements and reservations with this reference.
         query reference: Reference,
-        /// Only entries of this moment or later (RFC 3339).
+        /// Only entries of this moment or later (RFC 3339); a date alone is its midnight in UTC.
         query since: Timestamp,
         /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
         query limit: Limit,

@@ -46,8 +46,9 @@ object! {
     writes MovedItem {
         /// The ledger's entry.
         entry: EntryView,
-        /// The item as it stood after it.
-        item: ItemView,
+        /// The item after it. If the request is repeated under its `Idempotency-Key` and the item has changed since, it
+        /// is the present item; it is absent if the item is deleted.
+        item: Option<ItemView>,
     }
     example {
         "entry": {
@@ -139,7 +140,7 @@ parameters! {
         /// Move only stock of an item in one of these versions, else answer 412.
         header if_match "If-Match": EntityTags,
         /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// hours, the same request under the same key gets the same ledger entry, with the item as it is by then.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
@@ -181,11 +182,10 @@ pub enum Moved {
         /// Where the ledger's entry is.
         #[oai(header = "Location")]
         String,
-        /// The item's entity tag.
+        /// The entity tag of `item`; absent with it.
         #[oai(header = "ETag")]
-        String,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        Option<String>,
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and not again.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
@@ -224,8 +224,8 @@ impl Movements {
         let Written { outcome, replayed } = self.changes.make(operation, idempotency).await?;
         let store::Moved { record, item } = outcome;
         let location = format!("{}/ledger/{}", self.base_path, record.position.get());
-        let etag = conditional::etag(item.version);
-        let moved = MovedItem { entry: record.into(), item: item.into() };
+        let etag = item.as_ref().map(|item| conditional::etag(item.version));
+        let moved = MovedItem { entry: record.into(), item: item.map(ItemView::from) };
         Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
     }
 

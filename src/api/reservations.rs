@@ -244,7 +244,8 @@ impl Reservations {
 
     /// Get a reservation
     ///
-    /// Answers the reservation, also when it is closed. That its time is up is written down within about a second, and
+    /// Answers the reservation, also for the time for which closed ones are kept (90 days, unless the server is told
+    /// otherwise); its entries in the ledger stay for ever. That its time is up is written down within about a second, and
     /// before any other change of its item; until then it stands here as open.
     #[oai(path = "/reservations/:id", method = "get", operation_id = "getReservation")]
     async fn get(
@@ -259,7 +260,8 @@ impl Reservations {
 
     /// Fulfil a reservation
     ///
-    /// Takes what the reservation holds out of the stock. To say so again changes nothing and gets the same answer.
+    /// Takes what the reservation holds out of the stock. To say so again changes nothing and gets the same answer, as
+    /// long as the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
         &self,
@@ -274,7 +276,7 @@ impl Reservations {
     /// Release a reservation
     ///
     /// Gives the reservation up: what it holds is available again. To say so again changes nothing and gets the same
-    /// answer.
+    /// answer, as long as the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
     async fn release(
         &self,

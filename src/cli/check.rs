@@ -12,6 +12,9 @@ pub fn run(settings: &Settings) -> Result<(), String> {
     for offender in &report.wrong {
         println!("{offender}");
     }
+    if let Some(ahead) = report.ahead {
+        println!("{ahead}");
+    }
     match report.wrong.len() {
         0 => {
             println!("{report}: all adds up");

@@ -3,6 +3,7 @@
 mod access;
 mod base_path;
 mod database;
+mod days;
 mod listen;
 mod log;
 mod postgres;
@@ -12,6 +13,7 @@ mod time;
 pub use self::access::{Auth, HostName, Origin};
 pub use self::base_path::BasePath;
 pub use self::database::Database;
+pub use self::days::Days;
 pub use self::listen::{Listen, SocketMode};
 pub use self::log::{LogFilter, LogFormat};
 pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
@@ -120,6 +122,17 @@ pub struct Settings {
     /// The largest import, and what all uploads under way may hold on disk together
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
     pub max_import: Size,
+
+    /// The most idempotency keys that are remembered for one client, each for 24 hours; further ones are refused
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_IDEMPOTENCY_KEYS", default_value = "10000000", value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
+    )]
+    pub max_idempotency_keys: u64,
+
+    /// Time for which closed reservations are kept, in days; their ledger entries stay for ever
+    #[arg(long, global = true, env = "STOCKROOM_KEEP_RESERVATIONS", default_value = "90d", value_name = "DAYS")]
+    pub keep_reservations: Days,
 
     /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]

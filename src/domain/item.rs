@@ -88,7 +88,7 @@ impl Version {
 /// A JSON object of the client's own making: a home for fields that Stockroom does not know.
 ///
 /// Its numbers are those that 64-bit integers and binary64 hold exactly; what needs more digits belongs in a string.
-#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Map<String, Value>);
 
@@ -157,7 +157,7 @@ fn has_nul(key: &str, value: &Value) -> bool {
 }
 
 /// What a client says of an item, apart from its id and its stock.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Details {
     /// What the item is called.
     pub name: Name,
@@ -194,7 +194,7 @@ impl Details {
 }
 
 /// One kind of thing in the inventory, with its stock.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// What names it.
     pub id: ItemId,

@@ -2,7 +2,7 @@ use super::names::named;
 use super::{ItemId, Note, Quantity, Reason, Reference, ReservationId, Timestamp, Version};
 
 /// Where an entry stands in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Position(i64);
 
@@ -51,7 +51,7 @@ named! {
 }
 
 /// One change, as the ledger keeps it for ever: for each item, the `delta`s add up to its stock.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The item that changed.
     pub item_id: ItemId,

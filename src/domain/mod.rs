@@ -28,8 +28,8 @@ pub use patch::{DetailsPatch, ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{
-    Change, Command, Create, Current, Decision, Delete, Fulfil, Move, Now, Patch, Precondition, Refusal, Release,
-    Replace, Reserve, Subject, settle,
+    Ahead, Change, Command, Create, Current, Decision, Delete, Fulfil, Move, Now, Patch, Precondition, Refusal,
+    Release, Replace, Reserve, Subject, settle,
 };
 pub use summary::{Summary, Total};
 pub use text::{Description, Label, Name, Note, Reference};

@@ -1,7 +1,7 @@
 use super::Invalid;
 
 /// The price of one unit.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct UnitPrice {
     /// How much, in the currency's main unit.
     pub amount: Amount,
@@ -13,8 +13,7 @@ pub struct UnitPrice {
 ///
 /// At most 15 digits, 6 of them decimals, as in SQL's `NUMERIC(15, 6)`: so the value of a whole inventory stays
 /// exact in 128 bits.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Amount(String);
 
 impl Amount {
@@ -56,8 +55,7 @@ impl Amount {
 /// An ISO 4217 currency code, such as `EUR`.
 ///
 /// Its form is checked (three capital letters), not its presence in the list, which changes every year.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Currency(String);
 
 impl Currency {
@@ -83,22 +81,6 @@ impl Currency {
 impl std::borrow::Borrow<str> for Currency {
     fn borrow(&self) -> &str {
         &self.0
-    }
-}
-
-impl TryFrom<String> for Amount {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for Currency {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(text)
     }
 }
 

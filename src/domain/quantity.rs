@@ -1,8 +1,7 @@
 use super::Invalid;
 
 /// An amount of stock: a whole number of the item's smallest unit, from 0 to 10¹².
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
-#[serde(try_from = "i64")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Quantity(i64);
 
 impl Quantity {
@@ -23,14 +22,6 @@ impl Quantity {
     /// The number itself.
     pub fn get(self) -> i64 {
         self.0
-    }
-}
-
-impl TryFrom<i64> for Quantity {
-    type Error = Invalid;
-
-    fn try_from(number: i64) -> Result<Self, Invalid> {
-        Self::new(number)
     }
 }
 

@@ -41,8 +41,7 @@ impl TryFrom<String> for ReservationId {
 }
 
 /// How much of an item's stock a reservation holds: from 1 to 10¹² of its smallest unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(try_from = "i64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Portion(i64);
 
 impl Portion {
@@ -61,14 +60,6 @@ impl Portion {
     /// The number itself.
     pub fn get(self) -> i64 {
         self.0
-    }
-}
-
-impl TryFrom<i64> for Portion {
-    type Error = Invalid;
-
-    fn try_from(number: i64) -> Result<Self, Invalid> {
-        Self::new(number)
     }
 }
 
@@ -109,7 +100,7 @@ named! {
 }
 
 /// Stock that is held for somebody: it is still there, but nobody else can take it.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reservation {
     /// What names it.
     pub id: ReservationId,

@@ -1,6 +1,8 @@
 //! The rules by which items change: pure functions from a command and the state it meets to the changes it makes.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Portion, Quantity, Reference,
@@ -155,6 +157,36 @@ pub struct Now {
     pub at: Timestamp,
     /// The wall clock: reservations begin and expire by it, so that one ledger entry dated in the future stops nothing.
     pub wall: Timestamp,
+}
+
+impl Now {
+    /// Returns the time by which the ledger is ahead of the wall clock, if that is more than a minute.
+    pub fn ahead(self) -> Option<Ahead> {
+        let ahead = self.at.since(self.wall);
+        (ahead > Duration::from_secs(60)).then_some(Ahead(ahead))
+    }
+}
+
+/// The time by which a ledger is ahead of the wall clock: the clock was wrong when its last entry was written, or is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead(Duration);
+
+impl Ahead {
+    /// The number of whole seconds.
+    pub fn seconds(self) -> u64 {
+        self.0.as_secs()
+    }
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the last ledger entry is dated {} s ahead of the clock: until then, new entries get its time; expiry follows \
+             the clock",
+            self.seconds()
+        )
+    }
 }
 
 /// The current state of a command's subject.

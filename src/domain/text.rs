@@ -18,17 +18,8 @@ fn check(text: &str, max: usize, allowed_controls: &[char]) -> Result<(), Invali
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, max: $max:expr, controls: $controls:expr, pattern: $pattern:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-        #[serde(try_from = "String")]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
         pub struct $name(String);
-
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                Self::parse(text)
-            }
-        }
 
         impl $name {
             /// The most characters (Unicode scalar values) that it may have.

@@ -19,9 +19,9 @@ pub use self::log::start as start_log;
 use self::signal::stop_signal;
 use crate::api;
 use crate::config::{Database, Settings};
-use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{GROUP, Store, Upkeep};
 
 /// Why the service does not start, or cannot go on, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -104,15 +104,22 @@ pub async fn run_with(
 
 async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
     let query_timeout = settings.query_timeout.get();
+    let upkeep = Upkeep {
+        sweeping: true,
+        max_idempotency_keys: settings.max_idempotency_keys,
+        keep_reservations: settings.keep_reservations.get(),
+    };
     match &settings.database {
         Database::Sqlite(path) => {
             let path = path.clone();
             // It waits for the disk, and perhaps for long.
-            let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open_with(&path, GROUP, upkeep)).await;
             let opened = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
             Ok(Arc::new(opened.with_query_timeout(query_timeout)))
         }
-        Database::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?.with_query_timeout(query_timeout))),
+        Database::Postgres(url) => Ok(Arc::new(
+            PostgresStore::open_with(url, postgres::PATIENCE, upkeep).await?.with_query_timeout(query_timeout),
+        )),
     }
 }
 

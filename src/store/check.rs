@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::domain::Ahead;
+
 /// How many offenders against one rule are named at the most.
 pub const NAMED: usize = 100;
 
@@ -15,6 +17,8 @@ pub struct Report {
     pub entries: u64,
     /// How many reservations there are, open and closed.
     pub reservations: u64,
+    /// The time by which the ledger is ahead of the clock, if it is worth telling. It is no fault of the data.
+    pub ahead: Option<Ahead>,
     /// What is wrong, a sentence each; at most 100 against each rule.
     pub wrong: Vec<String>,
 }
@@ -22,7 +26,7 @@ pub struct Report {
 impl fmt::Display for Report {
     /// What was counted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, entries, reservations, wrong: _ } = self;
+        let Self { items, entries, reservations, .. } = self;
         write!(f, "items {items}, ledger entries {entries}, reservations {reservations}")
     }
 }
@@ -69,8 +73,15 @@ pub const RULES: &[&str] = &[
          FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id
      ) AS entry ON reservation_id = id
      WHERE told IS DISTINCT FROM CASE state WHEN 'open' THEN 'reserved' ELSE 'reserved, ' || state END",
-    "SELECT 'position ' || position || ': there is no reservation ' || reservation_id
-     FROM ledger
-     WHERE reservation_id IS NOT NULL
-           AND NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.id = ledger.reservation_id)",
+    "SELECT 'reservation ' || reservation_id || ': is not there, and the ledger says ' || told
+     FROM (SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS told
+           FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id) AS entry
+     WHERE told NOT IN ('reserved, fulfilled', 'reserved, released', 'reserved, expired')
+           AND NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.id = entry.reservation_id)",
+    "SELECT 'idempotency keys: ' || counted || ' are counted for one actor, and there are ' || found
+     FROM (SELECT actor, sum(counted) AS counted, sum(found) AS found
+           FROM (SELECT actor, count AS counted, 0 AS found FROM idempotency_count
+                 UNION ALL SELECT actor, 0, count(*) FROM idempotency GROUP BY actor) AS both_ways
+           GROUP BY actor) AS actor
+     WHERE counted <> found",
 ];

@@ -6,15 +6,13 @@ use std::time::Instant;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::{Disk, DiskError, Transaction};
-use super::machine::{Batch, Draft, Operation, Wanted};
+use super::machine::{self, Batch, Draft, Operation, Wanted};
+use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
 use crate::domain::{Create, Details, ItemId, Precondition, Quantity, Refusal, Replace, Subject};
 
 /// The number of rows that are decided and saved at once.
 const CHUNK: usize = 500;
-
-/// The name under which the outcome of an import is remembered.
-const NAME: &str = "imported";
 
 /// Items to be put into the inventory: all of them or, if one is refused, none.
 pub struct Import {
@@ -50,20 +48,31 @@ pub struct ImportRow {
 
 /// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
 ///
-/// A dry run decides the rows on a snapshot, beside all writers. `withdrawn` tells whether to give up.
+/// A dry run decides the rows on a snapshot, beside all writers. Each actor can have `max_keys` idempotency keys.
+/// `withdrawn` tells whether to give up.
 pub async fn carry_out<D: Disk>(
     disk: &mut D,
     import: Import,
+    max_keys: u64,
     withdrawn: impl Fn() -> bool,
 ) -> Result<Result<Written<Imported>, WriteError>, DiskError> {
     let Import { rows, count, mode, dry_run, deadline: _, idempotency } = import;
     let mut wanted = Wanted::default();
     wanted.add_key(idempotency.as_ref());
     let transaction = if dry_run { Transaction::Snapshot } else { Transaction::Import };
-    let mut batch = Batch::new(disk.begin(transaction, &wanted).await?);
-    if let Some(repeated) = batch.repeat(NAME, idempotency.as_ref()) {
-        disk.settle().await?;
-        return Ok(repeated);
+    let mut batch = Batch::new(disk.begin(transaction, &wanted).await?, max_keys);
+    match batch.repeated(idempotency.as_ref()) {
+        Err(refused) => return Ok(Err(refused)),
+        Ok(Some(Receipt::Imported(imported))) => {
+            let outcome = *imported;
+            disk.settle().await?;
+            return Ok(Ok(Written { outcome, replayed: true }));
+        }
+        Ok(Some(_)) => return Ok(Err(machine::unreadable().into())),
+        Ok(None) => {}
+    }
+    if !dry_run && let Err(refused) = batch.require_room(idempotency.as_ref()) {
+        return Ok(Err(refused));
     }
     let mut tally = Tally::default();
     // One chunk is read from the file while the one before it is decided and saved.
@@ -100,7 +109,9 @@ pub async fn carry_out<D: Disk>(
         Err(error) => return Ok(Err(error)),
     };
     if !dry_run {
-        batch.remember(NAME, idempotency.as_ref(), &imported);
+        if let Some(key) = &idempotency {
+            batch.remember(key, Receipt::Imported(imported));
+        }
         disk.commit(&batch.take_changes()).await?;
     }
     Ok(Ok(Written { outcome: imported, replayed: false }))
@@ -131,7 +142,7 @@ impl Row {
 }
 
 /// The effect of a row.
-#[derive(Clone, Copy, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy)]
 enum Effect {
     Created,
     Updated,
@@ -140,7 +151,6 @@ enum Effect {
 
 impl Operation for Row {
     type Outcome = Effect;
-    const NAME: &'static str = NAME;
 
     fn want(&self, wanted: &mut Wanted) {
         wanted.add(Subject::NewItem(&self.id));

@@ -2,7 +2,7 @@ use super::lanes::SHORT_PAGE;
 use crate::domain::{Entry, ItemId, Position, Reason, Reference, Timestamp, Version};
 
 /// An entry in its place.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Where it stands.
     pub position: Position,

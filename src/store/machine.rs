@@ -12,9 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+use super::receipt::Receipt;
 use super::{IdempotencyKey, Record, StoreError, WriteError, Written};
 use crate::domain::{
     Change, Command, Current, Decision, Item, ItemId, Now, Position, Refusal, Reservation, ReservationId, Subject,
@@ -27,13 +25,13 @@ pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most reservations that one pass over all that are overdue expires.
 pub const EXPIRED_AT_ONCE: usize = 256;
 
+/// The most idempotency keys, and the most closed reservations, that one step forgets.
+pub const FORGOTTEN_AT_ONCE: usize = 500;
+
 /// A write with an outcome of its own type.
 pub trait Operation: Send + Sync + 'static {
-    /// The outcome of a success. It is remembered as JSON under the idempotency key.
-    type Outcome: Clone + Serialize + DeserializeOwned + Send + 'static;
-
-    /// The outcome's name where it is remembered. Never change one that was released.
-    const NAME: &'static str;
+    /// The outcome of a success.
+    type Outcome: Clone + Send + 'static;
 
     /// Adds everything that must be loaded to decide the operation.
     fn want(&self, wanted: &mut Wanted);
@@ -51,13 +49,28 @@ pub trait Operation: Send + Sync + 'static {
         !self.is_dry_run()
     }
 
+    /// Returns the receipt to remember under an idempotency key; `None` for an operation that takes no key.
+    fn receipt(&self, _outcome: &Self::Outcome) -> Option<Receipt> {
+        None
+    }
+
+    /// Rebuilds the outcome of the first time from its receipt. The draft shows the present state; it is dropped.
+    fn recall(&self, _receipt: &Receipt, _draft: &Draft<'_>) -> Result<Self::Outcome, WriteError> {
+        Err(unreadable().into())
+    }
+
     /// The number of commands that the operation consists of, which bounds the size of a batch.
     fn weight(&self) -> usize {
         1
     }
 }
 
-/// An idempotency key: its scope, and its name there.
+/// The error for a receipt that does not lead to an outcome.
+pub fn unreadable() -> StoreError {
+    StoreError::Unavailable("what is remembered under an idempotency key cannot be read".to_owned())
+}
+
+/// An idempotency key: its actor, and the actor's name for a write.
 pub type Key = (String, String);
 
 /// Everything that a batch needs to know of the database.
@@ -73,6 +86,19 @@ pub struct Wanted {
     pub keys: HashSet<Key>,
     /// True if the first `EXPIRED_AT_ONCE` of all overdue reservations are needed, each with its item.
     pub overdue: bool,
+    /// Ledger entries: the first and the last position of each range.
+    pub entries: Vec<(Position, Position)>,
+    /// The ages from which idempotency keys and closed reservations are needed: the oldest `FORGOTTEN_AT_ONCE` of each.
+    pub aged: Option<Ages>,
+}
+
+/// The ages from which something is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// Of idempotency keys, since their write.
+    pub keys: Duration,
+    /// Of closed reservations, since they were closed.
+    pub reservations: Duration,
 }
 
 impl Wanted {
@@ -90,6 +116,12 @@ impl Wanted {
                 self.reservations.insert(id.clone());
             }
         }
+    }
+
+    /// Adds whatever has one of these ages.
+    pub fn add_aged(&mut self, ages: Ages) {
+        let Ages { keys, reservations } = self.aged.unwrap_or(ages);
+        self.aged = Some(Ages { keys: keys.min(ages.keys), reservations: reservations.min(ages.reservations) });
     }
 
     /// Adds an idempotency key.
@@ -122,8 +154,25 @@ pub struct Known {
     pub due: HashMap<ItemId, Vec<ReservationId>>,
     /// The first of all overdue reservations, the earliest first.
     pub overdue: Vec<ReservationId>,
-    /// The outcomes that are remembered under the wanted keys.
+    /// The successes that are remembered under the wanted keys.
     pub remembered: HashMap<Key, Remembered>,
+    /// The keys of each actor that has one of the wanted keys.
+    pub kept: HashMap<String, Kept>,
+    /// Ledger entries.
+    pub entries: HashMap<Position, Record>,
+    /// Idempotency keys of the wanted age with the times of their writes, the oldest first of each actor.
+    pub aged_keys: Vec<(Key, Timestamp)>,
+    /// Closed reservations of the wanted age with the times at which they were closed, the oldest first.
+    pub aged_reservations: Vec<(ReservationId, Timestamp)>,
+}
+
+/// The idempotency keys that are remembered for an actor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The number of keys.
+    pub count: u64,
+    /// The time of the oldest one's write.
+    pub oldest: Option<Timestamp>,
 }
 
 /// A success that is remembered under an idempotency key.
@@ -131,8 +180,8 @@ pub struct Known {
 pub struct Remembered {
     /// The digest of the request.
     pub fingerprint: [u8; 32],
-    /// The outcome, as JSON.
-    pub outcome: String,
+    /// The receipt of the write.
+    pub receipt: Receipt,
     /// The time of the write.
     pub at: Timestamp,
 }
@@ -150,8 +199,14 @@ pub struct Changes {
     pub reservations: HashMap<ReservationId, Reservation>,
     /// New ledger entries, in the order of their positions.
     pub entries: Vec<Record>,
-    /// Outcomes to remember.
+    /// Idempotency keys to forget, before others are remembered.
+    pub forgotten: Vec<Key>,
+    /// Successes to remember.
     pub remembered: Vec<(Key, Remembered)>,
+    /// The numbers of idempotency keys that actors have more, or less, than before.
+    pub more_keys: HashMap<String, i64>,
+    /// Closed reservations to delete.
+    pub deleted_reservations: Vec<ReservationId>,
 }
 
 impl Changes {
@@ -163,18 +218,19 @@ impl Changes {
             items: HashMap::new(),
             reservations: HashMap::new(),
             entries: Vec::new(),
+            forgotten: Vec::new(),
             remembered: Vec::new(),
+            more_keys: HashMap::new(),
+            deleted_reservations: Vec::new(),
         }
     }
 
     /// Returns whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.remembered.is_empty()
-    }
-
-    /// The moment before which no outcome is remembered any more.
-    pub fn remembered_since(&self) -> Timestamp {
-        self.now.wall.saturating_sub(REMEMBERED)
+        self.entries.is_empty()
+            && self.remembered.is_empty()
+            && self.forgotten.is_empty()
+            && self.deleted_reservations.is_empty()
     }
 }
 
@@ -197,12 +253,17 @@ pub struct Batch {
     due: HashMap<ItemId, Vec<ReservationId>>,
     overdue: Vec<ReservationId>,
     remembered: HashMap<Key, Remembered>,
+    kept: HashMap<String, Kept>,
+    entries: HashMap<Position, Record>,
+    aged_keys: Vec<(Key, Timestamp)>,
+    aged_reservations: Vec<(ReservationId, Timestamp)>,
+    max_keys: u64,
     changes: Changes,
 }
 
 impl Batch {
-    /// Begins a batch on the state that was found.
-    pub fn new(found: Found) -> Self {
+    /// Begins a batch on the state that was found. Each actor can have `max_keys` idempotency keys.
+    pub fn new(found: Found, max_keys: u64) -> Self {
         let Found { now, head, known } = found;
         let mut batch = Self {
             items: HashMap::new(),
@@ -211,6 +272,11 @@ impl Batch {
             due: HashMap::new(),
             overdue: Vec::new(),
             remembered: HashMap::new(),
+            kept: HashMap::new(),
+            entries: HashMap::new(),
+            aged_keys: Vec::new(),
+            aged_reservations: Vec::new(),
+            max_keys,
             changes: Changes::new(now, head),
         };
         batch.add(known);
@@ -219,13 +285,36 @@ impl Batch {
 
     /// Adds rows that were loaded after the batch began, by the same transaction.
     pub fn add(&mut self, known: Known) {
-        let Known { items, versions, reservations, due, overdue, remembered } = known;
+        let Known {
+            items,
+            versions,
+            reservations,
+            due,
+            overdue,
+            remembered,
+            kept,
+            entries,
+            aged_keys,
+            aged_reservations,
+        } = known;
         self.items.extend(items.into_iter().map(|(id, item)| (id, Some(item))));
         self.versions.extend(versions);
         self.reservations.extend(reservations);
         self.due.extend(due);
         self.overdue.extend(overdue);
         self.remembered.extend(remembered);
+        self.kept.extend(kept);
+        self.entries.extend(entries);
+        self.aged_keys.extend(aged_keys);
+        self.aged_reservations.extend(aged_reservations);
+    }
+
+    /// Returns the rows that must be loaded besides to answer the repeats of this batch.
+    pub fn wanted_by_repeats(&self) -> Option<Wanted> {
+        let mut wanted = Wanted::default();
+        let fresh = self.remembered.values().filter(|remembered| self.is_fresh(remembered));
+        fresh.for_each(|remembered| remembered.receipt.want(&mut wanted));
+        (!wanted.entries.is_empty() || !wanted.reservations.is_empty()).then_some(wanted)
     }
 
     /// Carries out an operation, or leaves everything as it was before it.
@@ -234,48 +323,66 @@ impl Batch {
         operation: &O,
         key: Option<&IdempotencyKey>,
     ) -> Result<Written<O::Outcome>, WriteError> {
-        if let Some(repeated) = self.repeat::<O::Outcome>(O::NAME, key) {
-            return repeated;
+        if let Some(receipt) = self.repeated(key)? {
+            let outcome = operation.recall(receipt, &Draft::new(self))?;
+            return Ok(Written { outcome, replayed: true });
+        }
+        if !operation.is_dry_run() {
+            self.require_room(key)?;
         }
         let mut draft = Draft::new(self);
         // The draft is all that a panic can leave half done, and it is dropped.
         let outcome = catch_unwind(AssertUnwindSafe(|| operation.carry_out(&mut draft)))
             .unwrap_or_else(|_panic| Err(StoreError::Panicked.into()))?;
         if !operation.is_dry_run() {
-            let DraftChanges { items, reservations, entries } = draft.changes;
-            self.merge(items, reservations, entries);
-            self.remember(O::NAME, key, &outcome);
+            let changes = draft.changes;
+            self.merge(changes);
+            if let (Some(key), Some(receipt)) = (key, operation.receipt(&outcome)) {
+                self.remember(key, receipt);
+            }
         }
         Ok(Written { outcome, replayed: false })
     }
 
-    /// Returns the outcome that is remembered under a key, if there is one.
-    pub fn repeat<T: DeserializeOwned>(
-        &self,
-        name: &str,
-        key: Option<&IdempotencyKey>,
-    ) -> Option<Result<Written<T>, WriteError>> {
-        let key = key?;
-        let remembered = self.remembered.get(&key.name())?;
-        if remembered.at < self.changes.remembered_since() {
-            return None;
+    /// Returns the receipt that is remembered under a key, if there is one.
+    pub fn repeated(&self, key: Option<&IdempotencyKey>) -> Result<Option<&Receipt>, WriteError> {
+        let Some(key) = key else { return Ok(None) };
+        match self.remembered.get(&key.name()).filter(|remembered| self.is_fresh(remembered)) {
+            Some(remembered) if remembered.fingerprint != key.fingerprint => Err(WriteError::KeyReused),
+            remembered => Ok(remembered.map(|remembered| &remembered.receipt)),
         }
-        if remembered.fingerprint != key.fingerprint {
-            return Some(Err(WriteError::KeyReused));
-        }
-        let named: Result<HashMap<String, T>, _> = serde_json::from_str(&remembered.outcome);
-        let outcome = named.ok().and_then(|mut named| named.remove(name));
-        let unreadable = || StoreError::Unavailable("a remembered outcome cannot be read".to_owned()).into();
-        Some(outcome.map(|outcome| Written { outcome, replayed: true }).ok_or_else(unreadable))
     }
 
-    /// Remembers an outcome under a key.
-    pub fn remember<T: Serialize>(&mut self, name: &str, key: Option<&IdempotencyKey>, outcome: &T) {
-        let Some(key) = key else { return };
-        let outcome = serde_json::to_string(&HashMap::from([(name, outcome)])).expect("outcomes are JSON");
-        let remembered = Remembered { fingerprint: key.fingerprint, outcome, at: self.changes.now.wall };
-        self.remembered.insert(key.name(), remembered.clone());
+    /// Refuses a further key of an actor who has as many as can be.
+    pub fn require_room(&self, key: Option<&IdempotencyKey>) -> Result<(), WriteError> {
+        let Some(key) = key else { return Ok(()) };
+        let Kept { count, oldest } = self.kept.get(&key.actor).copied().unwrap_or_default();
+        if count < self.max_keys || self.remembered.contains_key(&key.name()) {
+            return Ok(());
+        }
+        let now = self.changes.now.wall;
+        let retry_after = oldest.map_or(REMEMBERED, |oldest| oldest.saturating_add(REMEMBERED).since(now));
+        Err(WriteError::TooManyKeys { retry_after })
+    }
+
+    /// Remembers a receipt under a key.
+    pub fn remember(&mut self, key: &IdempotencyKey, receipt: Receipt) {
+        let remembered = Remembered { fingerprint: key.fingerprint, receipt, at: self.changes.now.wall };
+        if self.remembered.insert(key.name(), remembered.clone()).is_none() {
+            self.count_keys(&key.actor, 1);
+        }
         self.changes.remembered.push((key.name(), remembered));
+    }
+
+    fn count_keys(&mut self, actor: &str, more: i64) {
+        *self.changes.more_keys.entry(actor.to_owned()).or_default() += more;
+        let kept = self.kept.entry(actor.to_owned()).or_default();
+        kept.count = kept.count.saturating_add_signed(more);
+    }
+
+    /// Returns whether a key still counts: the sweep forgets it a little later.
+    fn is_fresh(&self, remembered: &Remembered) -> bool {
+        remembered.at > self.changes.now.wall.saturating_sub(REMEMBERED)
     }
 
     /// Takes everything that is to be saved, and goes on from there.
@@ -292,7 +399,8 @@ impl Batch {
         self.due.clear();
     }
 
-    fn merge(&mut self, items: Drafts, reservations: HashMap<ReservationId, Reservation>, entries: Vec<Record>) {
+    fn merge(&mut self, changes: DraftChanges) {
+        let DraftChanges { items, reservations, entries, forgotten_keys, forgotten_reservations } = changes;
         if let Some(last) = entries.last() {
             self.changes.head = last.position;
         }
@@ -315,6 +423,18 @@ impl Batch {
             self.reservations.insert(id, reservation);
         }
         self.changes.entries.extend(entries);
+        for (key, at) in self.aged_keys.drain(..forgotten_keys).collect::<Vec<_>>() {
+            // This batch may have remembered another write under a key that was too old.
+            if self.remembered.get(&key).is_none_or(|remembered| remembered.at <= at) {
+                self.remembered.remove(&key);
+                self.count_keys(&key.0, -1);
+                self.changes.forgotten.push(key);
+            }
+        }
+        for (id, _) in self.aged_reservations.drain(..forgotten_reservations) {
+            self.reservations.remove(&id);
+            self.changes.deleted_reservations.push(id);
+        }
     }
 }
 
@@ -327,6 +447,10 @@ struct DraftChanges {
     items: Drafts,
     reservations: HashMap<ReservationId, Reservation>,
     entries: Vec<Record>,
+    /// The number of aged keys to forget, from the first on.
+    forgotten_keys: usize,
+    /// The number of aged reservations to forget, from the first on.
+    forgotten_reservations: usize,
 }
 
 /// The state that one operation sees: that of its batch, with its own changes.
@@ -383,6 +507,23 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Returns a ledger entry that was loaded, or written by this batch.
+    pub fn entry(&self, position: Position) -> Option<&Record> {
+        let written = &self.batch.changes.entries;
+        let in_batch = || written.binary_search_by_key(&position, |record| record.position).ok();
+        self.batch.entries.get(&position).or_else(|| in_batch().map(|index| &written[index]))
+    }
+
+    /// Forgets what has these ages of what was loaded. Returns whether more may have them.
+    pub fn forget(&mut self, ages: Ages) -> bool {
+        let (now, batch) = (self.now().wall, self.batch);
+        let aged = |at: &Timestamp, age| *at <= now.saturating_sub(age);
+        let keys = batch.aged_keys.iter().take_while(|(_, at)| aged(at, ages.keys)).count();
+        let reservations = batch.aged_reservations.iter().take_while(|(_, at)| aged(at, ages.reservations)).count();
+        (self.changes.forgotten_keys, self.changes.forgotten_reservations) = (keys, reservations);
+        keys == FORGOTTEN_AT_ONCE || reservations == FORGOTTEN_AT_ONCE
+    }
+
     /// Returns the overdue reservations that are still open.
     pub fn overdue(&self) -> Vec<Reservation> {
         self.due(&self.batch.overdue).cloned().collect()
@@ -412,7 +553,8 @@ impl<'a> Draft<'a> {
         drafted.or_else(|| self.batch.versions.get(id).copied()).unwrap_or(Version::NONE)
     }
 
-    fn reservation(&self, id: &ReservationId) -> Option<&Reservation> {
+    /// Returns a reservation, if it exists and was loaded.
+    pub fn reservation(&self, id: &ReservationId) -> Option<&Reservation> {
         self.changes.reservations.get(id).or_else(|| self.batch.reservations.get(id))
     }
 }

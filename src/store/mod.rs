@@ -11,6 +11,7 @@ mod migration;
 mod operations;
 pub mod postgres;
 mod query;
+mod receipt;
 mod reservations;
 mod search;
 pub mod sqlite;
@@ -21,7 +22,7 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -29,12 +30,13 @@ pub use self::check::Report;
 pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
 pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
-pub use self::machine::{Draft, Key, Operation, REMEMBERED, Wanted};
-pub use self::operations::{Expire, MoveAll, Moved};
+pub use self::machine::{Ages, Draft, Key, Operation, REMEMBERED, Wanted};
+pub use self::operations::{Expire, Forget, MoveAll, Moved};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
+pub use self::receipt::Receipt;
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
 pub use self::search::{SearchText, fold};
-pub use self::writer::Queue;
+pub use self::writer::{GROUP, Queue, Upkeep};
 use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
 
 /// A store of one inventory.
@@ -114,8 +116,8 @@ pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 
 /// An operation for a store to carry out.
 ///
-/// A success is remembered with its [`IdempotencyKey`] for [`REMEMBERED`], in the same transaction as the change: the same
-/// request under the same key is answered from memory, and changes nothing again.
+/// A success is remembered under its [`IdempotencyKey`] for [`REMEMBERED`], by a [`Receipt`] in the same transaction as the
+/// change: the same request under the same key gets the same ledger entry, and changes nothing again.
 #[derive(Clone, Debug)]
 pub struct Write<O> {
     /// The operation. Before it changes an item, it expires the item's overdue reservations, in the same transaction.
@@ -129,8 +131,8 @@ pub struct Write<O> {
 /// A client's own name for a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The owner of the name: keys of different clients never meet.
-    pub scope: String,
+    /// The client who gave the name: keys of different actors never meet.
+    pub actor: String,
     /// The name.
     pub key: String,
     /// A digest of everything that makes the request what it is.
@@ -138,9 +140,9 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// Returns the scope and the name.
+    /// Returns the actor and the name.
     pub fn name(&self) -> Key {
-        (self.scope.clone(), self.key.clone())
+        (self.actor.clone(), self.key.clone())
     }
 }
 
@@ -149,7 +151,7 @@ impl IdempotencyKey {
 pub struct Written<T> {
     /// Its outcome.
     pub outcome: T,
-    /// True if it was done before, under the same idempotency key, and the outcome is that of the first time.
+    /// True if it was done before, under the same idempotency key, and the outcome is rebuilt from its receipt.
     pub replayed: bool,
 }
 
@@ -168,6 +170,12 @@ pub enum WriteError {
     /// The key belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// The client has as many keys as are remembered for one.
+    #[error("too many idempotency keys are remembered")]
+    TooManyKeys {
+        /// The time until the oldest one is forgotten.
+        retry_after: Duration,
+    },
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

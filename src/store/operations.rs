@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::machine::{Draft, EXPIRED_AT_ONCE, Operation, Wanted};
+use super::machine::{Ages, Draft, EXPIRED_AT_ONCE, Operation, Wanted, unreadable};
+use super::receipt::Receipt;
 use super::{Record, WriteError};
 use crate::domain::{
-    Command, Create, Delete, Fulfil, Item, Move, Patch, Release, Replace, Reservation, Reserve, settle,
+    Command, Create, Delete, Event, Fulfil, Item, Move, Patch, Position, Quantity, Refusal, Release, Replace,
+    Reservation, ReservationState, Reserve, settle,
 };
 
 /// Implements [`Operation`] for commands whose outcome is that of the domain.
 macro_rules! operations {
-    ($($command:ty => $outcome:ty, $name:literal;)+) => {$(
+    ($($command:ty => $outcome:ty $({ $($repeat:item)* })?;)+) => {$(
         impl Operation for $command {
             type Outcome = $outcome;
-            const NAME: &'static str = $name;
 
             fn want(&self, wanted: &mut Wanted) {
                 wanted.add(self.subject());
@@ -24,45 +23,84 @@ macro_rules! operations {
             fn carry_out(&self, draft: &mut Draft<'_>) -> Result<$outcome, WriteError> {
                 Ok(draft.command(self)?)
             }
+
+            $($($repeat)*)?
         }
     )+};
 }
 
 operations! {
-    Create => Arc<Item>, "created";
-    Replace => Arc<Item>, "updated";
-    Patch => Arc<Item>, "updated";
-    Delete => (), "deleted";
-    Reserve => Reservation, "reserved";
-    Fulfil => Reservation, "reserved";
-    Release => Reservation, "reserved";
+    Create => Arc<Item> {
+        fn receipt(&self, item: &Arc<Item>) -> Option<Receipt> {
+            Some(Receipt::Created { id: item.id.clone(), version: item.version, at: item.created_at })
+        }
+
+        /// Rebuilds the item as it was created, whatever became of it: the repeated request has its details.
+        fn recall(&self, receipt: &Receipt, _draft: &Draft<'_>) -> Result<Arc<Item>, WriteError> {
+            let Receipt::Created { id, version, at } = receipt else { return Err(unreadable().into()) };
+            Ok(Arc::new(Item {
+                id: id.clone(),
+                details: self.details.clone(),
+                quantity: self.quantity,
+                reserved: Quantity::ZERO,
+                version: *version,
+                created_at: *at,
+                updated_at: *at,
+            }))
+        }
+    };
+    Replace => Arc<Item>;
+    Patch => Arc<Item>;
+    Delete => ();
+    Reserve => Reservation {
+        fn receipt(&self, reservation: &Reservation) -> Option<Receipt> {
+            Some(Receipt::Reserved { id: reservation.id.clone() })
+        }
+
+        /// Rebuilds the reservation as it was made; all but its end stays the same.
+        fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
+            let reservation = recall_reservation(receipt, draft)?;
+            Ok(Reservation { state: ReservationState::Open, closed_at: None, ..reservation })
+        }
+    };
+    Fulfil => Reservation {
+        fn receipt(&self, reservation: &Reservation) -> Option<Receipt> {
+            Some(Receipt::Reserved { id: reservation.id.clone() })
+        }
+
+        fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
+            recall_reservation(receipt, draft)
+        }
+    };
+    Release => Reservation {
+        fn receipt(&self, reservation: &Reservation) -> Option<Receipt> {
+            Some(Receipt::Reserved { id: reservation.id.clone() })
+        }
+
+        fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
+            recall_reservation(receipt, draft)
+        }
+    };
+}
+
+/// Returns the reservation of a receipt, unless it was closed so long ago that it was forgotten.
+fn recall_reservation(receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
+    let Receipt::Reserved { id } = receipt else { return Err(unreadable().into()) };
+    Ok(draft.reservation(id).cloned().ok_or(Refusal::NoReservation)?)
 }
 
 /// A movement's ledger entry, and the item after it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "(Record, Arc<Item>)", into = "(Record, Arc<Item>)")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Moved {
     /// The ledger entry.
     pub record: Record,
-    /// The item.
-    pub item: Arc<Item>,
-}
-
-impl From<(Record, Arc<Item>)> for Moved {
-    fn from((record, item): (Record, Arc<Item>)) -> Self {
-        Self { record, item }
-    }
-}
-
-impl From<Moved> for (Record, Arc<Item>) {
-    fn from(Moved { record, item }: Moved) -> Self {
-        (record, item)
-    }
+    /// The item after the movement. A repeat has it as long as its version is the same, then the present item, and none
+    /// once it is deleted.
+    pub item: Option<Arc<Item>>,
 }
 
 impl Operation for Move {
     type Outcome = Moved;
-    const NAME: &'static str = "moved";
 
     fn want(&self, wanted: &mut Wanted) {
         wanted.add(self.subject());
@@ -71,7 +109,17 @@ impl Operation for Move {
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
         let item = draft.command(self)?;
         let record = draft.last_entry().expect("every movement writes a ledger entry").clone();
-        Ok(Moved { record, item })
+        Ok(Moved { record, item: Some(item) })
+    }
+
+    fn receipt(&self, moved: &Moved) -> Option<Receipt> {
+        Some(Receipt::Moved { position: moved.record.position })
+    }
+
+    fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Moved, WriteError> {
+        let Receipt::Moved { position } = receipt else { return Err(unreadable().into()) };
+        let record = draft.entry(*position).ok_or_else(unreadable)?.clone();
+        Ok(Moved { item: draft.item(&record.entry.item_id).cloned(), record })
     }
 }
 
@@ -87,7 +135,6 @@ pub struct MoveAll {
 impl Operation for MoveAll {
     /// The ledger entries, in the order of the movements.
     type Outcome = Vec<Record>;
-    const NAME: &'static str = "moved_all";
 
     fn want(&self, wanted: &mut Wanted) {
         self.movements.iter().for_each(|movement| wanted.add(movement.subject()));
@@ -110,6 +157,22 @@ impl Operation for MoveAll {
         self.dry_run
     }
 
+    fn receipt(&self, records: &Vec<Record>) -> Option<Receipt> {
+        // Without a movement it is the empty range.
+        let position = |record: Option<&Record>, none| record.map_or(none, |record| record.position);
+        let (first, last) =
+            (position(records.first(), Position::NONE.next()), position(records.last(), Position::NONE));
+        Some(Receipt::MovedAll { first, last })
+    }
+
+    fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Vec<Record>, WriteError> {
+        let Receipt::MovedAll { first, last } = receipt else { return Err(unreadable().into()) };
+        let records = (first.get()..=last.get()).map(|position| draft.entry(Position::new(position)));
+        let records: Option<Vec<_>> = records.collect();
+        let moved = |record: &&Record| matches!(record.entry.event, Event::Moved | Event::Counted);
+        Ok(records.ok_or_else(unreadable)?.into_iter().filter(moved).cloned().collect())
+    }
+
     fn weight(&self) -> usize {
         self.movements.len()
     }
@@ -122,7 +185,6 @@ pub struct Expire;
 impl Operation for Expire {
     /// True if more may be overdue.
     type Outcome = bool;
-    const NAME: &'static str = "expired";
 
     fn want(&self, wanted: &mut Wanted) {
         wanted.overdue = true;
@@ -136,6 +198,27 @@ impl Operation for Expire {
             changes.into_iter().for_each(|change| draft.apply(change));
         }
         Ok(overdue.len() == EXPIRED_AT_ONCE)
+    }
+
+    fn confirms(&self) -> bool {
+        false
+    }
+}
+
+/// Forgets the idempotency keys and the closed reservations that have these ages, at most `FORGOTTEN_AT_ONCE` of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Forget(pub Ages);
+
+impl Operation for Forget {
+    /// True if more may have these ages.
+    type Outcome = bool;
+
+    fn want(&self, wanted: &mut Wanted) {
+        wanted.add_aged(self.0);
+    }
+
+    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<bool, WriteError> {
+        Ok(draft.forget(self.0))
     }
 
     fn confirms(&self) -> bool {

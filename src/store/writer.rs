@@ -16,8 +16,8 @@ use tokio::time::{interval, sleep, timeout_at};
 
 use super::disk::{Disk, DiskError, Fault, Transaction};
 use super::import::{self, Import, Imported};
-use super::machine::{Batch, Operation, Wanted};
-use super::operations::Expire;
+use super::machine::{Ages, Batch, Operation, REMEMBERED, Wanted};
+use super::operations::{Expire, Forget};
 use super::{StoreError, Write, WriteError, Written};
 
 /// The most writes that may wait; one more is refused with [`StoreError::Busy`].
@@ -38,8 +38,34 @@ const RETRIES: u32 = 5;
 /// The longest pause before the first such try; each further one may be twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The period at which overdue reservations are swept, or a database that failed is probed.
+/// The period of the sweep of overdue reservations, old idempotency keys and closed reservations; or of the probe of a
+/// database that failed.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// The pause between two steps of forgetting, in which the writes that wait have their turn. Up to 50,000 idempotency keys
+/// a second are forgotten, more than are written.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Limits on the idempotency keys and closed reservations that the writer keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Upkeep {
+    /// True if the writer sweeps. If not, reservations expire at the next write to their item, and nothing is forgotten.
+    pub sweeping: bool,
+    /// The most idempotency keys that are remembered for one actor.
+    pub max_idempotency_keys: u64,
+    /// The time for which closed reservations are kept.
+    pub keep_reservations: Duration,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self {
+            sweeping: true,
+            max_idempotency_keys: 10_000_000,
+            keep_reservations: Duration::from_secs(90 * 24 * 60 * 60),
+        }
+    }
+}
 
 /// The way to hand writes to the writer, which runs elsewhere.
 pub struct Queue {
@@ -50,11 +76,11 @@ pub struct Queue {
 impl Queue {
     /// Returns a queue, and the writer that carries out what waits in it until [`Queue::close`].
     ///
-    /// At most `group` writes share one commit. Overdue reservations are swept if `sweeping`.
-    pub fn new<D: Disk>(disk: D, group: usize, sweeping: bool) -> (Self, impl Future<Output = ()> + Send) {
+    /// At most `group` writes share one commit.
+    pub fn new<D: Disk>(disk: D, group: usize, upkeep: Upkeep) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, jobs) = mpsc::channel(QUEUE);
         let state = Arc::new(State { healthy: AtomicBool::new(true), closing: AtomicBool::new(false) });
-        let writer = Writer { disk, group, sweeping, state: Arc::clone(&state) };
+        let writer = Writer { disk, group, upkeep, state: Arc::clone(&state) };
         (Self { sender: Mutex::new(Some(sender)), state }, writer.run(jobs))
     }
 
@@ -80,7 +106,7 @@ impl Queue {
         waiting: Waiting,
         deadline: Instant,
         taken: Arc<Taken>,
-        mut answered: oneshot::Receiver<Result<Written<T>, WriteError>>,
+        mut answered: Answered<T>,
     ) -> Result<Written<T>, WriteError> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match sender.ok_or_else(stopped)?.try_send(waiting) {
@@ -154,6 +180,9 @@ impl Taken {
     }
 }
 
+/// The answer to a write, once it is there.
+type Answered<T> = oneshot::Receiver<Result<Written<T>, WriteError>>;
+
 /// A place in the queue, with the way back to the caller.
 struct Turn<T> {
     deadline: Instant,
@@ -163,7 +192,7 @@ struct Turn<T> {
 }
 
 impl<T> Turn<T> {
-    fn new(deadline: Instant) -> (Self, oneshot::Receiver<Result<Written<T>, WriteError>>) {
+    fn new(deadline: Instant) -> (Self, Answered<T>) {
         let (answer, answered) = oneshot::channel();
         (Self { deadline, answer, taken: Arc::default(), begun: false }, answered)
     }
@@ -244,7 +273,7 @@ struct ImportJob {
 struct Writer<D> {
     disk: D,
     group: usize,
-    sweeping: bool,
+    upkeep: Upkeep,
     state: Arc<State>,
 }
 
@@ -258,9 +287,9 @@ impl<D: Disk> Writer<D> {
                 // The pulse comes first, so that a queue which is never empty does not stop it.
                 biased;
                 _ = pulse.tick() => {
-                    self.pulse().await;
+                    let more = self.pulse().await;
                     // A pulse that waited for another transaction is not due again before the writes had a turn.
-                    pulse.reset();
+                    pulse.reset_after(if more { STEP } else { PULSE });
                 }
                 count = jobs.recv_many(&mut waiting, self.group) => {
                     if count == 0 {
@@ -340,7 +369,11 @@ impl<D: Disk> Writer<D> {
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
         let mut wanted = Wanted::default();
         jobs.iter().for_each(|job| job.want(&mut wanted));
-        let mut batch = Batch::new(self.disk.begin(Transaction::Batch, &wanted).await?);
+        let found = self.disk.begin(Transaction::Batch, &wanted).await?;
+        let mut batch = Batch::new(found, self.upkeep.max_idempotency_keys);
+        if let Some(wanted) = batch.wanted_by_repeats() {
+            batch.add(self.disk.load(&wanted).await?);
+        }
         jobs.iter_mut().for_each(|job| job.decide(&mut batch));
         let changes = batch.take_changes();
         if changes.is_empty() {
@@ -386,7 +419,8 @@ impl<D: Disk> Writer<D> {
             return;
         }
         let withdrawn = || turn.answer.is_closed() || self.state.closing.load(Ordering::Relaxed);
-        let imported = caught(import::carry_out(&mut self.disk, import, withdrawn)).await;
+        let imported =
+            caught(import::carry_out(&mut self.disk, import, self.upkeep.max_idempotency_keys, withdrawn)).await;
         let answer = match imported {
             Ok(answer) => {
                 self.disk.roll_back().await;
@@ -400,8 +434,9 @@ impl<D: Disk> Writer<D> {
         turn.answer(answer);
     }
 
-    /// Sweeps overdue reservations, or finds out whether a database that failed can be written again.
-    async fn pulse(&mut self) {
+    /// Carries out one step of the sweep, or finds out whether a database that failed can be written again. Returns whether to go
+    /// on after a short pause.
+    async fn pulse(&mut self) -> bool {
         if !self.state.healthy.load(Ordering::Relaxed) {
             let probed = caught(self.disk.probe()).await;
             match probed {
@@ -414,17 +449,17 @@ impl<D: Disk> Writer<D> {
                     tracing::debug!(error = %error, "the database cannot be written yet");
                 }
             }
-        } else if self.sweeping {
-            while self.sweep().await {}
+            return false;
         }
-    }
-
-    /// Expires some overdue reservations, and returns whether to go on at once.
-    async fn sweep(&mut self) -> bool {
-        let (turn, mut answered) = Turn::new(Instant::now() + PULSE);
-        let job = Pending { operation: Expire, idempotency: None, turn, decided: None };
-        self.write(&mut vec![Box::new(job)]).await;
-        matches!(answered.try_recv(), Ok(Ok(Written { outcome: true, .. })))
+        let Upkeep { sweeping, keep_reservations, .. } = self.upkeep;
+        if !sweeping {
+            return false;
+        }
+        let forget = Forget(Ages { keys: REMEMBERED, reservations: keep_reservations });
+        let ((expire, expired), (forget, forgotten)) = (step(Expire), step(forget));
+        self.write(&mut vec![expire, forget]).await;
+        let more = |mut answered: Answered<bool>| matches!(answered.try_recv(), Ok(Ok(Written { outcome: true, .. })));
+        more(expired) | more(forgotten)
     }
 
     fn set_healthy(&self, healthy: bool) {
@@ -443,6 +478,12 @@ async fn caught<T>(work: impl Future<Output = Result<T, DiskError>>) -> Result<T
         })
     };
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
+}
+
+/// One step of a sweep, which tells whether there is more to sweep.
+fn step<O: Operation<Outcome = bool>>(operation: O) -> (Box<dyn Job>, Answered<bool>) {
+    let (turn, answered) = Turn::new(Instant::now() + PULSE);
+    (Box::new(Pending { operation, idempotency: None, turn, decided: None }), answered)
 }
 
 fn weight(jobs: &[Box<dyn Job>]) -> usize {
@@ -515,7 +556,6 @@ mod tests {
 
     impl Operation for Nothing {
         type Outcome = ();
-        const NAME: &'static str = "nothing";
 
         fn want(&self, _wanted: &mut Wanted) {}
 
@@ -532,7 +572,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_while_a_write_is_saved_is_its_answer_and_the_next_write_is_done() {
         for call in ["begin", "settle"] {
-            let (queue, writer) = Queue::new(Panicking { call }, 1, false);
+            let (queue, writer) = Queue::new(Panicking { call }, 1, Upkeep { sweeping: false, ..Upkeep::default() });
             tokio::spawn(writer);
             let panicked = write(&queue).await;
             assert!(matches!(panicked, Err(WriteError::Store(StoreError::Panicked))), "{panicked:?}");
@@ -543,7 +583,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_cannot_go_on_after_a_panic_ends_and_is_seen_to_end() {
-        let (queue, writer) = Queue::new(Panicking { call: ROLL_BACK }, 1, true);
+        let (queue, writer) = Queue::new(Panicking { call: ROLL_BACK }, 1, Upkeep::default());
         let writer = tokio::spawn(writer);
         // The first sweep finds nothing to do, and rolls back.
         queue.ended().await;

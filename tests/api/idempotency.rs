@@ -87,3 +87,41 @@ fn a_key_is_made_of_visible_ascii() {
     assert!(server.all_items().is_empty());
     post(&server, &"x".repeat(255), &json!({ "name": "A" })).expect(201);
 }
+
+#[test]
+fn a_movement_sent_again_shows_the_same_entry_and_the_item_as_it_is_by_then() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 9 })).expect(201);
+    let send = || {
+        let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "k")];
+        server.send("POST", "/inventory/a/movements", &headers, r#"{"delta":-1,"reason":"sold"}"#)
+    };
+    let first = send();
+    let moved = first.expect(201);
+    assert_eq!(send().expect(201), moved);
+    server.put("/inventory/a", &json!({ "name": "B" })).expect(200);
+    let again = send();
+    let now = server.get("/inventory/a");
+    assert_eq!(again.expect(201), json!({ "entry": moved["entry"], "item": now.expect(200) }));
+    assert_eq!(again.header("location"), first.header("location"));
+    assert_eq!(again.header("etag"), now.header("etag"));
+    server.delete("/inventory/a").expect(204);
+    let again = send();
+    assert_eq!(again.expect(201), json!({ "entry": moved["entry"] }));
+    assert_eq!((again.header("etag"), again.header("idempotent-replayed")), (None, Some("true")));
+}
+
+#[test]
+fn a_client_that_has_used_all_its_keys_is_told_when_to_try_again() {
+    let server = Server::start_with(&["--max-idempotency-keys", "2"]);
+    for key in ["1", "2"] {
+        post(&server, key, &json!({ "name": "A" })).expect(201);
+    }
+    let refused = post(&server, "3", &json!({ "name": "A" }));
+    refused.problem(429, "too-many-idempotency-keys");
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=86_401).contains(&seconds), "{seconds}");
+    assert_eq!(post(&server, "1", &json!({ "name": "A" })).header("idempotent-replayed"), Some("true"));
+    assert_eq!(server.all_items().len(), 2);
+    server.post("/inventory", &json!({ "name": "A" })).expect(201);
+}

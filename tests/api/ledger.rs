@@ -85,6 +85,11 @@ fn entries_are_found_by_reason_reference_and_time() {
     assert_eq!(positions("reason=received&after=6"), [0; 0]);
     assert_eq!(positions("since=2020-01-01T00:00:00Z&after=5"), [6, 7]);
     assert_eq!(positions("since=2999-01-01T00:00:00Z"), [0; 0]);
+    assert_eq!(positions("since=2020-01-01&after=5"), [6, 7]);
+    assert_eq!(positions("since=2020-01-01t01:00:00.123456789%2B01:00&after=5"), [6, 7]);
+    assert_eq!(positions("since=9999-12-31T23:59:59Z"), [0; 0]);
+    let blank = server.get("/ledger?since=2026-11-25T22:00:00+01:00").problem(400, "invalid-parameter");
+    assert!(blank["errors"][0]["detail"].as_str().unwrap().contains("%2B"), "{blank}");
 }
 
 #[test]

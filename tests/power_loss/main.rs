@@ -21,8 +21,8 @@ use recording::{Call, DATABASE, LOG, LOG_INDEX, Recording, Step};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use serde_json::json;
-use stockroom::store::Store;
 use stockroom::store::sqlite::{self, SqliteStore};
+use stockroom::store::{Store, Upkeep};
 use tempfile::TempDir;
 
 /// States that are built unless `STOCKROOM_POWER_LOSSES` says otherwise.
@@ -394,7 +394,10 @@ fn open_and_close(database: &Path) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // Without the sweep, which would expire what came due since the recording.
-        SqliteStore::open_with(database, 256, false).map_err(|error| error.to_string())?.close().await;
+        SqliteStore::open_with(database, 256, Upkeep { sweeping: false, ..Upkeep::default() })
+            .map_err(|error| error.to_string())?
+            .close()
+            .await;
         Ok(())
     })
 }

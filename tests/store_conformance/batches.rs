@@ -27,7 +27,6 @@ enum Any {
 impl Operation for Any {
     /// The version of the item after the operation; 0 where it has none.
     type Outcome = i64;
-    const NAME: &'static str = "any";
 
     fn want(&self, wanted: &mut Wanted) {
         match self {
@@ -44,7 +43,7 @@ impl Operation for Any {
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<i64, WriteError> {
         match self {
             Any::Create(command) => Ok(command.carry_out(draft)?.version.get()),
-            Any::Move(command) => Ok(command.carry_out(draft)?.item.version.get()),
+            Any::Move(command) => Ok(command.carry_out(draft)?.record.entry.version.get()),
             Any::Reserve(command) => command.carry_out(draft).map(|_| 0),
             Any::Fulfil(command) => command.carry_out(draft).map(|_| 0),
             Any::Delete(command) => command.carry_out(draft).map(|()| 0),

@@ -26,7 +26,7 @@ pub async fn a_refusal_is_not_remembered(store: Arc<dyn Store>) {
 pub async fn keys_of_different_clients_never_meet(store: Arc<dyn Store>) {
     store.queue().write(keyed("k", 1, write(create("a", 0)))).await.unwrap();
     let mut of_another = keyed("k", 2, write(create("b", 0)));
-    of_another.idempotency.as_mut().unwrap().scope = "another".to_owned();
+    of_another.idempotency.as_mut().unwrap().actor = "another".to_owned();
     assert!(!store.queue().write(of_another).await.unwrap().replayed);
 }
 
@@ -35,7 +35,8 @@ pub async fn of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_a
         let race = (0..8).map(|count| {
             let store = Arc::clone(&store);
             // Different ids, as when the server makes them: only the key says that it is one request.
-            let write = keyed(&format!("k{round}"), 1, write(create(&format!("r{round}-{count}"), 0)));
+            let create = Create { details: details("same"), ..create(&format!("r{round}-{count}"), 0) };
+            let write = keyed(&format!("k{round}"), 1, write(create));
             tokio::spawn(async move { store.queue().write(write).await.unwrap() })
         });
         let mut answers = Vec::new();
@@ -73,4 +74,88 @@ pub async fn a_key_may_hold_any_character(store: Arc<dyn Store>) {
         assert!(!store.queue().write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
         assert!(store.queue().write(keyed(key, 1, write(create(&name, 0)))).await.unwrap().replayed, "{key:?}");
     }
+}
+
+pub async fn a_repeat_tells_the_first_entry_and_the_item_as_it_is_now(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 5))).await.unwrap();
+    carry_out(&store, write(create("b", 9))).await.unwrap();
+    let movement = || keyed("one", 1, write(by("a", -2)));
+    let batch = || keyed("many", 2, write(MoveAll { movements: vec![by("b", -1), by("a", -1)], dry_run: false }));
+    let moved = store.queue().write(movement()).await.unwrap();
+    let again = store.queue().write(movement()).await.unwrap();
+    assert_eq!(again.outcome, moved.outcome, "the item is in the same version");
+    let all_moved = store.queue().write(batch()).await.unwrap();
+
+    let again = store.queue().write(movement()).await.unwrap().outcome;
+    assert_eq!(again.record, moved.outcome.record);
+    assert_eq!(again.item, store.item(&id("a")).await.unwrap(), "the item has changed since");
+    carry_out(&store, write(delete("a"))).await.unwrap();
+    let again = store.queue().write(movement()).await.unwrap();
+    assert_eq!(again, Written { outcome: Moved { item: None, ..moved.outcome }, replayed: true });
+    let again = store.queue().write(batch()).await.unwrap();
+    assert_eq!(again, Written { replayed: true, ..all_moved });
+    assert_eq!(store.entries(entry_query(0, 99)).await.unwrap().entries.len(), 6);
+}
+
+pub async fn a_repeat_in_the_same_batch_is_answered_too(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 100))).await.unwrap();
+    let race = (0..20).map(|number| {
+        let store = Arc::clone(&store);
+        let write = keyed(&format!("k{}", number / 4), 1, write(by("a", -1)));
+        tokio::spawn(async move { store.queue().write(write).await.unwrap() })
+    });
+    let mut positions = Vec::new();
+    for answer in race.collect::<Vec<_>>() {
+        positions.push(answer.await.unwrap().outcome.record.position);
+    }
+    positions.sort_unstable();
+    assert!(positions.chunks(4).all(|same| same.iter().all(|position| *position == same[0])), "{positions:?}");
+    assert_eq!(store.item(&id("a")).await.unwrap().unwrap().quantity.get(), 95);
+}
+
+pub async fn an_actor_has_only_so_many_keys(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 1_000))).await.unwrap();
+    for number in 0..MAX_KEYS {
+        store.queue().write(keyed(&format!("k{number}"), 1, write(by("a", -1)))).await.unwrap();
+    }
+    let further = |actor: &str, write: Write<Move>| {
+        let mut write = keyed("further", 1, write);
+        write.idempotency.as_mut().unwrap().actor = actor.to_owned();
+        write
+    };
+    let refused = store.queue().write(further("test", write(by("a", -1)))).await;
+    let Err(WriteError::TooManyKeys { retry_after }) = refused else { panic!("{refused:?}") };
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert!(retry_after <= day && retry_after > day - Duration::from_secs(600), "{retry_after:?}");
+    let one = vec![ImportRow { line: 1, id: Some(id("b")), details: details("b"), quantity: None }];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let refused = store.import(Import {
+        rows: Box::new(one.into_iter().map(Ok)),
+        count: 1,
+        mode: ImportMode::Create,
+        dry_run: false,
+        deadline,
+        idempotency: further("test", write(by("a", -1))).idempotency,
+    });
+    assert!(matches!(refused.await, Err(WriteError::TooManyKeys { .. })));
+    assert_eq!(all(&store).await.len(), 1, "nothing was imported");
+    assert_eq!(all(&store).await[0].quantity.get(), 1_000 - MAX_KEYS as i64, "nothing was moved");
+
+    assert!(store.queue().write(keyed("k0", 1, write(by("a", -1)))).await.unwrap().replayed);
+    store.queue().write(write(by("a", -1))).await.unwrap();
+    store.queue().write(further("another", write(by("a", -1)))).await.unwrap();
+    forget_everything(&store).await;
+    assert!(!store.queue().write(further("test", write(by("a", -1)))).await.unwrap().replayed);
+}
+
+pub async fn what_is_forgotten_is_carried_out_again(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    let movement = || keyed("k", 1, write(by("a", -1)));
+    store.queue().write(movement()).await.unwrap();
+    let young = Forget(Ages { keys: Duration::from_secs(3_600), reservations: Duration::ZERO });
+    assert!(!carry_out(&store, write(young)).await.unwrap());
+    assert!(store.queue().write(movement()).await.unwrap().replayed);
+    forget_everything(&store).await;
+    assert!(!store.queue().write(movement()).await.unwrap().replayed);
+    assert_eq!(all(&store).await[0].quantity.get(), 8);
 }

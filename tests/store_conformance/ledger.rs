@@ -13,6 +13,7 @@ pub async fn movements_at_once_all_count_and_take_no_more_than_there_is(store: A
     for mover in movers.collect::<Vec<_>>() {
         match mover.await.unwrap() {
             Ok(Moved { record, item }) => {
+                let item = item.unwrap();
                 assert_eq!((record.entry.delta, record.entry.quantity), (-1, item.quantity));
                 left.push(item.quantity.get());
             }

@@ -16,6 +16,7 @@ mod lists;
 mod reservations;
 mod search;
 mod sqlite;
+mod upgrade;
 mod values;
 mod writes;
 
@@ -31,9 +32,10 @@ use stockroom::domain::{
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
-    After, EntryList, EntryQuery, Expire, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow, ImportRows,
-    Imported, ItemFilter, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows, ReservationFilter,
-    ReservationList, ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Write, WriteError, Written,
+    After, Ages, EntryList, EntryQuery, Expire, Forget, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow,
+    ImportRows, Imported, ItemFilter, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows,
+    ReservationFilter, ReservationList, ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Upkeep, Write,
+    WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -81,7 +83,7 @@ async fn listed(store: &Arc<dyn Store>, query: ItemQuery) -> Vec<Item> {
 }
 
 fn keyed<O>(key: &str, fingerprint: u8, write: Write<O>) -> Write<O> {
-    let key = IdempotencyKey { scope: "test".to_owned(), key: key.to_owned(), fingerprint: [fingerprint; 32] };
+    let key = IdempotencyKey { actor: "test".to_owned(), key: key.to_owned(), fingerprint: [fingerprint; 32] };
     Write { idempotency: Some(key), ..write }
 }
 
@@ -144,25 +146,39 @@ macro_rules! conformance {
     };
 }
 
+/// The most idempotency keys of an actor in these tests.
+const MAX_KEYS: u64 = 40;
+
+fn upkeep() -> Upkeep {
+    Upkeep { max_idempotency_keys: MAX_KEYS, ..Upkeep::default() }
+}
+
+/// Forgets all keys and closed reservations.
+async fn forget_everything(store: &Arc<dyn Store>) {
+    let forget = Forget(Ages { keys: Duration::ZERO, reservations: Duration::ZERO });
+    while carry_out(store, write(forget)).await.unwrap() {}
+}
+
 async fn in_folder() -> (tempfile::TempDir, Arc<dyn Store>) {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = SqliteStore::open(&folder.path().join("stockroom.db")).unwrap();
+    let store = SqliteStore::open_with(&folder.path().join("stockroom.db"), 256, upkeep()).unwrap();
     (folder, Arc::new(store))
 }
 
 /// Opens a new PostgreSQL database, where there is a server.
 async fn in_postgres() -> Option<Arc<dyn Store>> {
     let url = common::postgres::any_database()?;
-    Some(Arc::new(PostgresStore::open(&url.parse().unwrap()).await.unwrap()))
+    let patience = Duration::from_secs(60);
+    Some(Arc::new(PostgresStore::open_with(&url.parse().unwrap(), patience, upkeep()).await.unwrap()))
 }
 
 conformance! {
     writes: a_write_is_seen_by_every_later_read, a_refusal_changes_nothing_and_harms_no_other_write, of_two_writers_on_one_version_exactly_one_succeeds, a_write_whose_deadline_passed_is_certainly_not_done, a_write_is_finished_although_nobody_waits_for_it, the_head_is_told_once_it_can_be_read_and_before_the_answer, a_closed_store_refuses;
-    idempotency: a_write_sent_again_under_its_key_is_answered_from_memory, a_refusal_is_not_remembered, keys_of_different_clients_never_meet, of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer, a_movement_sent_again_under_its_key_moves_once, a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered, a_key_may_hold_any_character;
+    idempotency: a_write_sent_again_under_its_key_is_answered_from_memory, a_refusal_is_not_remembered, keys_of_different_clients_never_meet, of_racing_writes_under_one_key_one_is_carried_out_and_all_get_its_answer, a_movement_sent_again_under_its_key_moves_once, a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered, a_key_may_hold_any_character, a_repeat_tells_the_first_entry_and_the_item_as_it_is_now, a_repeat_in_the_same_batch_is_answered_too, an_actor_has_only_so_many_keys, what_is_forgotten_is_carried_out_again;
     lists: every_order_is_total_in_both_directions_and_pages_lose_nothing, a_list_of_large_items_ends_early_and_says_so, filters_let_through_what_meets_all_of_them;
     search: a_search_ignores_case_and_accents, a_search_takes_every_character_as_itself, one_or_two_characters_find_the_beginning_of_an_id_or_a_name, a_search_follows_every_change, a_search_of_repeated_letters_finds_them_once_and_in_full, pages_of_a_search_lose_nothing_although_candidates_are_dropped, pages_of_a_search_among_thousands_lose_nothing;
     ledger: movements_at_once_all_count_and_take_no_more_than_there_is, the_ledger_tells_all_that_happened_and_where_to_go_on, the_history_of_an_id_outlives_its_item, a_batch_of_movements_is_carried_out_whole_or_not_at_all;
-    reservations: what_is_reserved_is_held_until_it_is_fulfilled_or_released, a_reservation_expires_also_if_nobody_touches_its_item, stock_is_available_from_the_moment_at_which_its_reservation_ends, reservations_are_listed_by_item_state_and_reference;
+    reservations: what_is_reserved_is_held_until_it_is_fulfilled_or_released, a_reservation_expires_also_if_nobody_touches_its_item, stock_is_available_from_the_moment_at_which_its_reservation_ends, reservations_are_listed_by_item_state_and_reference, a_reservation_sent_again_under_its_key_is_as_it_was_made, closed_reservations_are_forgotten_and_their_entries_stay;
     values: what_is_stored_comes_back_as_it_was_sent, texts_are_compared_byte_by_byte;
     batches: operations_of_one_batch_build_on_each_other, a_panic_in_the_middle_of_a_batch_harms_no_other_write, a_write_that_cannot_be_saved_harms_no_other_of_its_batch;
     imports: an_import_comes_to_what_its_items_would_have_come_to_one_by_one, an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused, an_import_sent_again_under_its_key_is_answered_from_memory, an_import_that_nobody_waits_for_any_more_is_taken_back, an_import_is_taken_back_when_the_store_closes;

@@ -84,7 +84,7 @@ pub async fn stock_is_available_from_the_moment_at_which_its_reservation_ends(st
     let held = reserved(&store, reserve("a", 10, 1)).await;
     let (moved, item) = loop {
         match carry_out(&store, write(by("a", -10))).await {
-            Ok(Moved { record, item }) => break (record, item),
+            Ok(Moved { record, item }) => break (record, item.unwrap()),
             Err(WriteError::Refused(Refusal::InsufficientStock { .. })) => tokio::task::yield_now().await,
             other => panic!("{other:?}"),
         }
@@ -123,4 +123,46 @@ pub async fn reservations_are_listed_by_item_state_and_reference(store: Arc<dyn 
     let query = ReservationQuery { filter: any(), after: Some(all[0].id.clone()), limit: 2 };
     let part = store.reservations(query).await.unwrap();
     assert_eq!((&part.reservations[..], part.more), (&all[1..3], true));
+}
+
+pub async fn a_reservation_sent_again_under_its_key_is_as_it_was_made(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    let first = store.queue().write(keyed("make", 1, write(reserve("a", 4, 60)))).await.unwrap();
+    let fulfil = || keyed("close", 2, write(Fulfil { id: first.outcome.id.clone() }));
+    let fulfilled = store.queue().write(fulfil()).await.unwrap();
+    let again = store.queue().write(keyed("make", 1, write(reserve("a", 4, 60)))).await.unwrap();
+    assert_eq!(again, Written { replayed: true, ..first.clone() });
+    assert_eq!(store.queue().write(fulfil()).await.unwrap(), Written { replayed: true, ..fulfilled });
+    assert_eq!(store.entries(entry_query(0, 9)).await.unwrap().entries.len(), 3);
+}
+
+pub async fn closed_reservations_are_forgotten_and_their_entries_stay(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 2_000))).await.unwrap();
+    let open = reserved(&store, reserve("a", 4, 60)).await;
+    let closed = store.queue().write(keyed("k", 1, write(reserve("a", 5, 60)))).await.unwrap().outcome;
+    let release = || Release { id: closed.id.clone() };
+    reserved(&store, release()).await;
+    for _ in 0..600 {
+        let more = reserved(&store, reserve("a", 1, 60)).await;
+        reserved(&store, Release { id: more.id }).await;
+    }
+    let reservations = async || {
+        let filter = ReservationFilter::default();
+        store.reservations(ReservationQuery { filter, after: None, limit: 9_999 }).await.unwrap().reservations.len()
+    };
+    let old = Forget(Ages { keys: Duration::MAX, reservations: Duration::from_secs(3_600) });
+    assert!(!carry_out(&store, write(old)).await.unwrap());
+    assert_eq!(reservations().await, 602, "none is an hour old");
+    let one_step = Forget(Ages { keys: Duration::MAX, reservations: Duration::ZERO });
+    assert!(carry_out(&store, write(one_step)).await.unwrap(), "a step is small");
+    assert_eq!(reservations().await, 102);
+    while carry_out(&store, write(one_step)).await.unwrap() {}
+    assert_eq!(store.reservation(&open.id).await.unwrap(), Some(open));
+    assert_eq!((store.reservation(&closed.id).await.unwrap(), reservations().await), (None, 1));
+    for step in
+        [carry_out(&store, write(release())).await, carry_out(&store, keyed("k", 1, write(reserve("a", 5, 60)))).await]
+    {
+        assert!(matches!(step, Err(WriteError::Refused(Refusal::NoReservation))), "{step:?}");
+    }
+    assert_eq!(store.entries(entry_query(0, 9_999)).await.unwrap().entries.len(), 2 + 2 + 1_200);
 }

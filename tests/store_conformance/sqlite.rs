@@ -54,3 +54,62 @@ async fn a_full_queue_refuses_what_it_cannot_take_and_does_all_that_it_took() {
     let query = ItemQuery { count: true, limit: 1, ..list(SortKey::Id, false) };
     assert_eq!(store.items(query).await.unwrap().total, Some((WRITES - refused) as u64));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_dated_in_the_future_is_told_and_stops_neither_expiry_nor_the_age_of_keys() {
+    let (folder, store) = in_folder().await;
+    let path = folder.path().join("stockroom.db");
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    store.close().await;
+    assert_eq!(stockroom::store::sqlite::check(&path).unwrap().ahead, None);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("UPDATE ledger SET at = at + 172800000; UPDATE item SET updated_at = updated_at + 172800000")
+        .unwrap();
+    let ahead = stockroom::store::sqlite::check(&path).unwrap().ahead.unwrap();
+    assert!((172_000..=172_800).contains(&ahead.seconds()), "{ahead}");
+
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).unwrap());
+    let held = reserved(&store, reserve("a", 10, 1)).await;
+    let moved = loop {
+        match store.queue().write(keyed("k", 1, write(by("a", -10)))).await {
+            Ok(moved) => break moved.outcome.record,
+            Err(WriteError::Refused(Refusal::InsufficientStock { .. })) => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(moved.entry.at > held.expires_at, "the ledger's time does not go back");
+    let remembered_at: i64 = connection.query_row("SELECT at FROM idempotency", [], |row| row.get(0)).unwrap();
+    assert!(remembered_at < moved.entry.at.unix_milliseconds() - 172_000_000);
+    connection.execute_batch("UPDATE idempotency SET at = at - 86400000").unwrap();
+    assert!(matches!(
+        store.queue().write(keyed("k", 1, write(by("a", -10)))).await,
+        Err(WriteError::Refused(Refusal::InsufficientStock { .. }))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_movement_under_a_key_takes_at_most_a_kilobyte_on_disk_whatever_the_size_of_its_item() {
+    const MOVEMENTS: u64 = 500;
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("stockroom.db");
+    let size_after = async |from: u64, to: u64| {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).unwrap());
+        if from == 0 {
+            let mut item = create("large", 1_000_000);
+            item.details.description = Some(Description::parse("d".repeat(4_000)).unwrap());
+            item.details.name = Name::parse("n".repeat(200)).unwrap();
+            carry_out(&store, write(item)).await.unwrap();
+        }
+        for number in from..to {
+            let key = format!("{number:0>255}");
+            store.queue().write(keyed(&key, 1, write(by("large", -1)))).await.unwrap();
+        }
+        store.close().await;
+        std::fs::metadata(&path).unwrap().len()
+    };
+    let before = size_after(0, 100).await;
+    let after = size_after(100, 100 + MOVEMENTS).await;
+    let each = (after - before) / MOVEMENTS;
+    assert!(each <= 1_024, "{each} bytes");
+}

@@ -80,5 +80,5 @@ impl Target {
 pub fn keyed(key: Option<Key>, digest: Sha256) -> Option<store::IdempotencyKey> {
     let Key(key) = key?;
     // Without tokens all clients are one.
-    Some(store::IdempotencyKey { scope: String::new(), key, fingerprint: digest.finalize().into() })
+    Some(store::IdempotencyKey { actor: String::new(), key, fingerprint: digest.finalize().into() })
 }

@@ -154,6 +154,10 @@ kinds! {
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
     /// for a new request, and the old one only to send the same request again.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";
+    /// As many idempotency keys of this client are remembered as this server keeps (`--max-idempotency-keys`). Nothing was
+    /// changed. Send the request again after the seconds in `Retry-After`, when the oldest key is 24 hours old, or without
+    /// a key.
+    TooManyIdempotencyKeys = TOO_MANY_REQUESTS, "too-many-idempotency-keys", "Too many idempotency keys";
     /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
     InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
     /// The file is not what an import takes. Nothing was imported. `errors` names what is wrong, by line and by column or
@@ -385,6 +389,13 @@ impl From<WriteError> for Problem {
                 let used = Invalid::new("used", "must be a key that no other request had");
                 let error = FieldError::new(Place::Header("Idempotency-Key"), used);
                 Self::with_errors(Kind::IdempotencyKeyReused, error)
+            }
+            WriteError::TooManyKeys { retry_after } => {
+                // The sweep comes within a second after that.
+                let seconds = retry_after.as_secs() + 1;
+                let detail = "As many idempotency keys are remembered as can be; nothing was changed.";
+                Self::new(Kind::TooManyIdempotencyKeys, detail)
+                    .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
             }
             WriteError::Store(error) => error.into(),
         }

@@ -98,7 +98,7 @@ fn problems(operation: &MetaOperation, has_content: bool, declared: Vec<Kind>) -
         kinds.push(Kind::InvalidCursor);
     }
     if parameter(MetaParamIn::Header, "Idempotency-Key") {
-        kinds.push(Kind::IdempotencyKeyReused);
+        kinds.extend([Kind::IdempotencyKeyReused, Kind::TooManyIdempotencyKeys]);
     }
     if parameter(MetaParamIn::Path, "") {
         kinds.push(Kind::NotFound);
@@ -433,7 +433,7 @@ fn add_problems(operation: &mut Value, kinds: &[Kind]) {
                 problem::MEDIA_TYPE: { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples }
             }
         });
-        if status.as_u16() == 503 {
+        if matches!(status.as_u16(), 429 | 503) {
             response["headers"] = json!({
                 "Retry-After": {
                     "description": "After how many seconds to try again.",

@@ -3,7 +3,7 @@
 use super::connect::Connector;
 use super::error::Failure;
 use super::rows::value;
-use super::{OpenError, migrations};
+use super::{OpenError, load, migrations};
 use crate::config::PostgresUrl;
 use crate::store::check::{NAMED, RULES, Report};
 
@@ -37,7 +37,8 @@ pub async fn check(url: &PostgresUrl) -> Result<Report, OpenError> {
                              (SELECT count(*) FROM reservation)";
         let counts = connection.query_one(counts, &[]).await?;
         let count = |column| value::<i64>(&counts, column).map(|count| count as u64);
-        Ok(Report { items: count(0)?, entries: count(1)?, reservations: count(2)?, wrong })
+        let ahead = load::clock(&connection).await?.ahead();
+        Ok(Report { items: count(0)?, entries: count(1)?, reservations: count(2)?, ahead, wrong })
     };
     examine.await.map_err(failed)
 }

@@ -21,7 +21,7 @@ use deadpool_postgres::{
 };
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage, Socket};
 
@@ -101,8 +101,12 @@ impl Connector {
         if let Some(password) = &url.password {
             config.password(password);
         }
-        config.ssl_mode(if url.tls == Tls::Off { SslMode::Disable } else { SslMode::Require });
-        let (tls, limit) = (MakeTls::new(&url.tls)?, url.connect_timeout * 2);
+        config.ssl_mode(SslMode::Require);
+        if url.tls == Tls::Off {
+            // The "handshake" of `MakeTls` sends nothing then, and watches over the password.
+            config.ssl_negotiation(SslNegotiation::Direct);
+        }
+        let (tls, limit) = (MakeTls::new(url)?, url.connect_timeout * 2);
         let primary = Arc::new(Mutex::new(Primary { host: 0, timeline: 0, since: Instant::now() }));
         Ok(Self { config, hosts: url.hosts.as_slice().into(), tls, limit, primary })
     }
@@ -188,7 +192,7 @@ impl Connector {
         let PostgresAddress { host: name, port } = &self.hosts[host];
         match name {
             PostgresHost::Tcp(name) => config.host(name),
-            PostgresHost::Unix(folder) => config.host_path(folder),
+            PostgresHost::Unix(folder) => config.host_path(folder).ssl_mode(SslMode::Disable),
         };
         let (client, mut wire) = config.port(*port).connect(self.tls.clone()).await.map_err(Failure::of_connecting)?;
         let timeline = match ask(&client, &mut wire, TIMELINE).await? {

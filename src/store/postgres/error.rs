@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use tokio_postgres::error::{Severity, SqlState};
 
 use super::migrations::KNOWN;
-use super::tls::TlsError;
+use super::tls::{ClearTextPassword, TlsError};
 use crate::domain::Invalid;
 use crate::store::StoreError;
 use crate::store::disk::{DiskError, Fault};
@@ -137,8 +137,12 @@ impl Failure {
                 &SqlState::READ_ONLY_SQL_TRANSACTION,
             ]
             .contains(&code),
-            // No certificate becomes right by waiting.
-            None => !sources(error).any(|source| matches!(source.downcast_ref(), Some(TlsError::Refused(_)))),
+            // No certificate becomes right by waiting, and no password is sent after all.
+            None => !sources(error).any(|source| {
+                let within = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+                matches!(source.downcast_ref(), Some(TlsError::Refused(_)))
+                    || within.is_some_and(|within| within.is::<ClearTextPassword>())
+            }),
         }
     }
 }

@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::error::Failure;
 use super::migrations::KNOWN;
-use super::rows::{self, item_from_row, required, reservation_from_row, timestamp, value};
+use super::rows::{self, item_from_row, record_from_row, required, reservation_from_row, timestamp, value};
 use crate::domain::{Epoch, ItemId, Now, ReservationId, Timestamp, Version};
-use crate::store::columns::{item, reservation};
-use crate::store::machine::{EXPIRED_AT_ONCE, Found, Known, Remembered, Wanted};
+use crate::store::Receipt;
+use crate::store::columns::{item, ledger, reservation};
+use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Found, Kept, Key, Known, Remembered, Wanted};
 
 /// The end of the ledger. The lock, which keeps every other writer off to the end of the transaction, comes first.
 const LOCK: &str = "SELECT position, epoch FROM head FOR UPDATE";
@@ -29,8 +33,37 @@ static CLOCK: LazyLock<String> =
     LazyLock::new(|| format!("SELECT last_at, {WALL}, (SELECT version FROM schema) FROM head"));
 
 const REMEMBERED: &str = "
-    SELECT scope, key, fingerprint, outcome, at FROM idempotency
-    WHERE (scope, key) IN (SELECT * FROM unnest($1::bytea[], $2::bytea[]))";
+    SELECT actor, key, fingerprint, receipt, at FROM idempotency
+    WHERE (actor, key) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))";
+
+const KEPT: &str = "
+    SELECT actor, count, (SELECT min(at) FROM idempotency WHERE idempotency.actor = idempotency_count.actor)
+    FROM idempotency_count WHERE actor = ANY ($1::text[])";
+
+static ENTRIES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {} FROM ledger
+         JOIN unnest($1::bigint[], $2::bigint[]) AS wanted (first, last) ON position BETWEEN first AND last",
+        ledger::LIST
+    )
+});
+
+/// The oldest keys of each actor, which are a range of the index by age.
+static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT aged.* FROM idempotency_count AS counted CROSS JOIN LATERAL (
+             SELECT actor, key, at FROM idempotency
+             WHERE actor = counted.actor AND at <= {WALL} - $1::bigint ORDER BY at LIMIT {FORGOTTEN_AT_ONCE}
+         ) AS aged LIMIT {FORGOTTEN_AT_ONCE}"
+    )
+});
+
+static AGED_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT id, closed_at FROM reservation WHERE closed_at <= {WALL} - $1::bigint
+         ORDER BY closed_at LIMIT {FORGOTTEN_AT_ONCE}"
+    )
+});
 
 /// The ids of the wanted items ($1), and of those whose stock the wanted reservations ($2) hold.
 const IDS: &str = "(SELECT unnest($1::text[]) UNION SELECT item_id FROM reservation WHERE id = ANY ($2::text[]))";
@@ -100,6 +133,11 @@ pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known,
     Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()
 }
 
+/// Reads the time, of the ledger and of the database's clock.
+pub async fn clock(connection: &ClientWrapper) -> Result<Now, Failure> {
+    now(&connection.query_one(&**CLOCK, &[]).await?)
+}
+
 /// Refuses to write to tables that a later program changed.
 fn require_known_schema(row: &Row) -> Result<(), Failure> {
     match value(row, 2)? {
@@ -124,6 +162,10 @@ struct Statements {
     reservations: Option<Statement>,
     due: Option<Statement>,
     overdue: Option<Statement>,
+    kept: Option<Statement>,
+    entries: Option<Statement>,
+    aged_keys: Option<Statement>,
+    aged_reservations: Option<Statement>,
 }
 
 impl Statements {
@@ -139,6 +181,10 @@ impl Statements {
             reservations: prepare(!wanted.reservations.is_empty(), &RESERVATIONS).await?,
             due: prepare(items, &DUE).await?,
             overdue: prepare(wanted.overdue, &OVERDUE).await?,
+            kept: prepare(!wanted.keys.is_empty(), KEPT).await?,
+            entries: prepare(!wanted.entries.is_empty(), &ENTRIES).await?,
+            aged_keys: prepare(wanted.aged.is_some(), &AGED_KEYS).await?,
+            aged_reservations: prepare(wanted.aged.is_some(), &AGED_RESERVATIONS).await?,
         })
     }
 
@@ -146,16 +192,26 @@ impl Statements {
         let ids = |ids: &HashSet<ItemId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
         let (items, new_items) = (ids(&wanted.items), ids(&wanted.new_items));
         let reservations: Vec<_> = wanted.reservations.iter().map(ReservationId::as_str).collect();
-        let (scopes, keys): (Vec<_>, Vec<_>) =
-            wanted.keys.iter().map(|(scope, key)| (scope.as_bytes(), key.as_bytes())).unzip();
-        let (remembered, found, versions, held, due, overdue) = tokio::join!(
+        let (actors, keys): (Vec<_>, Vec<_>) =
+            wanted.keys.iter().map(|(actor, key)| (actor.as_str(), key.as_bytes())).unzip();
+        let (firsts, lasts): (Vec<_>, Vec<_>) =
+            wanted.entries.iter().map(|(first, last)| (first.get(), last.get())).unzip();
+        let milliseconds = |age: fn(Ages) -> Duration| {
+            wanted.aged.map_or(0, |ages| i64::try_from(age(ages).as_millis()).unwrap_or(i64::MAX))
+        };
+        let (key_age, reservation_age) = (milliseconds(|ages| ages.keys), milliseconds(|ages| ages.reservations));
+        let (remembered, found, versions, held, due, overdue, kept, entries, aged_keys, aged_reservations) = tokio::join!(
             biased;
-            ask(connection, &self.remembered, vec![&scopes, &keys]),
+            ask(connection, &self.remembered, vec![&actors, &keys]),
             ask(connection, &self.items, vec![&items, &reservations]),
             ask(connection, &self.versions, vec![&new_items]),
             ask(connection, &self.reservations, vec![&reservations]),
             ask(connection, &self.due, vec![&items, &reservations]),
             ask(connection, &self.overdue, vec![]),
+            ask(connection, &self.kept, vec![&actors]),
+            ask(connection, &self.entries, vec![&firsts, &lasts]),
+            ask(connection, &self.aged_keys, vec![&key_age]),
+            ask(connection, &self.aged_reservations, vec![&reservation_age]),
         );
         Ok(Answers {
             remembered: remembered?,
@@ -164,18 +220,24 @@ impl Statements {
             reservations: held?,
             due: due?,
             overdue: overdue?,
+            kept: kept?,
+            entries: entries?,
+            aged_keys: aged_keys?,
+            aged_reservations: aged_reservations?,
         })
     }
 }
 
-async fn ask(
-    connection: &ClientWrapper,
-    statement: &Option<Statement>,
-    values: Vec<&(dyn ToSql + Sync)>,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+/// Asks a question, if there is one. Boxed, or all of them together would need more stack than a thread of a debug build
+/// has (2 MB).
+fn ask<'a>(
+    connection: &'a ClientWrapper,
+    statement: &'a Option<Statement>,
+    values: Vec<&'a (dyn ToSql + Sync)>,
+) -> BoxFuture<'a, Result<Vec<Row>, tokio_postgres::Error>> {
     match statement {
-        Some(statement) => connection.query(statement, &values).await,
-        None => Ok(Vec::new()),
+        Some(statement) => async move { connection.query(statement, &values).await }.boxed(),
+        None => future::ready(Ok(Vec::new())).boxed(),
     }
 }
 
@@ -187,6 +249,10 @@ struct Answers {
     reservations: Vec<Row>,
     due: Vec<Row>,
     overdue: Vec<Row>,
+    kept: Vec<Row>,
+    entries: Vec<Row>,
+    aged_keys: Vec<Row>,
+    aged_reservations: Vec<Row>,
 }
 
 impl Answers {
@@ -216,17 +282,38 @@ impl Answers {
             known.reservations.insert(reservation.id.clone(), reservation);
         }
         for row in &self.remembered {
-            let text = |column| -> Result<String, Failure> {
-                Ok(String::from_utf8_lossy(value::<&[u8]>(row, column)?).into_owned())
-            };
-            let broken = |_| Failure::Corrupt { column: 2, error: "not 32 bytes".to_owned() };
+            let not_a_digest = |_| corrupt(2, "not 32 bytes");
             let remembered = Remembered {
-                fingerprint: value::<&[u8]>(row, 2)?.try_into().map_err(broken)?,
-                outcome: value(row, 3)?,
+                fingerprint: value::<&[u8]>(row, 2)?.try_into().map_err(not_a_digest)?,
+                receipt: Receipt::from_json(value(row, 3)?).map_err(|error| corrupt(3, &error))?,
                 at: timestamp(row, 4)?,
             };
-            known.remembered.insert((text(0)?, text(1)?), remembered);
+            known.remembered.insert(key(row)?, remembered);
+        }
+        for row in &self.kept {
+            let oldest = value::<Option<i64>>(row, 2)?.map(|_| timestamp(row, 2)).transpose()?;
+            let count = value::<i64>(row, 1)?.unsigned_abs();
+            known.kept.insert(value(row, 0)?, Kept { count, oldest });
+        }
+        for row in &self.entries {
+            let record = record_from_row(row)?;
+            known.entries.insert(record.position, record);
+        }
+        for row in &self.aged_keys {
+            known.aged_keys.push((key(row)?, timestamp(row, 2)?));
+        }
+        for row in &self.aged_reservations {
+            known.aged_reservations.push((required(row, 0, ReservationId::parse)?, timestamp(row, 1)?));
         }
         Ok(known)
     }
+}
+
+/// Reads an idempotency key: the columns `actor, key`.
+fn key(row: &Row) -> Result<Key, Failure> {
+    Ok((value(row, 0)?, String::from_utf8_lossy(value(row, 1)?).into_owned()))
+}
+
+fn corrupt(column: usize, error: &str) -> Failure {
+    Failure::Corrupt { column, error: error.to_owned() }
 }

@@ -39,7 +39,7 @@ use self::head::{Head, Ledger};
 use self::readers::{Lane, Readers, read};
 use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue};
+use super::writer::{GROUP, Queue, Upkeep};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
     ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
@@ -48,7 +48,7 @@ use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
 /// How long the database may be away when the store is opened.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the first pause is before it is looked for again; each further one is twice as long, up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -77,8 +77,13 @@ pub struct PostgresStore {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file of trusted authorities cannot be used.
-    #[error("cannot trust the authorities in {path} (sslrootcert): {error}", path = path.display())]
+    #[error(
+        "cannot open the database {database}: the authorities in {path} (sslrootcert) cannot be used: {error}",
+        path = path.display()
+    )]
     Roots {
+        /// The database.
+        database: String,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -93,6 +98,25 @@ pub enum OpenError {
         waited: Duration,
         /// What was wrong with the last try.
         failure: Failure,
+    },
+    /// The database keeps texts in another encoding than UTF-8.
+    #[error(
+        "cannot use the database {database}: its encoding is {found}, which has not all characters; create one WITH \
+         ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding {
+        /// The database.
+        database: String,
+        /// Its encoding.
+        found: String,
+    },
+    /// The user lacks a right.
+    #[error("cannot use the database {database}: its user lacks a right; have its owner run: {grant}")]
+    MissingRight {
+        /// The database.
+        database: String,
+        /// The statement that gives the right.
+        grant: String,
     },
     /// There is no schema in which tables could be made.
     #[error(
@@ -146,12 +170,11 @@ pub enum OpenError {
 impl PostgresStore {
     /// Opens the database at `url` and brings its schema up to date. If it is away, waits for it for a minute.
     pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
-        Self::open_with(url, PATIENCE, true).await
+        Self::open_with(url, PATIENCE, Upkeep::default()).await
     }
 
-    /// As [`PostgresStore::open`], with another time for which the database may be away. Overdue reservations expire by
-    /// themselves if `sweeping`, and otherwise at the next write to their item.
-    pub async fn open_with(url: &PostgresUrl, patience: Duration, sweeping: bool) -> Result<Self, OpenError> {
+    /// As [`PostgresStore::open`], with another time for which the database may be away.
+    pub async fn open_with(url: &PostgresUrl, patience: Duration, upkeep: Upkeep) -> Result<Self, OpenError> {
         let connector = Connector::new(url)?;
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         let (position, epoch) = loop {
@@ -173,7 +196,7 @@ impl PostgresStore {
         let (committed, stop) = (head.subscribe(), CancellationToken::new());
         let readers = Readers::new(&connector, QUERY_TIMEOUT);
         let disk = PostgresDisk::new(connector.clone(), Arc::clone(&head), epoch);
-        let (queue, writer) = Queue::new(disk, GROUP, sweeping);
+        let (queue, writer) = Queue::new(disk, GROUP, upkeep);
         let writer = Mutex::new(Some(tokio::spawn(writer)));
         let follower = head::follow(connector.clone(), head, stop.clone());
         let follower = Mutex::new(Some(tokio::spawn(follower)));
@@ -213,6 +236,9 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let session = connector.session().await.map_err(failed)?;
     migrations::migrate(&session, url).await?;
+    if let Some(ahead) = load::clock(&session).await.map_err(failed)?.ahead() {
+        tracing::warn!(seconds = ahead.seconds(), "{ahead}");
+    }
     let row = session.query_one("SELECT position, epoch FROM head", &[]).await;
     rows::head(&row.map_err(Failure::from).map_err(failed)?, 0).map_err(failed)
 }
@@ -298,7 +324,7 @@ impl Store for PostgresStore {
         // A connection of its own, so that no reader gets it with this transaction if the caller goes.
         let head = Arc::new(Head::new(self.epoch, Position::NONE, Arc::clone(&self.ledger)));
         let mut disk = PostgresDisk::new(self.connector.clone(), head, self.epoch);
-        import::carry_out(&mut disk, import, || false).await.map_err(|error| error.into_store_error())?
+        import::carry_out(&mut disk, import, u64::MAX, || false).await.map_err(|error| error.into_store_error())?
     }
 
     fn scratch(&self) -> io::Result<File> {

@@ -47,22 +47,25 @@ static PUT_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
 
 static APPEND: LazyLock<String> = LazyLock::new(|| insert("ledger", ledger::COLUMNS, ledger::TYPES));
 
+const DELETE_RESERVATIONS: &str = "DELETE FROM reservation WHERE id = ANY ($1::text[])";
+
 const FORGET: &str = "
-    DELETE FROM idempotency WHERE (scope, key) IN
-        (SELECT scope, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2)";
+    DELETE FROM idempotency WHERE (actor, key) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))";
 
 const REMEMBER: &str = "
-    INSERT INTO idempotency (scope, key, fingerprint, outcome, at)
-    SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::text[], $5::bigint[])
-    ON CONFLICT (scope, key) DO UPDATE SET
-        fingerprint = excluded.fingerprint, outcome = excluded.outcome, at = excluded.at";
+    INSERT INTO idempotency (actor, key, fingerprint, receipt, at)
+    SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::bigint[])
+    ON CONFLICT (actor, key) DO UPDATE SET
+        fingerprint = excluded.fingerprint, receipt = excluded.receipt, at = excluded.at";
 
-const MOVE_HEAD: &str = "UPDATE head SET position = $1, last_at = $2";
+const COUNT_KEYS: &str = "
+    INSERT INTO idempotency_count AS counted (actor, count) SELECT * FROM unnest($1::text[], $2::bigint[])
+    ON CONFLICT (actor) DO UPDATE SET count = counted.count + excluded.count";
+
+/// Without a new entry the time stays: a clock that is wrong for a moment must not date the entries of the next hours.
+const MOVE_HEAD: &str = "UPDATE head SET position = $1, last_at = CASE WHEN position < $1 THEN $2 ELSE last_at END";
 
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
-
-/// More old outcomes are forgotten than new ones remembered, so that the table shrinks again after a rush.
-const FORGOTTEN_AT_ONCE: i64 = 4;
 
 /// A statement with its values.
 struct Step {
@@ -164,6 +167,10 @@ async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> 
     if !changes.reservations.is_empty() {
         put_reservations(flight, &changes.reservations.values().collect::<Vec<_>>()).await?;
     }
+    if !changes.deleted_reservations.is_empty() {
+        let ids = column!(changes.deleted_reservations, |id| id.as_str().to_owned());
+        flight.add(DELETE_RESERVATIONS, vec![ids]).await?;
+    }
     if !changes.entries.is_empty() {
         append(flight, &changes.entries).await?;
     }
@@ -234,18 +241,27 @@ async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failu
 }
 
 async fn remember(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
-    let remembered = &changes.remembered;
-    if remembered.is_empty() {
-        return Ok(());
+    let Changes { forgotten, remembered, more_keys, .. } = changes;
+    if !forgotten.is_empty() {
+        let keys = vec![
+            column!(forgotten, |(actor, _)| actor.clone()),
+            column!(forgotten, |(_, key)| key.as_bytes().to_vec()),
+        ];
+        flight.add(FORGET, keys).await?;
     }
-    let since = changes.remembered_since().unix_milliseconds();
-    flight.add(FORGET, vec![Box::new(since), Box::new(FORGOTTEN_AT_ONCE * remembered.len() as i64)]).await?;
-    let values = vec![
-        column!(remembered, |(key, _)| key.0.as_bytes().to_vec()),
-        column!(remembered, |(key, _)| key.1.as_bytes().to_vec()),
-        column!(remembered, |(_, remembered)| remembered.fingerprint.to_vec()),
-        column!(remembered, |(_, remembered)| remembered.outcome.clone()),
-        column!(remembered, |(_, remembered)| remembered.at.unix_milliseconds()),
-    ];
-    flight.add(REMEMBER, values).await
+    if !remembered.is_empty() {
+        let values = vec![
+            column!(remembered, |(key, _)| key.0.clone()),
+            column!(remembered, |(key, _)| key.1.as_bytes().to_vec()),
+            column!(remembered, |(_, remembered)| remembered.fingerprint.to_vec()),
+            column!(remembered, |(_, remembered)| remembered.receipt.to_json()),
+            column!(remembered, |(_, remembered)| remembered.at.unix_milliseconds()),
+        ];
+        flight.add(REMEMBER, values).await?;
+    }
+    if !more_keys.is_empty() {
+        let counts = vec![column!(more_keys, |(actor, _)| actor.clone()), column!(more_keys, |(_, more)| *more)];
+        flight.add(COUNT_KEYS, counts).await?;
+    }
+    Ok(())
 }

@@ -1,4 +1,7 @@
-//! TLS for connections to PostgreSQL, with rustls and its provider `ring`.
+//! Connections to PostgreSQL over TLS, with rustls and its provider `ring`, and in plain text.
+//!
+//! A server may ask for the password itself (`password`, LDAP, PAM and RADIUS in its `pg_hba.conf`), and tokio-postgres
+//! sends it. So a connection in plain text watches over what it sends, and breaks off before that message.
 
 use std::future::Future;
 use std::io;
@@ -15,16 +18,16 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 use super::OpenError;
-use crate::config::Tls;
+use crate::config::{PostgresUrl, Tls};
 
 /// Returns the configuration of TLS, or `None` where the URL asks for plain text.
-fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, OpenError> {
-    let Tls::Verified { roots: file } = tls else { return Ok(None) };
+fn client_config(url: &PostgresUrl) -> Result<Option<Arc<ClientConfig>>, OpenError> {
+    let Tls::Verified { roots: file } = &url.tls else { return Ok(None) };
     let mut roots = RootCertStore::empty();
     match file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let unusable = |error: String| OpenError::Roots { path: path.clone(), error };
+            let unusable = |error: String| OpenError::Roots { database: url.to_string(), path: path.clone(), error };
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
@@ -43,14 +46,25 @@ fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, OpenError> {
     Ok(Some(Arc::new(config)))
 }
 
-/// Encrypts connections as rustls does.
+/// The message of the protocol that carries a password in clear text.
+fn password_message(password: &str) -> Vec<u8> {
+    let length = (4 + password.len() + 1) as u32;
+    [b"p", &length.to_be_bytes()[..], password.as_bytes(), b"\0"].concat()
+}
+
+/// Encrypts connections, or makes them keep the password where the URL asks for plain text.
 #[derive(Clone)]
-pub struct MakeTls(Option<Arc<ClientConfig>>);
+pub struct MakeTls {
+    config: Option<Arc<ClientConfig>>,
+    /// The message that is never sent in plain text.
+    secret: Arc<[u8]>,
+}
 
 impl MakeTls {
-    /// Encrypts if `tls` says so. Reads the file of trusted authorities, if there is one.
-    pub fn new(tls: &Tls) -> Result<Self, OpenError> {
-        Ok(Self(client_config(tls)?))
+    /// Encrypts if the URL says so. Reads the file of trusted authorities, if there is one.
+    pub fn new(url: &PostgresUrl) -> Result<Self, OpenError> {
+        let secret = url.password.as_deref().map(password_message).unwrap_or_default();
+        Ok(Self { config: client_config(url)?, secret: secret.into() })
     }
 }
 
@@ -60,13 +74,13 @@ impl MakeTlsConnect<Socket> for MakeTls {
     type Error = TlsError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, TlsError> {
-        Ok(Handshake { config: self.0.clone(), host: host.to_owned() })
+        Ok(Handshake { tls: self.clone(), host: host.to_owned() })
     }
 }
 
 /// One connection about to be encrypted.
 pub struct Handshake {
-    config: Option<Arc<ClientConfig>>,
+    tls: MakeTls,
     host: String,
 }
 
@@ -77,11 +91,13 @@ impl TlsConnect<Socket> for Handshake {
 
     fn connect(self, stream: Socket) -> Self::Future {
         Box::pin(async move {
-            let config = self.config.ok_or_else(|| TlsError::Refused("the URL says plain text".to_owned()))?;
+            let Some(config) = self.tls.config else {
+                return Ok(Encrypted::Plain { stream, secret: self.tls.secret });
+            };
             let name = ServerName::try_from(self.host.clone())
                 .map_err(|_| TlsError::Refused(format!("{} is no name that a certificate can have", self.host)))?;
             match tokio_rustls::TlsConnector::from(config).connect(name, stream).await {
-                Ok(stream) => Ok(Encrypted(Box::new(stream))),
+                Ok(stream) => Ok(Encrypted::Tls(Box::new(stream))),
                 Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
                     Err(TlsError::Refused(format!("{} does not prove who it is: {error}", self.host)))
                 }
@@ -102,8 +118,26 @@ pub enum TlsError {
     Io(io::Error),
 }
 
-/// A connection that is encrypted.
-pub struct Encrypted(Box<tokio_rustls::client::TlsStream<Socket>>);
+/// The refusal to send a password in clear text.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the server asks for the password in clear text, and the connection is not encrypted: set sslmode=verify-full, or \
+     scram-sha-256 in the server's pg_hba.conf"
+)]
+pub struct ClearTextPassword;
+
+/// A connection, over TLS or as the URL asks for it.
+pub enum Encrypted {
+    /// Over TLS.
+    Tls(Box<tokio_rustls::client::TlsStream<Socket>>),
+    /// In plain text.
+    Plain {
+        /// The connection.
+        stream: Socket,
+        /// The message that is never sent.
+        secret: Arc<[u8]>,
+    },
+}
 
 impl TlsStream for Encrypted {
     fn channel_binding(&self) -> ChannelBinding {
@@ -113,20 +147,36 @@ impl TlsStream for Encrypted {
 
 impl AsyncRead for Encrypted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        match &mut *self {
+            Encrypted::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Encrypted::Plain { stream, .. } => Pin::new(stream).poll_read(cx, buffer),
+        }
     }
 }
 
 impl AsyncWrite for Encrypted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        match &mut *self {
+            Encrypted::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            // It follows a message of the server, so that nothing else is sent with it.
+            Encrypted::Plain { secret, .. } if *bytes == **secret && !secret.is_empty() => {
+                Poll::Ready(Err(io::Error::other(ClearTextPassword)))
+            }
+            Encrypted::Plain { stream, .. } => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        match &mut *self {
+            Encrypted::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Encrypted::Plain { stream, .. } => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        match &mut *self {
+            Encrypted::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Encrypted::Plain { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{OpenError, connect, migrations};
+use super::{OpenError, connect, disk, migrations, rows};
 use crate::store::check::{NAMED, RULES, Report};
 
 /// Rules for what only this store has, as those in [`RULES`].
@@ -34,5 +34,12 @@ fn examine(connection: &Connection) -> rusqlite::Result<Report> {
             wrong.push(offender?);
         }
     }
-    Ok(Report { items: count("item")?, entries: count("ledger")?, reservations: count("reservation")?, wrong })
+    let (_, last_at) = rows::head(&snapshot)?;
+    Ok(Report {
+        items: count("item")?,
+        entries: count("ledger")?,
+        reservations: count("reservation")?,
+        ahead: disk::now(last_at).ahead(),
+        wrong,
+    })
 }

@@ -48,6 +48,11 @@ impl SqliteDisk {
         Self::new(connection, lock, Arc::new(ItemCache::new()))
     }
 
+    /// Returns the time of the ledger when the database was opened, or the last transaction began.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// Follows the head of the ledger as it is committed.
     pub fn head(&self) -> watch::Receiver<Position> {
         self.published.subscribe()
@@ -73,8 +78,10 @@ impl SqliteDisk {
         self.cache.begin_commit(changes);
         self.execute("COMMIT")?;
         self.cache.committed(changes);
+        if changes.head > self.head {
+            self.last_at = Some(changes.now.at);
+        }
         self.head = changes.head;
-        self.last_at = Some(changes.now.at);
         self.published.send_if_modified(|published| {
             let grown = *published != changes.head;
             *published = changes.head;
@@ -158,7 +165,7 @@ impl Disk for SqliteDisk {
 }
 
 /// Reads the clock. The ledger's time never goes before that of its last entry, also if the clock was set back.
-fn now(last_at: Option<Timestamp>) -> Now {
+pub fn now(last_at: Option<Timestamp>) -> Now {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
         .expect("the system's clock stands before the year 10000");

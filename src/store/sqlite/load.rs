@@ -1,16 +1,16 @@
 //! Loads what a batch wants to know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cache::{Cached, ItemCache};
 use super::read::{ITEM, RESERVATION};
-use super::rows::{item_from_row, reservation_from_row, timestamp};
-use crate::domain::{ItemId, Now, Reservation, Version};
-use crate::store::columns::reservation;
-use crate::store::machine::{EXPIRED_AT_ONCE, Key, Known, Remembered, Wanted};
+use super::rows::{item_from_row, receipt, record_from_row, required, reservation_from_row, timestamp};
+use crate::domain::{ItemId, Now, Reservation, ReservationId, Version};
+use crate::store::columns::{ledger, reservation};
+use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Kept, Key, Known, Remembered, Wanted};
 
 static DUE: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -29,11 +29,35 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
 
 const LAST_VERSION: &str = "SELECT max(version) FROM ledger WHERE item_id = ?1";
 
-const REMEMBERED: &str = "SELECT fingerprint, outcome, at FROM idempotency WHERE scope = ?1 AND key = ?2";
+const REMEMBERED: &str = "SELECT fingerprint, receipt, at FROM idempotency WHERE actor = ?1 AND key = ?2";
+
+const KEPT: &str = "
+    SELECT count, (SELECT min(at) FROM idempotency WHERE idempotency.actor = idempotency_count.actor)
+    FROM idempotency_count WHERE actor = ?1";
+
+static ENTRIES: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {} FROM ledger WHERE position BETWEEN ?1 AND ?2", ledger::LIST));
+
+/// CROSS JOIN keeps the order of the tables: of each actor a range of the index by age.
+static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT idempotency.actor, key, at FROM idempotency_count CROSS JOIN idempotency USING (actor)
+         WHERE at <= ?1 LIMIT {FORGOTTEN_AT_ONCE}"
+    )
+});
+
+static AGED_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT id, closed_at FROM reservation WHERE closed_at <= ?1 ORDER BY closed_at LIMIT {FORGOTTEN_AT_ONCE}")
+});
 
 /// Loads everything that is wanted, in the transaction that is open.
 pub fn known(connection: &Connection, cache: &ItemCache, wanted: &Wanted, now: Now) -> rusqlite::Result<Known> {
     let mut known = Known { remembered: remembered(connection, wanted)?, ..Known::default() };
+    load_kept(connection, wanted, &mut known)?;
+    load_entries(connection, wanted, &mut known)?;
+    if let Some(ages) = wanted.aged {
+        load_aged(connection, ages, now, &mut known)?;
+    }
     load_reservations(connection, wanted, now, &mut known)?;
     load_items(connection, cache, wanted, now, &mut known)?;
     Ok(known)
@@ -106,12 +130,71 @@ fn remembered(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Hash
         return Ok(remembered);
     }
     let mut statement = connection.prepare_cached(REMEMBERED)?;
-    for (scope, key) in &wanted.keys {
+    for (actor, key) in &wanted.keys {
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Remembered { fingerprint: row.get(0)?, outcome: row.get(1)?, at: timestamp(row, 2)? })
+            Ok(Remembered { fingerprint: row.get(0)?, receipt: receipt(row, 1)?, at: timestamp(row, 2)? })
         };
-        let found = statement.query_row([scope, key], read).optional()?;
-        remembered.extend(found.map(|found| ((scope.clone(), key.clone()), found)));
+        let found = statement.query_row([actor, key], read).optional()?;
+        remembered.extend(found.map(|found| ((actor.clone(), key.clone()), found)));
     }
     Ok(remembered)
+}
+
+fn load_kept(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rusqlite::Result<()> {
+    if wanted.keys.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(KEPT)?;
+    let actors: HashSet<_> = wanted.keys.iter().map(|(actor, _)| actor).collect();
+    for actor in actors {
+        let read = |row: &rusqlite::Row<'_>| {
+            let oldest = row.get::<_, Option<i64>>(1)?.map(|_| timestamp(row, 1)).transpose()?;
+            Ok(Kept { count: row.get::<_, i64>(0)?.unsigned_abs(), oldest })
+        };
+        let found = statement.query_row([actor], read).optional()?;
+        known.kept.extend(found.map(|found| (actor.clone(), found)));
+    }
+    Ok(())
+}
+
+fn load_entries(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rusqlite::Result<()> {
+    for (first, last) in &wanted.entries {
+        let mut statement = connection.prepare_cached(&ENTRIES)?;
+        for record in statement.query_map([first.get(), last.get()], record_from_row)? {
+            let record = record?;
+            known.entries.insert(record.position, record);
+        }
+    }
+    Ok(())
+}
+
+fn load_aged(connection: &Connection, ages: Ages, now: Now, known: &mut Known) -> rusqlite::Result<()> {
+    let since = |age| now.wall.saturating_sub(age).unix_milliseconds();
+    let mut statement = connection.prepare_cached(&AGED_KEYS)?;
+    let keys = statement.query_map([since(ages.keys)], |row| Ok(((row.get(0)?, row.get(1)?), timestamp(row, 2)?)))?;
+    known.aged_keys = keys.collect::<rusqlite::Result<_>>()?;
+    let mut statement = connection.prepare_cached(&AGED_RESERVATIONS)?;
+    let reservations = statement.query_map([since(ages.reservations)], |row| {
+        Ok((required(row, 0, ReservationId::parse)?, timestamp(row, 1)?))
+    })?;
+    known.aged_reservations = reservations.collect::<rusqlite::Result<_>>()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::Value;
+
+    use super::*;
+    use crate::store::sqlite::tests::plan;
+
+    #[test]
+    fn what_is_past_its_time_is_found_by_an_index() {
+        let keys = plan(&AGED_KEYS, vec![Value::Integer(0)]);
+        assert!(keys.contains("SEARCH idempotency USING INDEX idempotency_by_age (actor=? AND at<?)"), "{keys}");
+        let oldest = plan(KEPT, vec![Value::Text(String::new())]);
+        assert!(oldest.contains("SEARCH idempotency USING COVERING INDEX idempotency_by_age (actor=?)"), "{oldest}");
+        let reservations = plan(&AGED_RESERVATIONS, vec![Value::Integer(0)]);
+        assert!(reservations.contains("SEARCH reservation USING INDEX reservation_by_end"), "{reservations}");
+    }
 }

@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new("reservations", include_str!("../../../migrations/sqlite/0006_reservations.sql")),
     Migration::new("search without case and accents", include_str!("../../../migrations/sqlite/0007_search.sql"))
         .with_step(search::fill),
+    Migration::new("receipts in place of whole answers", include_str!("../../../migrations/sqlite/0008_receipts.sql")),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

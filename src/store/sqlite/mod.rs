@@ -44,7 +44,7 @@ use self::readers::Readers;
 pub use self::restore::{Restored, restore};
 use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue};
+use super::writer::{GROUP, Queue, Upkeep};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
     ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
@@ -235,22 +235,21 @@ impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, brings its schema up to date, and keeps every other
     /// process from doing the same until [`Store::close`]. Panics outside a Tokio runtime.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, GROUP, true)
+        Self::open_with(path, GROUP, Upkeep::default())
     }
 
-    /// As [`SqliteStore::open`], with at most `group` writes in one commit. Overdue reservations expire by themselves if
-    /// `sweeping`, and otherwise at the next write to their item.
-    pub fn open_with(path: &Path, group: usize, sweeping: bool) -> Result<Self, OpenError> {
+    /// As [`SqliteStore::open`], with at most `group` writes in one commit.
+    pub fn open_with(path: &Path, group: usize, upkeep: Upkeep) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
         file::require_writable(path)?;
         let lock = Arc::new(Lock::acquire(path)?);
         file::refuse_foreign_log(path, lock.file())?;
-        Self::open_locked(path, lock, group, sweeping).map_err(OpenError::explained)
+        Self::open_locked(path, lock, group, upkeep).map_err(OpenError::explained)
     }
 
-    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, sweeping: bool) -> Result<Self, OpenError> {
+    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, upkeep: Upkeep) -> Result<Self, OpenError> {
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
         let mut connection = connect::open_writable(lock.path()).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
@@ -258,8 +257,11 @@ impl SqliteStore {
         let cache = Arc::new(ItemCache::new());
         let disk = SqliteDisk::new(connection, Arc::clone(&lock), Arc::clone(&cache)).map_err(in_path)?;
         disk.require_sound().map_err(in_path)?;
+        if let Some(ahead) = disk.now().ahead() {
+            tracing::warn!(seconds = ahead.seconds(), "{ahead}");
+        }
         let head = disk.head();
-        let (queue, writer) = Queue::new(disk, group, sweeping);
+        let (queue, writer) = Queue::new(disk, group, upkeep);
         let (ended, ends) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new()
@@ -384,7 +386,7 @@ impl Store for SqliteStore {
             let _permit = permit;
             let connection = connect::open_read_only(lock.path()).map_err(unavailable)?;
             let mut disk = SqliteDisk::snapshot(connection, lock).map_err(unavailable)?;
-            let carried_out = import::carry_out(&mut disk, import, || dropped.is_cancelled());
+            let carried_out = import::carry_out(&mut disk, import, u64::MAX, || dropped.is_cancelled());
             runtime.block_on(carried_out).map_err(|error| error.into_store_error())
         });
         tried.await.map_err(|error| StoreError::Unavailable(error.to_string()))??

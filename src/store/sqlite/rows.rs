@@ -8,8 +8,8 @@ use crate::domain::{
     Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp, UnitPrice,
     Version,
 };
-use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::{Receipt, Record};
 
 /// Returns the ledger's last position, and the time of that entry.
 pub fn head(connection: &Connection) -> rusqlite::Result<(Position, Option<Timestamp>)> {
@@ -113,13 +113,20 @@ pub fn page<T>(
 }
 
 /// Parses a value that is never NULL.
-fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
+pub fn required<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<T> {
     parse(row.get(column)?).map_err(|error| corrupt(column, error))
 }
 
 /// Parses a value that may be NULL.
 fn optional<T>(row: &Row<'_>, column: usize, parse: fn(String) -> Result<T, Invalid>) -> rusqlite::Result<Option<T>> {
     row.get::<_, Option<String>>(column)?.map(parse).transpose().map_err(|error| corrupt(column, error))
+}
+
+/// Reads a receipt.
+pub fn receipt(row: &Row<'_>, column: usize) -> rusqlite::Result<Receipt> {
+    Receipt::from_json(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(FromSqlError::Other(error.into())))
+    })
 }
 
 /// Reads an amount of stock.

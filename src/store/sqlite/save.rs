@@ -32,14 +32,15 @@ static PUT_RESERVATION: LazyLock<String> = LazyLock::new(|| {
 
 static APPEND: LazyLock<String> = LazyLock::new(|| insert("ledger", ledger::COLUMNS));
 
-const FORGET: &str =
-    "DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE at < ?1 ORDER BY at LIMIT ?2)";
+const DELETE_RESERVATION: &str = "DELETE FROM reservation WHERE id = ?1";
+
+const FORGET: &str = "DELETE FROM idempotency WHERE actor = ?1 AND key = ?2";
 
 const REMEMBER: &str =
-    "INSERT OR REPLACE INTO idempotency (scope, key, fingerprint, outcome, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    "INSERT OR REPLACE INTO idempotency (actor, key, fingerprint, receipt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// More old outcomes are forgotten than new ones remembered, so that the table shrinks again after a rush.
-const FORGOTTEN_AT_ONCE: usize = 4;
+const COUNT_KEYS: &str = "
+    INSERT INTO idempotency_count (actor, count) VALUES (?1, ?2) ON CONFLICT (actor) DO UPDATE SET count = count + ?2";
 
 fn insert(table: &str, columns: &[&str]) -> String {
     let values: Vec<_> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
@@ -63,6 +64,9 @@ pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<(
         }
     }
     changes.reservations.values().try_for_each(|reservation| put_reservation(connection, reservation))?;
+    for id in &changes.deleted_reservations {
+        connection.prepare_cached(DELETE_RESERVATION)?.execute([id.as_str()])?;
+    }
     append(connection, &changes.entries)?;
     remember(connection, changes)?;
     texts.into_iter().try_for_each(|(row, item)| match item {
@@ -71,18 +75,18 @@ pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<(
     })
 }
 
-/// Remembers outcomes under their keys, and forgets a few that are old.
+/// Forgets and remembers writes under their keys, and keeps the number of keys of each actor.
 fn remember(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
-    if changes.remembered.is_empty() {
-        return Ok(());
+    for (actor, key) in &changes.forgotten {
+        connection.prepare_cached(FORGET)?.execute([actor, key])?;
     }
-    let forgotten = (FORGOTTEN_AT_ONCE * changes.remembered.len()) as i64;
-    let since = changes.remembered_since().unix_milliseconds();
-    connection.prepare_cached(FORGET)?.execute(params![since, forgotten])?;
-    let mut statement = connection.prepare_cached(REMEMBER)?;
-    for ((scope, key), remembered) in &changes.remembered {
-        let at = remembered.at.unix_milliseconds();
-        statement.execute(params![scope, key, remembered.fingerprint, remembered.outcome, at])?;
+    for ((actor, key), remembered) in &changes.remembered {
+        let (receipt, at) = (remembered.receipt.to_json(), remembered.at.unix_milliseconds());
+        let values = params![actor, key, remembered.fingerprint, receipt, at];
+        connection.prepare_cached(REMEMBER)?.execute(values)?;
+    }
+    for (actor, more) in &changes.more_keys {
+        connection.prepare_cached(COUNT_KEYS)?.execute(params![actor, more])?;
     }
     Ok(())
 }

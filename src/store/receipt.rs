@@ -1,0 +1,108 @@
+//! Receipts of writes, remembered under their idempotency keys.
+//!
+//! A receipt names the result of a write by its id or its position in the ledger, and repeats none of it: it takes at most
+//! 200 bytes, where the answer may take 25 KB. A repeat is answered from the receipt, the repeated request itself, the ledger and the present state.
+
+use serde::{Deserialize, Serialize};
+
+use super::Imported;
+use super::machine::Wanted;
+use crate::domain::{ItemId, Position, ReservationId, Timestamp, Version};
+
+/// The result of a write, by name. It is stored as JSON: never change a form that was released.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receipt {
+    /// An item, in its first version under this id. All else of it is in the repeated request.
+    Created {
+        /// Its id.
+        id: ItemId,
+        /// Its version.
+        version: Version,
+        /// The time of its creation.
+        at: Timestamp,
+    },
+    /// A movement.
+    Moved {
+        /// The position of its ledger entry.
+        position: Position,
+    },
+    /// A batch of movements. Between its ledger entries stand at most those of reservations that expired.
+    MovedAll {
+        /// The position of the first one.
+        first: Position,
+        /// The position of the last one.
+        last: Position,
+    },
+    /// A reservation that was made or closed.
+    Reserved {
+        /// Its id.
+        id: ReservationId,
+    },
+    /// An import.
+    Imported(Imported),
+}
+
+impl Receipt {
+    /// Reads a receipt as it is stored.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Returns the receipt as it is stored.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a receipt is JSON")
+    }
+
+    /// Adds everything that must be loaded to answer a repeat, besides what the write itself wants.
+    pub fn want(&self, wanted: &mut Wanted) {
+        match self {
+            Receipt::Moved { position } => wanted.entries.push((*position, *position)),
+            Receipt::MovedAll { first, last } => wanted.entries.push((*first, *last)),
+            Receipt::Reserved { id } => {
+                wanted.reservations.insert(id.clone());
+            }
+            Receipt::Created { .. } | Receipt::Imported(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_small_and_keeps_its_stored_form() {
+        let id = ItemId::parse("x".repeat(64)).unwrap();
+        let (version, position) = (Version::new(i64::MAX), Position::new(i64::MAX));
+        let at = Timestamp::from_unix_milliseconds(1_763_000_000_120).unwrap();
+        let reservation = ReservationId::parse("019b7c1e-8f00-7000-8000-0242ac120002").unwrap();
+        let imported = Imported { created: u64::MAX, updated: 2, unchanged: 3 };
+        for (receipt, text) in [
+            (Receipt::Moved { position: Position::new(7) }, r#"{"moved":{"position":7}}"#),
+            (
+                Receipt::MovedAll { first: Position::new(7), last: Position::new(9) },
+                r#"{"moved_all":{"first":7,"last":9}}"#,
+            ),
+            (Receipt::Reserved { id: reservation }, r#"{"reserved":{"id":"019b7c1e-8f00-7000-8000-0242ac120002"}}"#),
+            (
+                Receipt::Created { id: ItemId::parse("a").unwrap(), version: Version::new(1), at },
+                r#"{"created":{"id":"a","version":1,"at":"2025-11-13T02:13:20.120Z"}}"#,
+            ),
+            (
+                Receipt::Imported(Imported { created: 1, updated: 2, unchanged: 3 }),
+                r#"{"imported":{"created":1,"updated":2,"unchanged":3}}"#,
+            ),
+        ] {
+            assert_eq!(receipt.to_json(), text);
+            assert_eq!(Receipt::from_json(text).unwrap(), receipt);
+        }
+        for largest in [
+            Receipt::Created { id, version, at },
+            Receipt::MovedAll { first: position, last: position },
+            Receipt::Imported(imported),
+        ] {
+            assert!(largest.to_json().len() <= 200, "{largest:?}");
+        }
+    }
+}
