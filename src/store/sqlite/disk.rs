@@ -73,15 +73,14 @@ impl SqliteDisk {
         self.cache.begin_commit(changes);
         self.execute("COMMIT")?;
         self.cache.committed(changes);
-        self.head = changes.head;
-        self.last_at = Some(changes.now.at);
-        self.published.send_if_modified(|published| {
-            let grown = *published != changes.head;
-            *published = changes.head;
-            grown
-        });
+        self.publish(changes.head, Some(changes.now.at));
         self.shrink_cache();
         Ok(())
+    }
+
+    fn publish(&mut self, head: Position, last_at: Option<Timestamp>) {
+        (self.head, self.last_at) = (head, last_at);
+        self.published.send_if_modified(|published| std::mem::replace(published, head) != head);
     }
 
     fn shrink_cache(&mut self) {
@@ -153,7 +152,11 @@ impl Disk for SqliteDisk {
     }
 
     async fn probe(&mut self) -> Result<(), DiskError> {
-        self.rewrite().map_err(failed)
+        self.rewrite().map_err(failed)?;
+        // A panic may have come between a commit and its publication.
+        let (head, last_at) = rows::head(&self.connection).map_err(failed)?;
+        self.publish(head, last_at);
+        Ok(())
     }
 }
 
