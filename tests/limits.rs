@@ -600,7 +600,6 @@ struct FatalToTheWriter;
 
 impl Operation for FatalToTheWriter {
     type Outcome = ();
-    const NAME: &'static str = "fatal";
 
     fn want(&self, _wanted: &mut Wanted) {}
 

@@ -470,7 +470,13 @@ async fn a_database_that_does_not_answer_is_not_ready_until_it_does() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     // Without a writer's sweep that would notice it.
-    let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), false).await.unwrap();
+    let store = PostgresStore::open_with(
+        &url(&database),
+        Duration::from_secs(60),
+        Upkeep { sweeping: false, ..Upkeep::default() },
+    )
+    .await
+    .unwrap();
     store.ready().unwrap();
     let other = connect(&database).await;
     other.batch_execute("BEGIN; LOCK TABLE head IN ACCESS EXCLUSIVE MODE").await.unwrap();

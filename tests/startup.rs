@@ -94,9 +94,7 @@ fn a_signal_ends_a_server_that_waits_for_a_file() {
     let other = Connection::open(folder.path().join("stockroom.db")).unwrap();
     // SQLite waits for five seconds for this to end, on a thread that nothing interrupts, and then fails.
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
-    let server = Starting::start(folder, "sqlite:stockroom.db");
-    server.assert_starting();
-    server.assert_obeys(Signal::TERM);
+    Starting::start(folder, "sqlite:stockroom.db").assert_obeys(Signal::TERM);
 }
 
 #[test]

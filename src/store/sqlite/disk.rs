@@ -78,17 +78,15 @@ impl SqliteDisk {
         self.cache.begin_commit(changes);
         self.execute("COMMIT")?;
         self.cache.committed(changes);
-        if changes.head > self.head {
-            self.last_at = Some(changes.now.at);
-        }
-        self.head = changes.head;
-        self.published.send_if_modified(|published| {
-            let grown = *published != changes.head;
-            *published = changes.head;
-            grown
-        });
+        let last_at = if changes.head > self.head { Some(changes.now.at) } else { self.last_at };
+        self.publish(changes.head, last_at);
         self.shrink_cache();
         Ok(())
+    }
+
+    fn publish(&mut self, head: Position, last_at: Option<Timestamp>) {
+        (self.head, self.last_at) = (head, last_at);
+        self.published.send_if_modified(|published| std::mem::replace(published, head) != head);
     }
 
     fn shrink_cache(&mut self) {
@@ -160,7 +158,11 @@ impl Disk for SqliteDisk {
     }
 
     async fn probe(&mut self) -> Result<(), DiskError> {
-        self.rewrite().map_err(failed)
+        self.rewrite().map_err(failed)?;
+        // A panic may have come between a commit and its publication.
+        let (head, last_at) = rows::head(&self.connection).map_err(failed)?;
+        self.publish(head, last_at);
+        Ok(())
     }
 }
 
