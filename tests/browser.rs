@@ -49,6 +49,11 @@ fn the_page_works_behind(base_path: &str) {
     let collection = server.url(&format!("{base_path}/inventory"));
     assert_eq!(tried_out, [(collection.as_str(), Some(201)), (server.url(&path).as_str(), Some(200))]);
 
+    let tags = browser.run("return [...document.querySelectorAll('.opblock-tag')].map(tag => tag.dataset.tag)");
+    assert_eq!(tags, json!(["Inventory", "Reservations", "Ledger", "Operations"]), "in the order of use");
+    open_operation(&browser, "importItems");
+    browser.find(&format!("{}//input[@type='file']", operation("importItems")));
+
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("docs{}.png", base_path.replace('/', "-")));
     std::fs::write(screenshot, browser.screenshot()).unwrap();
     assert_quiet(&browser);

@@ -1,6 +1,6 @@
 //! The errors of a request: counted in full, reported within bounds.
 //!
-//! A report has at most [`Errors::LISTED`] errors and [`Errors::MAX_SIZE`] bytes, so that no refusal has more than 64 KiB.
+//! A report has at most [`Errors::LISTED`] errors and `Errors::MAX_SIZE` bytes, so that no refusal has more than 64 KiB.
 //! A place is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
 
 use std::io;

@@ -65,6 +65,13 @@ fn whoever_was_cut_off_goes_on_exactly_behind_its_last_event() {
     let resumed = [follower.entry().1, follower.entry().1];
     assert_eq!(resumed, missed);
     assert_eq!([&[first, second], &resumed[..]].concat(), server.ledger());
+    // A client that cannot set the header sends the id in the query, which the header beats too.
+    let in_query = format!("/ledger?after=0&lastEventId={id}");
+    let beaten = "/ledger?lastEventId=0123456789abcdef-1";
+    for (path, header) in [(&*in_query, None), (beaten, Some(&*id))] {
+        let mut follower = Follower::connect(&server, path, header);
+        assert_eq!([follower.entry().1, follower.entry().1], missed);
+    }
     // A restart is no end of the ledger.
     let server = Server::start_in(server.kill(), &[]);
     let mut follower = Follower::connect(&server, "/ledger", Some(&id));
@@ -139,6 +146,9 @@ fn what_the_feed_cannot_resume_from_is_refused_and_never_passed_over() {
         let answer = asked("/ledger", malformed);
         answer.problem(400, "invalid-parameter");
         assert_eq!(answer.errors(), pairs(&[("Last-Event-ID", "pattern")]));
+        let answer = server.send("GET", &format!("/ledger?lastEventId={malformed}"), &[STREAM], "");
+        answer.problem(400, "invalid-parameter");
+        assert_eq!(answer.errors(), pairs(&[("lastEventId", "pattern")]));
     }
     let answer = server.send("GET", "/ledger?limit=5", &[STREAM], "");
     answer.problem(400, "invalid-parameter");

@@ -104,12 +104,18 @@ fn read_only_members_unknown_ones_and_null_where_a_value_must_be_are_refused() {
 }
 
 #[test]
-fn only_a_merge_patch_is_taken_for_one() {
+fn a_merge_patch_may_call_itself_plain_json_and_nothing_else() {
     let server = server();
-    for media_type in ["application/json", "application/json-patch+json", "text/plain"] {
+    for media_type in ["application/merge-patch+json", "application/json", "application/json; charset=utf-8"] {
+        let body = json!({ "category": null, "location": media_type }).to_string();
+        let answer = server.send("PATCH", "/inventory/a", &[("Content-Type", media_type)], &*body);
+        assert_eq!(answer.expect(200)["location"], media_type);
+    }
+    for media_type in ["application/json-patch+json", "text/plain"] {
         let answer = server.send("PATCH", "/inventory/a", &[("Content-Type", media_type)], "{}");
         answer.problem(415, "unsupported-media-type");
-        assert_eq!(answer.header("accept-patch"), Some("application/merge-patch+json"), "{media_type}");
+        let accepted = Some("application/merge-patch+json, application/json");
+        assert_eq!(answer.header("accept-patch"), accepted, "{media_type}");
     }
 }
 

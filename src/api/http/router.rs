@@ -81,6 +81,13 @@ impl Routed {
             problems: Some(operation.problems.clone()),
         }
     }
+
+    /// Returns true unless the outcome is a problem that the document does not list for the operation.
+    fn declares(&self, outcome: &poem::Result<Response>) -> bool {
+        let problem = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Problem>());
+        let (Some(problem), Some(problems)) = (problem, &self.problems) else { return true };
+        problems.contains(&problem.kind())
+    }
 }
 
 impl Resource {
@@ -157,12 +164,7 @@ impl Endpoint for Resource {
             read_none(&request)?;
         }
         let outcome = operation.endpoint.call(request).await;
-        if cfg!(debug_assertions)
-            && let (Err(error), Some(problems)) = (&outcome, &operation.problems)
-            && let Some(problem) = error.downcast_ref::<Problem>()
-        {
-            assert!(problems.contains(&problem.kind()), "{} does not declare {problem}", operation.id);
-        }
+        debug_assert!(operation.declares(&outcome), "{} does not declare {:?}", operation.id, outcome.err());
         let mut response = outcome?;
         if negotiated {
             // Else a cache would hand one form to those who asked for another (RFC 9110, section 12.5.5).
