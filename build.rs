@@ -1,5 +1,5 @@
-//! Compresses what a browser reads: the OpenAPI document, and Swagger UI, whose files are named by what they hold. Takes
-//! out of the document what the router enforces.
+//! Compresses what a browser reads: the OpenAPI document, Swagger UI and the page in `web/src`. Files are named by what
+//! they hold, and the page's modules are linked into one. Takes out of the document what the router enforces.
 
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};
@@ -15,6 +15,7 @@ use zip::ZipArchive;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/api/docs");
+    println!("cargo::rerun-if-changed={WEB}");
     let out_dir = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate holds a zip");
     let files = [
@@ -31,13 +32,8 @@ fn main() {
     let mut index = fs::read_to_string("src/api/docs/index.html").expect("index.html");
     let mut assets = String::new();
     for (placeholder, stem, extension, media_type, contents) in files {
-        let hash: String = Sha256::digest(&contents).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let name = format!("{stem}.{hash}.{extension}");
+        let name = write_asset(&out_dir, stem, extension, media_type, &contents, &mut assets);
         index = index.replace(&format!("{{{placeholder}}}"), &name);
-        let path = Path::new(&out_dir).join(&name);
-        fs::write(&path, gzip(&contents)).expect("OUT_DIR is writable");
-        writeln!(assets, "    Asset {{ name: {name:?}, media_type: {media_type:?}, gzip: include_bytes!({path:?}) }},")
-            .expect("memory can be written");
     }
     let document = fs::read("src/api/docs/openapi.json").expect("openapi.json");
     fs::write(Path::new(&out_dir).join("openapi.json.gz"), gzip(&document)).expect("OUT_DIR is writable");
@@ -45,6 +41,74 @@ fn main() {
     fs::write(Path::new(&out_dir).join("operations.rs"), operations(&document)).expect("OUT_DIR is writable");
     let module = format!("const ASSETS: &[Asset] = &[\n{assets}];\nconst INDEX: &str = {index:?};\n");
     fs::write(Path::new(&out_dir).join("swagger_ui.rs"), module).expect("OUT_DIR is writable");
+    write_page(&out_dir);
+}
+
+/// Writes a compressed file with a hash in its name, and adds it to a list of constants.
+fn write_asset(
+    out_dir: &str,
+    stem: &str,
+    extension: &str,
+    media_type: &str,
+    contents: &[u8],
+    assets: &mut String,
+) -> String {
+    let hash: String = Sha256::digest(contents).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{stem}.{hash}.{extension}");
+    let path = Path::new(out_dir).join(&name);
+    fs::write(&path, gzip(contents)).expect("OUT_DIR is writable");
+    writeln!(assets, "    Asset {{ name: {name:?}, media_type: {media_type:?}, gzip: include_bytes!({path:?}) }},")
+        .expect("memory can be written");
+    name
+}
+
+/// The folder of the page's sources.
+const WEB: &str = "web/src";
+
+/// Writes the page, and the frame of the pages that share its look. The sources also work as they are: the names that a
+/// build gives to their files are put in here.
+fn write_page(out_dir: &str) {
+    let read = |name: &str| fs::read_to_string(Path::new(WEB).join(name)).expect(name);
+    let (mut script, mut linked) = (String::new(), Vec::new());
+    link("main.js", &mut linked, &mut script);
+    let mut assets = String::new();
+    let mut asset = |stem, extension, media_type, contents: &str| {
+        let name = write_asset(out_dir, stem, extension, media_type, contents.as_bytes(), &mut assets);
+        format!("web/{name}")
+    };
+    let style = asset("style", "css", "text/css; charset=utf-8", &read("style.css"));
+    let script = asset("main", "js", "text/javascript; charset=utf-8", &script);
+    let index = read("index.html").replace("web/style.css", &style).replace("web/main.js", &script);
+    let path = Path::new(out_dir).join("page.html.gz");
+    fs::write(&path, gzip(index.as_bytes())).expect("OUT_DIR is writable");
+    let frame = read("frame.html").replace("web/style.css", &style);
+    let module = format!(
+        "const ASSETS: &[Asset] = &[\n{assets}];\nconst INDEX: &[u8] = include_bytes!({path:?});\nconst PAGE: &str = \
+         {frame:?};\n"
+    );
+    fs::write(Path::new(out_dir).join("web.rs"), module).expect("OUT_DIR is writable");
+}
+
+/// Appends a module of the page to the script that is served, after the modules that it imports: `import` lines go, and
+/// `export` in front of a declaration. All of them then share one scope, and a browser refuses a name that two modules
+/// declare, so that the first test of the page finds it.
+fn link(name: &str, linked: &mut Vec<String>, script: &mut String) {
+    if linked.iter().any(|other| other == name) {
+        return;
+    }
+    linked.push(name.to_owned());
+    let mut source = fs::read_to_string(Path::new(WEB).join(name)).expect(name);
+    while let Some(start) = source.find("\nimport ").map(|newline| newline + 1) {
+        let end = start + source[start..].find(";\n").expect("an import ends with a semicolon") + ";\n".len();
+        let import = &source[start..end];
+        let from = import.split_once("} from \"./").and_then(|(_, from)| from.strip_suffix("\";\n"));
+        let from = from.filter(|_| import.starts_with("import {") && !import.contains(" as "));
+        let from =
+            from.unwrap_or_else(|| panic!("{name}: build.rs links only `import {{ … }} from \"./…\"`: {import}"));
+        link(from, linked, script);
+        source.replace_range(start..end, "");
+    }
+    script.push_str(&source.replace("\nexport ", "\n"));
 }
 
 /// The document's operations, as a constant of the router's.

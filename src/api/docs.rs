@@ -1,4 +1,4 @@
-//! The documents that a browser reads: Swagger UI, the OpenAPI document, a page for each kind of problem.
+//! The documents that a developer's browser reads: Swagger UI and the OpenAPI document.
 //!
 //! Swagger UI is served from files of its own under a Content-Security-Policy: no inline script, and nothing from any
 //! other host. The files are compressed when Stockroom is built, and a hash of what they hold is part of their names:
@@ -17,15 +17,14 @@ use poem::{IntoResponse, Request, Response, Route};
 
 use super::document;
 use super::negotiation::accepts_gzip;
-use super::problem::{Kind, Problem};
 use super::router::Resource;
 use crate::config::BasePath;
 
-/// A file of Swagger UI.
-struct Asset {
-    name: &'static str,
-    media_type: &'static str,
-    gzip: &'static [u8],
+/// A file for browsers, with a hash in its name.
+pub(super) struct Asset {
+    pub(super) name: &'static str,
+    pub(super) media_type: &'static str,
+    pub(super) gzip: &'static [u8],
 }
 
 include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
@@ -35,25 +34,15 @@ include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-const HTML: &[&str] = &["text/html"];
+pub(super) const HTML: &[&str] = &["text/html"];
 
 /// Adds the documents to the routes.
 pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
-    let to_docs = redirect(format!("{base_path}/docs"));
     let from_slash = redirect(format!("{base_path}/docs"));
     routes = routes
-        .at("/", Resource::page(&[], make(move |_| std::future::ready(to_docs()))))
         .at("/docs/", Resource::page(&[], make(move |_| std::future::ready(from_slash()))))
-        .at("/docs", Resource::page(HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
-        .at("/problems/:name", Resource::page(HTML, make(|request| std::future::ready(problem_page(&request)))));
-    for asset in ASSETS {
-        let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
-        let path = format!("/docs/{}", asset.name);
-        let answer = make(move |request| std::future::ready(file.answer(&request)));
-        routes = routes.at(path, Resource::page(&[asset.media_type], answer));
-    }
+        .at("/docs", Resource::page(HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))));
+    routes = add_assets(routes, "/docs", ASSETS);
     let documents = [
         ("/openapi.json", "application/json", document::json as fn(&BasePath) -> String),
         ("/openapi.yaml", "application/yaml", document::yaml),
@@ -68,11 +57,21 @@ pub fn add(mut routes: Route, base_path: &BasePath) -> Route {
     routes
 }
 
-fn redirect(to: String) -> impl Fn() -> poem::Result<Response> {
+/// Adds files under their names in a folder.
+pub(super) fn add_assets(routes: Route, folder: &str, assets: &'static [Asset]) -> Route {
+    assets.iter().fold(routes, |routes, asset| {
+        let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
+        let answer = make(move |request| std::future::ready(file.answer(&request)));
+        routes.at(format!("{folder}/{}", asset.name), Resource::page(&[asset.media_type], answer))
+    })
+}
+
+pub(super) fn redirect(to: String) -> impl Fn() -> poem::Result<Response> {
     move || Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to.clone()).into_response())
 }
 
-fn html(text: String, policy: &'static str) -> poem::Result<Response> {
+/// A page that is never kept without asking, under a Content-Security-Policy.
+pub(super) fn html(text: String, policy: &'static str) -> poem::Result<Response> {
     Ok(text
         .with_content_type("text/html; charset=utf-8")
         .with_header(header::CONTENT_SECURITY_POLICY, policy)
@@ -81,24 +80,8 @@ fn html(text: String, policy: &'static str) -> poem::Result<Response> {
         .into_response())
 }
 
-/// What a kind of problem means, from the same words as the code: the page that the problem's `type` leads to.
-fn problem_page(request: &Request) -> poem::Result<Response> {
-    let name = request.raw_path_param("name").unwrap_or_default();
-    let kind = Kind::ALL
-        .iter()
-        .find(|kind| kind.name() == name)
-        .ok_or_else(|| Problem::new(Kind::NotFound, "There is no such kind of problem."))?;
-    let (title, status, about) = (kind.title(), kind.status(), kind.about());
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
-         <link rel=\"icon\" href=\"data:,\"></head>\n<body>\n<h1>{title}</h1>\n<p>{name}, status {status}</p>\n\
-         <p>{about}</p>\n</body>\n</html>\n"
-    );
-    html(page, PAGE_POLICY)
-}
-
 /// A file that is kept compressed, and plain too once a client has asked for it so.
-struct Compressed {
+pub(super) struct Compressed {
     media_type: &'static str,
     gzip: Bytes,
     plain: OnceLock<Bytes>,
@@ -106,11 +89,11 @@ struct Compressed {
 }
 
 impl Compressed {
-    fn new(media_type: &'static str, gzip: Bytes, immutable: bool) -> Self {
+    pub(super) fn new(media_type: &'static str, gzip: Bytes, immutable: bool) -> Self {
         Self { media_type, gzip, plain: OnceLock::new(), immutable }
     }
 
-    fn answer(&self, request: &Request) -> poem::Result<Response> {
+    pub(super) fn answer(&self, request: &Request) -> poem::Result<Response> {
         let caching = if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         let compressed = accepts_gzip(request.header(header::ACCEPT_ENCODING).unwrap_or_default());
         let body = if compressed { &self.gzip } else { self.plain() };

@@ -38,6 +38,7 @@ mod system;
 mod trace;
 mod transfer;
 mod upload;
+mod web;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -121,10 +122,10 @@ pub fn app_with(
     let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
     let system = system::System { store, leaving: shutdown.leaving };
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
-    let routes = add(docs::add(router::routes(api), base_path));
+    let routes = add(web::add(docs::add(router::routes(api), base_path), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
-    boundary::Boundary::new(routes.data(limits), settings)
+    boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), settings)
 }
 
 /// What poem-openapi knows of an API without an instance of it.

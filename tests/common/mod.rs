@@ -4,6 +4,7 @@
 
 pub mod feed;
 pub mod load;
+pub mod network;
 pub mod postgres;
 pub mod webdriver;
 

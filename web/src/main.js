@@ -1,0 +1,211 @@
+/**
+ * The page for the people at the shelf: its addresses, its keys and its search box.
+ *
+ * Addresses are fragments (`#/items/widget-1`), so that one file from the server is all there is. The list of items is
+ * made once and kept, so that "back" finds it where it was; every other view is made for its address and ends with it.
+ */
+
+import { askNewItem } from "./actions.js";
+import { getItem, Refused } from "./api.js";
+import { explain, notify } from "./dialog.js";
+import { byId, fill, h } from "./dom.js";
+import { startFeed } from "./feed.js";
+import { createFilesView } from "./files.js";
+import { createList } from "./find.js";
+import { relative } from "./format.js";
+import { createItemView } from "./item.js";
+import { createWatch } from "./watch.js";
+
+const main = byId("main");
+const box = /** @type {HTMLInputElement} */ (byId("find"));
+const list = createList((filters) => go(listAddress(filters)));
+const watch = createWatch();
+const home = h("div", { class: "home" }, list.element, watch.element);
+
+/** What an item's id can be: anything else is a text to search for. */
+const ID = /^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/;
+
+/** @type {Map<string, () => void>} */
+let shortcuts = new Map();
+let view = new AbortController();
+/** Where the list was scrolled to when it was left. */
+let scrolled = 0;
+
+/** @param {string} address */
+function go(address) {
+  location.hash = address;
+}
+
+/** @param {import("./find.js").Filters} filters */
+function listAddress({ q, category, location, low }) {
+  const given = Object.entries({ q, category, location, low: low ? "1" : "" }).filter(([, value]) => value);
+  return given.length > 0 ? `#/?${new URLSearchParams(given)}` : "#/";
+}
+
+/** @param {URLSearchParams} query */
+function filtersIn(query) {
+  const get = (/** @type {string} */ name) => query.get(name) ?? "";
+  return { q: get("q"), category: get("category"), location: get("location"), low: query.has("low") };
+}
+
+/** @param {boolean} first True when the page opens: then the focus stays where the browser has it. */
+async function route(first) {
+  const [path, query = ""] = (location.hash || "#/").slice(1).split("?");
+  const [, section, id] = path.split("/");
+  if (home.isConnected) {
+    scrolled = scrollY;
+  }
+  view.abort();
+  view = new AbortController();
+  const { signal } = view;
+  shortcuts = new Map();
+  const current = section === "watch" || section === "files" ? section : "items";
+  for (const link of document.querySelectorAll("[data-route]")) {
+    link.toggleAttribute("aria-current", link instanceof HTMLElement && link.dataset.route === current);
+  }
+
+  if (section === "items" && id) {
+    const made = await createItemView(decodeURIComponent(id), signal).catch(() => null);
+    if (made && !signal.aborted) {
+      show(made, first);
+    }
+  } else if (section === "files") {
+    show(createFilesView(signal, list.reload), first);
+  } else {
+    const filters = filtersIn(new URLSearchParams(query));
+    if (box !== document.activeElement) {
+      box.value = filters.q;
+    }
+    home.dataset.tab = current;
+    document.title = "Stockroom";
+    list.show(filters);
+    if (!home.isConnected) {
+      fill(main, home);
+      scrollTo(0, scrolled);
+    }
+    if (first && matchMedia("(pointer: fine)").matches) {
+      box.focus();
+    }
+  }
+}
+
+/**
+ * @param {{ element: HTMLElement, shortcuts: Map<string, () => void>, title: string }} made
+ * @param {boolean} first
+ */
+function show(made, first) {
+  shortcuts = made.shortcuts;
+  document.title = `${made.title} · Stockroom`;
+  fill(main, made.element);
+  scrollTo(0, 0);
+  if (!first) {
+    made.element.querySelector("h1")?.focus();
+  }
+}
+
+/** Opens the item that was scanned, or else the only one that is found. */
+async function open() {
+  const text = box.value.trim();
+  if (text === "") {
+    return;
+  }
+  const found = await lookUp(text);
+  if (found !== null) {
+    box.value = "";
+    go(`#/items/${encodeURIComponent(found)}`);
+  } else {
+    list.focusFirst();
+  }
+}
+
+/**
+ * Returns the id of the item that this text names. Barcodes, once items have them, are another look-up here.
+ *
+ * @param {string} text
+ */
+async function lookUp(text) {
+  if (!ID.test(text)) {
+    return list.only();
+  }
+  try {
+    return (await getItem(text)).id;
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 404)) {
+      notify(explain(error));
+    }
+    return list.only();
+  }
+}
+
+async function create() {
+  const typed = box.value.trim();
+  const created = await askNewItem(ID.test(typed) ? typed : "");
+  if (created) {
+    list.reload();
+    go(`#/items/${encodeURIComponent(created.id)}`);
+  }
+}
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog");
+  if (busy || event.ctrlKey || event.metaKey || event.altKey) {
+    return;
+  }
+  const run = event.key === "n" ? create : shortcuts.get(event.key);
+  if (run) {
+    event.preventDefault();
+    run();
+  } else if (event.key === "/") {
+    event.preventDefault();
+    box.select();
+  } else if (/^[0-9]$/.test(event.key)) {
+    // A scanner types wherever the focus is, and most codes begin with a digit.
+    box.value = "";
+    box.focus();
+  } else if (event.key === "Escape" && !home.isConnected) {
+    go("#/");
+  }
+}
+
+box.addEventListener("input", () => {
+  const q = box.value.trim();
+  const query = new URLSearchParams(location.hash.split("?")[1]);
+  const address = listAddress({ ...filtersIn(query), q });
+  if (home.isConnected) {
+    // Typing makes no history.
+    history.replaceState(null, "", address);
+    route(false);
+  } else {
+    go(address);
+  }
+});
+box.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowDown") {
+    event.preventDefault();
+    list.focusFirst();
+  } else if (event.key === "Escape" && box.value === "") {
+    box.blur();
+  }
+});
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  open();
+});
+byId("new").addEventListener("click", create);
+byId("skip").addEventListener("click", (event) => {
+  // A fragment is an address here.
+  event.preventDefault();
+  main.focus();
+});
+document.addEventListener("keydown", onKey);
+addEventListener("hashchange", () => route(false));
+setInterval(() => {
+  for (const time of document.querySelectorAll("time")) {
+    time.textContent = relative(time.dateTime);
+  }
+}, 30_000);
+
+route(true);
+watch.start();
+startFeed();
