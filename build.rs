@@ -90,8 +90,7 @@ fn write_page(out_dir: &str) {
 }
 
 /// Appends a module of the page to the script that is served, after the modules that it imports: `import` lines go, and
-/// `export` in front of a declaration. All of them then share one scope, and a browser refuses a name that two modules
-/// declare, so that the first test of the page finds it.
+/// `export` in front of a declaration. All of them then share one scope, so that no two may declare the same name.
 fn link(name: &str, linked: &mut Vec<String>, script: &mut String) {
     if linked.iter().any(|other| other == name) {
         return;
@@ -108,7 +107,20 @@ fn link(name: &str, linked: &mut Vec<String>, script: &mut String) {
         link(from, linked, script);
         source.replace_range(start..end, "");
     }
-    script.push_str(&source.replace("\nexport ", "\n"));
+    let source = source.replace("\nexport ", "\n");
+    for name_here in source.lines().filter_map(declared) {
+        let elsewhere = script.lines().any(|line| declared(line) == Some(name_here));
+        assert!(!elsewhere, "{name}: another module of the page declares {name_here} too");
+    }
+    script.push_str(&source);
+}
+
+/// The name that a line of a module declares for the whole module.
+fn declared(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    let declarations = ["const ", "let ", "function ", "class "];
+    let rest = declarations.iter().find_map(|declaration| line.strip_prefix(declaration))?;
+    rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
 
 /// The document's operations, as a constant of the router's.

@@ -15,9 +15,6 @@ use tempfile::TempDir;
 const ENTER: &str = "\u{e007}";
 const DOWN: &str = "\u{e015}";
 
-/// The largest screenshot that is kept, in bytes.
-const SCREENSHOT: usize = 150_000;
-
 fn browser() -> Option<Browser> {
     let browser = component("browser", Browser::start)?;
     browser.collect_policy_violations();
@@ -67,13 +64,14 @@ fn the_first_visit_takes_little_and_nothing_from_elsewhere() {
         server.post(&path, &json!({ "id": "widget-1", "name": "Widget", "quantity": 10 })).expect(201);
         browser.open(&server.url(&format!("{base_path}/")));
         wait_for_text(&browser, ".rows", "Widget");
-        wait(&browser, "performance.getEntriesByName('first-contentful-paint').length");
-        let before_paint = browser.run(
-            "const paint = performance.getEntriesByName('first-contentful-paint')[0].startTime;
-             return performance.getEntriesByType('resource').filter(resource => resource.startTime < paint).length",
-        );
-        assert!(before_paint.as_u64().unwrap() <= 3, "{before_paint} requests after the page's own");
         wait_for_text(&browser, ".live", "Live");
+        // The items are there after four requests, the page's own among them; all others come later.
+        let for_items = browser.run(
+            "const resources = performance.getEntriesByType('resource');
+             const items = resources.find(resource => resource.name.includes('/inventory?'));
+             return resources.filter(resource => resource.startTime < items.responseEnd).length",
+        );
+        assert_eq!(for_items, 3);
         let requests = browser.requests();
         let here = server.url(&format!("{base_path}/"));
         assert!(
@@ -84,6 +82,8 @@ fn the_first_visit_takes_little_and_nothing_from_elsewhere() {
             requests.iter().filter(|sent| sent.url == here || sent.url.contains("/web/")).map(|sent| sent.bytes).sum();
         assert!((1..60 * 1024).contains(&shell), "{shell} bytes: {requests:#?}");
         browser.assert_quiet();
+        // Before the server goes.
+        browser.open("about:blank");
     }
 }
 
@@ -149,11 +149,9 @@ fn a_person_finds_an_item() {
     wait_for_text(&browser, ".item h1", "Part 077");
     // By keyboard alone: search, go down the list, open.
     browser.press(&format!("/Part 05{DOWN}"));
-    wait_for_text(&browser, ".filters [role=status]", "10 items");
-    browser.press(DOWN);
-    wait(&browser, "document.activeElement.closest('.rows')");
+    wait(&browser, "document.activeElement.textContent.startsWith('Part 050')");
     browser.press(&format!("{DOWN}{ENTER}"));
-    wait_for_text(&browser, ".item h1", "Part 05");
+    wait_for_text(&browser, ".item h1", "Part 051");
     // What nobody has is said so.
     browser.open(&server.url("/#/items/none"));
     wait_for_text(&browser, "h1", "No such item");
@@ -203,6 +201,7 @@ fn a_person_sees_an_item() {
     browser.find("//button[text()='Show older']").click();
     wait(&browser, "document.querySelectorAll('.ledger li').length === 32 && document.querySelector('.more').hidden");
     assert!(text(".ledger li:last-child").starts_with("+10Created with 10"));
+    browser.run("scrollTo(0, 0)");
     browser.find("//header[@class='item-head']//a[text()='Bolts']").click();
     wait_for_text(&browser, ".filters [role=status]", "1 item");
     browser.assert_quiet();
@@ -458,8 +457,8 @@ fn axe() -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(|_| "axe-core is not installed; run web/check".to_owned())
 }
 
-/// Looks at each view on a phone and on a desk, in light and in dark: it fits, axe-core finds nothing serious, and its
-/// screenshot is small. `UPDATE_SCREENSHOTS=1` keeps them in docs/screenshots.
+/// Looks at each view on a phone and on a desk, in light and in dark: it fits, and axe-core finds nothing serious.
+/// `docs/screenshots/take` keeps what the browser showed.
 #[test]
 fn every_view_fits_its_screen_and_can_be_read_by_everybody() {
     let Some(browser) = browser() else { return };
@@ -485,7 +484,7 @@ fn every_view_fits_its_screen_and_can_be_read_by_everybody() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
     let folder = if update { Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/screenshots") } else { target };
     std::fs::create_dir_all(&folder).unwrap();
-    for (width, height) in [(390, 844), (1300, 860)] {
+    for (width, height) in [(390, 844), (1300, 780)] {
         let phone = width < 500;
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone });
         browser.devtools("Emulation.setDeviceMetricsOverride", &metrics);
@@ -511,9 +510,9 @@ fn every_view_fits_its_screen_and_can_be_read_by_everybody() {
                 let view = format!("{name}-{width}-{scheme}");
                 let overflow = browser.run("return document.documentElement.scrollWidth - innerWidth");
                 assert!(overflow.as_i64().unwrap() <= 0, "{view} is {overflow} pixels too wide");
-                let screenshot = browser.viewport_screenshot();
-                assert!(screenshot.len() < SCREENSHOT, "{view} has {} bytes", screenshot.len());
-                std::fs::write(folder.join(format!("{view}.png")), screenshot).unwrap();
+                if !update || !name.starts_with("problem") {
+                    std::fs::write(folder.join(format!("{view}.png")), browser.viewport_screenshot()).unwrap();
+                }
                 if let Some(axe) = &axe {
                     let found = browser.run(&format!(
                         "{axe}; return axe.run().then(result => result.violations

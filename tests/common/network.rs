@@ -15,7 +15,7 @@ pub struct Network {
 const WHOLE: u8 = 0;
 /// Connections end as soon as they begin.
 const CUT: u8 = 1;
-/// The next `POST` reaches the server, but its answer is lost; then the network is cut.
+/// The next change reaches the server, but its answer is lost; then the network is cut.
 const LOSING: u8 = 2;
 
 impl Network {
@@ -41,7 +41,7 @@ impl Network {
         format!("http://{}{path}", self.address)
     }
 
-    /// Loses the answer to the next `POST`, and everything after it.
+    /// Loses the answer to the next `POST` or `PATCH`, and everything after it.
     pub fn lose_next_answer(&self) {
         self.state.store(LOSING, Ordering::SeqCst);
     }
@@ -61,8 +61,8 @@ fn pass(client: TcpStream, server: TcpStream, state: Arc<AtomicU8>) {
     let (mut requests, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (mut to_server, mut to_client) = (server, client);
     let there = Arc::clone(&state);
-    let posted = Arc::new(AtomicBool::new(false));
-    let posting = Arc::clone(&posted);
+    let changing = Arc::new(AtomicBool::new(false));
+    let changed = Arc::clone(&changing);
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = requests.read(&mut buffer) {
@@ -70,8 +70,8 @@ fn pass(client: TcpStream, server: TcpStream, state: Arc<AtomicU8>) {
                 break;
             }
             // The body may come in pieces of its own.
-            if buffer.starts_with(b"POST ") || buffer.starts_with(b"GET ") {
-                posting.store(buffer.starts_with(b"POST "), Ordering::SeqCst);
+            if [b"POST".as_slice(), b"PATCH", b"GET"].iter().any(|method| buffer.starts_with(method)) {
+                changing.store(!buffer.starts_with(b"GET"), Ordering::SeqCst);
             }
             if to_server.write_all(&buffer[..length]).is_err() {
                 break;
@@ -82,7 +82,7 @@ fn pass(client: TcpStream, server: TcpStream, state: Arc<AtomicU8>) {
     std::thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = answers.read(&mut buffer) {
-            if posted.load(Ordering::SeqCst) && state.load(Ordering::SeqCst) == LOSING {
+            if changed.load(Ordering::SeqCst) && state.load(Ordering::SeqCst) == LOSING {
                 state.store(CUT, Ordering::SeqCst);
             }
             if state.load(Ordering::SeqCst) == CUT || to_client.write_all(&buffer[..length]).is_err() {

@@ -16,7 +16,8 @@ import { remember } from "./names.js";
 /** The fewest characters that the server searches for. */
 const SHORTEST = 3;
 
-const PAGE = 50;
+/** How many items are read at once. */
+const ITEM_PAGE = 50;
 
 /** @typedef {{ q: string, category: string, location: string, low: boolean }} Filters */
 
@@ -114,7 +115,7 @@ export function createList(onChange) {
         location,
         ...(low ? { low_stock: true } : {}),
         sort: "name",
-        limit: PAGE,
+        limit: ITEM_PAGE,
         cursor: anew ? undefined : cursor,
       });
       const page = await listItems(query, signal);
@@ -263,23 +264,30 @@ export function createList(onChange) {
      * Shows what these filters find, unless it is shown already.
      *
      * @param {Filters} wanted
+     * @returns {Promise<void>} Ends with the first page.
      */
     show(wanted) {
       if (JSON.stringify(wanted) === JSON.stringify(filters) && shown.size > 0) {
-        return;
+        return loaded;
       }
+      scrollTo(0, 0);
       filters = wanted;
       category.input.value = wanted.category;
       location.input.value = wanted.location;
       low.checked = wanted.low;
       loaded = load(true);
+      return loaded;
     },
     /** Returns the id of the only item that the search under way finds, if it finds only one. */
     async only() {
       await loaded;
       return shown.size === 1 ? [...shown.keys()][0] : null;
     },
-    focusFirst: () => rows.querySelector("a")?.focus(),
+    /** Goes to the first item that the search under way finds. */
+    async focusFirst() {
+      await loaded;
+      rows.querySelector("a")?.focus();
+    },
     /** Reads the first page again, as after an import. */
     reload: () => load(true),
   };

@@ -14,7 +14,7 @@ import { remember } from "./names.js";
 const CHARTED = 1_000;
 
 /** The most entries that the server sends at once. */
-const PAGE = 200;
+const HISTORY_PAGE = 200;
 
 /** How many entries are shown at first, and more each time. */
 const SHOWN = 12;
@@ -196,7 +196,7 @@ export async function createItemView(id, signal) {
 
   async function readHistory() {
     do {
-      const page = await listHistory(id, { limit: PAGE, before: older }, signal);
+      const page = await listHistory(id, { limit: HISTORY_PAGE, before: older }, signal);
       entries.push(...page.entries);
       older = page.next_before;
       drawHistory();
@@ -206,7 +206,7 @@ export async function createItemView(id, signal) {
   async function showOlder() {
     visible += SHOWN * 4;
     if (visible > entries.length && older !== undefined) {
-      const page = await listHistory(id, { limit: PAGE, before: older }, signal);
+      const page = await listHistory(id, { limit: HISTORY_PAGE, before: older }, signal);
       entries.push(...page.entries);
       older = page.next_before;
     }
@@ -218,7 +218,7 @@ export async function createItemView(id, signal) {
     try {
       const [now, history, open] = await Promise.all([
         getItem(id, signal),
-        listHistory(id, { limit: PAGE }, signal),
+        listHistory(id, { limit: HISTORY_PAGE }, signal),
         listOpenReservations(id, signal),
       ]);
       const newest = entries[0]?.position ?? 0;

@@ -78,7 +78,7 @@ async function route(first) {
     }
     home.dataset.tab = current;
     document.title = "Stockroom";
-    list.show(filters);
+    const listed = list.show(filters);
     if (!home.isConnected) {
       fill(main, home);
       scrollTo(0, scrolled);
@@ -86,6 +86,7 @@ async function route(first) {
     if (first && matchMedia("(pointer: fine)").matches) {
       box.focus();
     }
+    await listed;
   }
 }
 
@@ -206,6 +207,12 @@ setInterval(() => {
   }
 }, 30_000);
 
-route(true);
-watch.start();
-startFeed();
+// What stands beside the view waits until the view itself is on the screen.
+route(true).finally(() =>
+  requestAnimationFrame(() =>
+    setTimeout(() => {
+      watch.start();
+      startFeed();
+    }),
+  ),
+);
