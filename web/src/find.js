@@ -12,9 +12,13 @@ import { fill, h } from "./dom.js";
 import { follow } from "./feed.js";
 import { number, plural } from "./format.js";
 import { remember } from "./names.js";
+import { paced } from "./pace.js";
 
 /** The fewest characters that the server searches for. */
 const SHORTEST = 3;
+
+/** Milliseconds between two readings of items that others edit. */
+const REST_OF_LIST = 1_000;
 
 /** How many items are read at once. */
 const ITEM_PAGE = 50;
@@ -216,8 +220,24 @@ export function createList(onChange) {
     );
   }
 
+  /** @type {Set<string>} Items on the list whose fields others changed. */
+  const edited = new Set();
+
+  /** Reads them again one after the other, so that thousands of changes are no burst of requests. */
+  const readEdited = paced(async () => {
+    const ids = [...edited];
+    edited.clear();
+    for (const id of ids) {
+      const item = await getItem(id).catch(() => null);
+      if (item) {
+        remember(item);
+        draw(item);
+      }
+    }
+  }, REST_OF_LIST);
+
   /** @param {Entry} entry */
-  async function update(entry) {
+  function update(entry) {
     const known = shown.get(entry.item_id);
     if (!known) {
       return;
@@ -227,11 +247,8 @@ export function createList(onChange) {
       shown.delete(entry.item_id);
       say(false);
     } else if (entry.event === "created" || entry.event === "updated") {
-      const item = await getItem(entry.item_id).catch(() => null);
-      if (item) {
-        remember(item);
-        draw(item);
-      }
+      edited.add(entry.item_id);
+      readEdited();
     } else if (entry.version > known.item.version) {
       const { quantity, reserved, version } = entry;
       const { reorder_level } = known.item;

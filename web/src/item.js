@@ -9,12 +9,16 @@ import { fill, h } from "./dom.js";
 import { follow } from "./feed.js";
 import { moment, number, price, relative, remarks, signed, stockInWords, words } from "./format.js";
 import { remember } from "./names.js";
+import { paced } from "./pace.js";
 
 /** The most entries that the chart is made from. */
 const CHARTED = 1_000;
 
 /** The most entries that the server sends at once. */
 const HISTORY_PAGE = 200;
+
+/** Milliseconds between two readings of the item, however many changes there are. */
+const REST_OF_ITEM = 300;
 
 /** How many entries are shown at first, and more each time. */
 const SHOWN = 12;
@@ -197,7 +201,9 @@ export async function createItemView(id, signal) {
   async function readHistory() {
     do {
       const page = await listHistory(id, { limit: HISTORY_PAGE, before: older }, signal);
-      entries.push(...page.entries);
+      const last = entries[entries.length - 1]?.position ?? Number.POSITIVE_INFINITY;
+      // A change may have brought the newest page already.
+      entries.push(...page.entries.filter((entry) => entry.position < last));
       older = page.next_before;
       drawHistory();
     } while (older !== undefined && entries.length < CHARTED);
@@ -214,7 +220,7 @@ export async function createItemView(id, signal) {
   }
 
   /** Reads what changed: the item, its newest entries and its reservations. */
-  async function refresh() {
+  const refresh = paced(async () => {
     try {
       const [now, history, open] = await Promise.all([
         getItem(id, signal),
@@ -238,7 +244,7 @@ export async function createItemView(id, signal) {
         fill(element, missing(id, error));
       }
     }
-  }
+  }, REST_OF_ITEM);
 
   drawItem();
   drawReservations();

@@ -61,7 +61,11 @@ async function route(first) {
   shortcuts = new Map();
   const current = section === "watch" || section === "files" ? section : "items";
   for (const link of document.querySelectorAll("[data-route]")) {
-    link.toggleAttribute("aria-current", link instanceof HTMLElement && link.dataset.route === current);
+    if (link.getAttribute("data-route") === current) {
+      link.setAttribute("aria-current", "page");
+    } else {
+      link.removeAttribute("aria-current");
+    }
   }
 
   if (section === "items" && id) {
@@ -82,6 +86,9 @@ async function route(first) {
     if (!home.isConnected) {
       fill(main, home);
       scrollTo(0, scrolled);
+      if (!first && box !== document.activeElement) {
+        main.focus({ preventScroll: true });
+      }
     }
     if (first && matchMedia("(pointer: fine)").matches) {
       box.focus();
@@ -147,25 +154,58 @@ async function create() {
   }
 }
 
-/** @param {KeyboardEvent} event */
+/** Keys that follow each other in fewer milliseconds come from a scanner and not from fingers. */
+const SCANNER = 50;
+
+/** What was typed outside of a field within the last moment. */
+let typed = "";
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let typing;
+
+/**
+ * Outside of fields, a letter begins an action. A scanner may type there too: its letters must begin none, and its code
+ * belongs into the search box, so that a letter waits for a moment to see whether another one follows.
+ *
+ * @param {KeyboardEvent} event
+ */
 function onKey(event) {
   const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog");
   if (busy || event.ctrlKey || event.metaKey || event.altKey) {
     return;
   }
-  const run = event.key === "n" ? create : shortcuts.get(event.key);
-  if (run) {
+  if (event.key === "Enter" && typed.length > 1) {
     event.preventDefault();
-    run();
-  } else if (event.key === "/") {
-    event.preventDefault();
-    box.select();
-  } else if (/^[0-9]$/.test(event.key)) {
-    // A scanner types wherever the focus is, and most codes begin with a digit.
-    box.value = "";
-    box.focus();
+    typed = "";
+    open();
+  } else if (event.key === "Enter") {
+    endTyping();
   } else if (event.key === "Escape" && !home.isConnected) {
     go("#/");
+  } else if (event.key === "/" && typed === "") {
+    event.preventDefault();
+    box.select();
+  } else if (event.key.length === 1 && event.key !== " ") {
+    event.preventDefault();
+    typed += event.key;
+    if (typed.length > 1) {
+      box.value = typed;
+      box.focus();
+    }
+    clearTimeout(typing);
+    typing = setTimeout(endTyping, SCANNER);
+  }
+}
+
+function endTyping() {
+  clearTimeout(typing);
+  const key = typed;
+  typed = "";
+  const run = key === "n" ? create : shortcuts.get(key);
+  if (run) {
+    run();
+  } else if (/^[0-9]$/.test(key)) {
+    box.value = key;
+    box.focus();
   }
 }
 

@@ -6,6 +6,7 @@ import { fill, h } from "./dom.js";
 import { follow } from "./feed.js";
 import { number, plural, price, quantity, relative, remarks, words } from "./format.js";
 import { nameOf, remember } from "./names.js";
+import { paced } from "./pace.js";
 
 /** How many entries are shown. */
 const CHANGES = 12;
@@ -19,9 +20,8 @@ export function createWatch() {
   const changes = h("ol", { class: "short" });
   const state = h("span", { class: "live" }, "Connecting");
   const none = h("p", { class: "muted" }, "Nothing has happened yet.");
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let resting;
-  let stale = false;
+  /** @type {Entry[]} Newest first. */
+  let latest = [];
 
   const element = h(
     "aside",
@@ -37,18 +37,7 @@ export function createWatch() {
     ),
   );
 
-  async function readSums() {
-    if (resting) {
-      stale = true;
-      return;
-    }
-    stale = false;
-    resting = setTimeout(() => {
-      resting = undefined;
-      if (stale) {
-        readSums();
-      }
-    }, REST);
+  const readSums = paced(async () => {
     const [summary, items] = await Promise.all([
       getSummary().catch(() => null),
       listItems({ low_stock: true, sort: "quantity", limit: 8 }).catch(() => null),
@@ -84,7 +73,7 @@ export function createWatch() {
         rows.length === 0 && h("li", { class: "muted" }, "Nothing is low."),
       );
     }
-  }
+  }, REST);
 
   /**
    * @param {string} label
@@ -94,40 +83,38 @@ export function createWatch() {
     return h("div", {}, h("dt", {}, label), h("dd", {}, value));
   }
 
+  /** Shows the latest entries, and looks up the names of these items alone, however many entries came. */
+  const draw = paced(() => {
+    none.hidden = latest.length > 0;
+    fill(changes, ...latest.map(line));
+  }, REST / 10);
+
   /** @param {Entry} entry */
-  async function add(entry) {
+  function line(entry) {
     const link = h("a", { href: `#/items/${encodeURIComponent(entry.item_id)}` }, entry.item_id);
-    none.remove();
+    nameOf(entry.item_id).then((name) => {
+      link.textContent = name;
+    });
     const about = [words(entry), remarks(entry)].filter(Boolean).join(" · ");
-    changes.prepend(
-      h(
-        "li",
-        {},
-        link,
-        h("span", { class: "muted wide" }, about),
-        h("time", { datetime: entry.at, class: "muted" }, relative(entry.at)),
-      ),
-    );
-    while (changes.children.length > CHANGES) {
-      changes.lastChild?.remove();
-    }
-    link.textContent = await nameOf(entry.item_id);
+    const time = h("time", { datetime: entry.at, class: "muted" }, relative(entry.at));
+    return h("li", {}, link, h("span", { class: "muted wide" }, about), time);
   }
 
   follow({
     onEntry: (entry) => {
-      add(entry);
+      latest = [entry, ...latest].slice(0, CHANGES);
+      draw();
       readSums();
     },
     onState: (now) => {
-      state.textContent = { live: "Live", paused: "Paused", offline: "No connection" }[now];
+      state.textContent = { live: "Live", paused: "Paused", offline: "Not live" }[now];
       state.dataset.state = now;
     },
     onHead: async (position) => {
       const page = await listLedger({ after: Math.max(position - CHANGES, 0), limit: CHANGES }).catch(() => null);
-      const newer = [...changes.children];
-      page?.entries.filter((entry) => entry.position <= position).forEach(add);
-      changes.prepend(...newer);
+      const before = page?.entries.filter((entry) => entry.position <= position).reverse() ?? [];
+      latest = [...latest, ...before].slice(0, CHANGES);
+      draw();
     },
   });
 
