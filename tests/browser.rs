@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::webdriver::{Browser, Sent};
 use common::{Server, component};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The largest first visit, in bytes over the network.
 const FIRST_VISIT: u64 = 550_000;

@@ -14,7 +14,6 @@ use poem::{Endpoint, Request, Response, Route};
 
 use super::docs::{Asset, Compressed, HTML, add_assets, html, redirect};
 use super::negotiation::names;
-use super::params::joined;
 use super::problem::{Kind, Problem};
 use super::router::Resource;
 use crate::config::BasePath;
@@ -41,7 +40,7 @@ pub fn add(routes: Route, base_path: &BasePath) -> Route {
     let index = Compressed::new("text/html; charset=utf-8", Bytes::from_static(INDEX), false);
     let (to_docs, to_index) = (redirect(format!("{base_path}/docs")), redirect(format!("{base_path}/")));
     let start = move |request: Request| {
-        let answer = match names_html(&request) {
+        let answer = match names_html(request.headers().get(header::ACCEPT)) {
             // The page's links are relative, so that they are right behind any base path.
             true if !request.original_uri().path().ends_with('/') => to_index(),
             true => index.answer(&request),
@@ -74,9 +73,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for OrPage<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let by_browser = wants_page(&request);
+        // Looked at only where there is nothing; the clones count a reference each.
+        let (method, accept) = (request.method().clone(), request.headers().get(header::ACCEPT).cloned());
         match self.inner.call(request).await {
-            Err(error) if by_browser && error.is::<NotFoundError>() => {
+            Err(error) if error.is::<NotFoundError>() && is_read(&method) && names_html(accept.as_ref()) => {
                 self.pages.nothing("There is nothing at this path.")
             }
             answer => answer,
@@ -84,14 +84,13 @@ impl<E: Endpoint<Output = Response>> Endpoint for OrPage<E> {
     }
 }
 
-/// True if a browser asks for something to show.
-fn wants_page(request: &Request) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD) && names_html(request)
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
-fn names_html(request: &Request) -> bool {
-    let accept = joined(request.headers(), header::ACCEPT.as_str());
-    accept.and_then(Result::ok).is_some_and(|accept| names(&accept, "text/html"))
+/// True if the value of `Accept` is one of a browser that asks for a page.
+fn names_html(accept: Option<&HeaderValue>) -> bool {
+    accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| names(accept, "text/html"))
 }
 
 fn with_index_headers(mut response: Response) -> Response {
@@ -114,11 +113,9 @@ impl Pages {
         for kind in Kind::ALL {
             let (name, title, status) = (kind.name(), kind.title(), kind.status().as_u16());
             let base = &self.base_path;
-            write!(
-                list,
-                "<li><a href=\"{base}/problems/{name}\">{title}</a> <small>{name}, status {status}</small></li>\n"
-            )
-            .expect("a text can be written to");
+            let about = format!("{name}, status {status}");
+            writeln!(list, "<li><a href=\"{base}/problems/{name}\">{title}</a> <small>{about}</small></li>")
+                .expect("a text can be written to");
         }
         let about = "<p>An error of this API is a problem document (RFC 9457). Its <code>type</code> leads to one of \
             these pages.</p>";
@@ -132,7 +129,8 @@ impl Pages {
         let Some(kind) = kind else {
             let detail = "There is no such kind of problem.";
             let problem = Problem::new(Kind::NotFound, detail);
-            return if wants_page(request) { self.nothing(detail) } else { Err(problem.into()) };
+            let by_browser = names_html(request.headers().get(header::ACCEPT));
+            return if by_browser { self.nothing(detail) } else { Err(problem.into()) };
         };
         let (status, about, base) = (kind.status().as_u16(), marked_up(kind.about()), &self.base_path);
         let main = format!(

@@ -14,6 +14,7 @@ import { createFilesView } from "./files.js";
 import { createList } from "./find.js";
 import { relative } from "./format.js";
 import { createItemView } from "./item.js";
+import { lettersAct, showKeys } from "./keys.js";
 import { createWatch } from "./watch.js";
 
 const main = byId("main");
@@ -201,7 +202,9 @@ function endTyping() {
   const key = typed;
   typed = "";
   const run = key === "n" ? create : shortcuts.get(key);
-  if (run) {
+  if (key === "?") {
+    showKeys();
+  } else if (run && lettersAct()) {
     run();
   } else if (/^[0-9]$/.test(key)) {
     box.value = key;
@@ -234,6 +237,7 @@ byId("search").addEventListener("submit", (event) => {
   open();
 });
 byId("new").addEventListener("click", create);
+byId("keys").addEventListener("click", showKeys);
 byId("skip").addEventListener("click", (event) => {
   // A fragment is an address here.
   event.preventDefault();
