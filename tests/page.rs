@@ -297,9 +297,12 @@ fn a_person_moves_stock_by_keyboard_alone() {
     browser.find("//dialog//input[@type='checkbox']").click();
     browser.press(ENTER);
     wait_for_answer(&browser);
-    browser.press("s");
+    browser.press(&format!("s{ENTER}"));
     begin(&browser, "?");
-    assert_eq!(browser.run("return document.querySelectorAll('dialog').length"), 1);
+    assert_eq!(
+        browser.run("return [...document.querySelectorAll('dialog h2')].map(title => title.textContent)"),
+        json!(["Keys"])
+    );
     browser.assert_quiet_but_for(&["422"]);
 }
 
