@@ -223,7 +223,7 @@ fn a_person_sees_an_item() {
 }
 
 #[test]
-fn a_person_moves_stock_by_keyboard_alone() {
+fn a_person_moves_stock_by_keyboard() {
     let Some(browser) = browser() else { return };
     let server = Server::start();
     widget(&server);
@@ -245,28 +245,33 @@ fn a_person_moves_stock_by_keyboard_alone() {
     begin(&browser, "x");
     browser.press(&format!("2{ENTER}"));
     available("3");
+    begin(&browser, "x");
+    browser.find("//dialog//select[@name='reason']/option[@value='found']").click();
+    browser.find("//dialog//button[@type='submit']").click();
+    available("4");
     let expected = [
         ("created", "", 10),
         ("moved", "received", 1),
         ("moved", "sold", -4),
         ("counted", "counted", -2),
         ("moved", "damaged", -2),
+        ("moved", "found", 1),
     ];
     let expected = expected.map(|(event, reason, delta)| (event.to_owned(), reason.to_owned(), delta));
     assert_eq!(ledger(&server, "widget-1"), expected);
 
     begin(&browser, "h");
     browser.press(&format!("2{ENTER}"));
-    available("1");
+    available("2");
     browser.press(&format!("f{ENTER}"));
-    wait_for_text(&browser, ".stock .muted", "1 piece in stock, none reserved");
+    wait_for_text(&browser, ".stock .muted", "2 piece in stock, none reserved");
     browser.press(&format!("h{ENTER}"));
-    available("0");
+    available("1");
     assert_eq!(is_open(&server, "widget-1"), 1);
     browser.press(&format!("l{ENTER}"));
-    available("1");
+    available("2");
     assert_eq!(is_open(&server, "widget-1"), 0);
-    let events: Vec<_> = ledger(&server, "widget-1").split_off(5).into_iter().map(|(event, ..)| event).collect();
+    let events: Vec<_> = ledger(&server, "widget-1").split_off(6).into_iter().map(|(event, ..)| event).collect();
     assert_eq!(events, ["reserved", "fulfilled", "reserved", "released"]);
 
     begin(&browser, "e");
@@ -277,14 +282,14 @@ fn a_person_moves_stock_by_keyboard_alone() {
     browser.find("//dialog//input[@name='name']").fill("Hex bolt");
     browser.find("//dialog//input[@name='id']").fill("bolt 6");
     browser.find("//dialog//input[@name='quantity']").fill("40");
-    browser.find("//dialog//input[@name='unit_price/amount']").fill("0.18");
+    browser.find("//dialog//input[@name='unit_price/amount']").fill("0,18");
     browser.press(ENTER);
     // The browser itself refuses an id with a blank, and a price without a currency is refused by the server.
     wait(&browser, "document.querySelector('dialog input[name=id]').matches(':invalid:focus')");
     browser.find("//dialog//input[@name='id']").fill("bolt-6");
     browser.press(ENTER);
     wait(&browser, "document.querySelector('#field-unit_price-currency').matches('[aria-invalid]:focus')");
-    browser.press(&format!("EUR{ENTER}"));
+    browser.press(&format!("eur{ENTER}"));
     wait_for_text(&browser, ".item h1", "Hex bolt");
     let created = server.get("/inventory/bolt-6").expect(200);
     assert_eq!((&created["quantity"], &created["unit_price"]["amount"]), (&json!(40), &json!("0.18")));
@@ -429,6 +434,11 @@ fn a_person_watches_what_happens() {
     wait_for_text(&browser, ".watch .figures", "€10.00");
     wait_for_text(&browser, ".watch [aria-labelledby=low-title]", "Widget4Reorder at 5");
 
+    let other = json!({ "id": "bolt-6", "name": "Bolt" });
+    server.post("/inventory", &other).expect(201);
+    browser.find("//button[text()='Show 1 new item']").click();
+    wait_for_text(&browser, ".rows", "Bolt");
+
     // A hidden tab does not follow: its place is free for others.
     let hide = |hidden: bool| {
         browser.run(&format!(
@@ -444,7 +454,7 @@ fn a_person_watches_what_happens() {
     hide(false);
     // It goes on where it was, and misses nothing.
     wait_for_text(&browser, ".watch", "Sold 1 · order-1");
-    assert_eq!(browser.run("return document.querySelectorAll('.watch ol li').length"), 3);
+    assert_eq!(browser.run("return document.querySelectorAll('.watch ol li').length"), 4);
     browser.assert_quiet_but_for(&["503"]);
 }
 

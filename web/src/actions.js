@@ -41,6 +41,9 @@ const REASONS = [
   ["correction", "Correction"],
 ];
 
+/** @type {Record<string, string>} The direction that a reason suggests; the others suggest none. */
+const SUGGESTED = { damaged: "-1", lost: "-1", found: "1", returned: "1" };
+
 /** Seconds for which stock can be reserved. */
 const TERMS = /** @type {[string, string][]} */ ([
   ["900", "15 minutes"],
@@ -170,6 +173,13 @@ async function askCorrection(item) {
       ...REMARKS,
     ],
     submit: "Correct",
+    ready: ({ elements }) => {
+      const reason = /** @type {HTMLSelectElement} */ (elements.namedItem("reason"));
+      const direction = /** @type {RadioNodeList} */ (elements.namedItem("direction"));
+      reason.addEventListener("change", () => {
+        direction.value = SUGGESTED[reason.value] ?? direction.value;
+      });
+    },
     send: ({ delta, direction, reason, ...rest }, attempt) =>
       moveStock(
         state.item,
@@ -285,7 +295,8 @@ function itemFields(item) {
       name: "unit_price/amount",
       label: "Price of one",
       value: item.unit_price?.amount,
-      pattern: "(0|[1-9][0-9]{0,8})(\\.[0-9]{1,6})?",
+      pattern: "(0|[1-9][0-9]{0,8})([.,][0-9]{1,6})?",
+      inputmode: "decimal",
       hint: "Such as 12.50",
       half: true,
     },
@@ -293,7 +304,7 @@ function itemFields(item) {
       name: "unit_price/currency",
       label: "Currency",
       value: item.unit_price?.currency,
-      pattern: "[A-Z]{3}",
+      pattern: "[A-Za-z]{3}",
       hint: "Such as EUR",
       half: true,
     },
@@ -316,7 +327,8 @@ function changesBetween(before, after) {
       changes[name] = text === "" ? null : name === "reorder_level" ? Number(text) : text;
     }
   }
-  const [amount, currency] = [after["unit_price/amount"], after["unit_price/currency"]];
+  const amount = after["unit_price/amount"].replace(",", ".");
+  const currency = after["unit_price/currency"].toUpperCase();
   if (amount !== before["unit_price/amount"] || currency !== before["unit_price/currency"]) {
     changes.unit_price = amount || currency ? { amount, currency } : null;
   }

@@ -94,10 +94,9 @@ async function request(path, { method = "GET", query = {}, headers, body, signal
       url.searchParams.set(name, String(value));
     }
   }
-  const ends = [signal, patience ? AbortSignal.timeout(patience) : undefined].filter((end) => end !== undefined);
   let response;
   try {
-    response = await fetch(url, { method, headers, body, signal: AbortSignal.any(ends), cache: "no-store" });
+    response = await fetch(url, { method, headers, body, signal: ended(signal, patience), cache: "no-store" });
   } catch (error) {
     signal?.throwIfAborted();
     throw new Unreachable("There is no connection to the server.", { cause: error });
@@ -114,6 +113,26 @@ async function request(path, { method = "GET", query = {}, headers, body, signal
     request_id: "",
   };
   throw new Refused(response.status, await response.json().catch(() => unknown));
+}
+
+/**
+ * Returns a signal that ends with another one or after so many milliseconds. `AbortSignal.any` is younger than many a
+ * phone in use.
+ *
+ * @param {AbortSignal | undefined} signal
+ * @param {number} patience
+ */
+function ended(signal, patience) {
+  const controller = new AbortController();
+  const end = () => controller.abort();
+  if (signal?.aborted) {
+    end();
+  }
+  signal?.addEventListener("abort", end, { once: true });
+  if (patience) {
+    setTimeout(end, patience);
+  }
+  return controller.signal;
 }
 
 /**

@@ -26,6 +26,7 @@ import { number, quantity } from "./format.js";
  * @property {number} [max]
  * @property {number} [maxlength]
  * @property {string} [pattern]
+ * @property {"decimal"} [inputmode]
  * @property {[value: string, label: string][]} [options]
  */
 /**
@@ -235,7 +236,7 @@ function capitalised(text) {
 /** @param {Field} field */
 function fieldElement(field) {
   const id = `field-${field.name.replaceAll("/", "-")}`;
-  const { name, required, min, max, maxlength, pattern } = field;
+  const { name, required, min, max, maxlength, pattern, inputmode, hint } = field;
   const described = `${id}-error${field.hint ? ` ${id}-hint` : ""}`;
   const common = { id, name, required, "aria-describedby": described, autocomplete: "off" };
   const below = [
@@ -300,6 +301,17 @@ function fieldElement(field) {
       );
     }
     default:
-      return frame(label, h("input", { ...common, type: "text", maxlength, pattern, value: field.value }));
+      return frame(
+        label,
+        h("input", {
+          ...common,
+          type: "text",
+          maxlength,
+          pattern,
+          inputmode,
+          title: pattern && hint,
+          value: field.value,
+        }),
+      );
   }
 }

@@ -34,6 +34,8 @@ export function createList(onChange) {
   /** @type {string | undefined} */
   let cursor;
   let failed = false;
+  /** How many items were created since the first page was read. */
+  let created = 0;
   let loading = new AbortController();
   /** @type {Promise<void>} */
   let loaded = Promise.resolve();
@@ -48,6 +50,7 @@ export function createList(onChange) {
   const rows = h("ul", { class: "rows", "aria-label": "Items" });
   const more = h("button", { type: "button", class: "more", click: () => load(false) }, "Show more");
   const none = h("div", { class: "empty" });
+  const news = h("button", { type: "button", class: "news", hidden: true, click: () => load(true) });
   const element = h(
     "section",
     { class: "list", "aria-labelledby": "list-title" },
@@ -60,6 +63,7 @@ export function createList(onChange) {
       h("label", { class: "chip" }, low, h("span", {}, "Low stock")),
       status,
     ),
+    news,
     rows,
     none,
     more,
@@ -127,6 +131,8 @@ export function createList(onChange) {
       if (anew) {
         shown.clear();
         fill(rows);
+        created = 0;
+        news.hidden = true;
       }
       cursor = page.next_cursor;
       append(page.items.filter((item) => !short || matches(item, q)));
@@ -175,14 +181,17 @@ export function createList(onChange) {
     }
   }
 
+  function isFiltered() {
+    return Boolean(filters.q || filters.category || filters.location || filters.low);
+  }
+
   /** @param {boolean} short */
   function say(short) {
     const count = `${cursor ? "First " : ""}${plural(shown.size, "item")}`;
     status.textContent = short ? `${count} here; type ${SHORTEST} letters to search all` : count;
-    const filtered = filters.q || filters.category || filters.location || filters.low;
     if (shown.size > 0) {
       fill(none);
-    } else if (filtered) {
+    } else if (isFiltered()) {
       fill(none, h("p", {}, "Nothing matches."), h("a", { href: "#/" }, "Show all items"));
     } else {
       fill(
@@ -240,6 +249,11 @@ export function createList(onChange) {
   function update(entry) {
     const known = shown.get(entry.item_id);
     if (!known) {
+      if (entry.event === "created" && !isFiltered()) {
+        created += 1;
+        news.hidden = false;
+        news.textContent = `Show ${plural(created, "new item")}`;
+      }
       return;
     }
     if (entry.event === "deleted") {
