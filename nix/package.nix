@@ -21,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../build.rs
       ../migrations
       ../src
+      ../web/src
     ];
   };
 

@@ -24,9 +24,9 @@ fn the_api_can_be_read_and_tried_out_behind_a_base_path() {
 fn the_page_works_behind(base_path: &str) {
     let Some(browser) = component("browser", Browser::start) else { return };
     let server = Server::start_with(&["--base-path", base_path]);
-    collect_policy_violations(&browser);
+    browser.collect_policy_violations();
 
-    browser.open(&server.url(&format!("{base_path}/")));
+    browser.open(&server.url(&format!("{base_path}/docs/")));
     let document = server.get(&format!("{base_path}/openapi.json")).expect(200);
     assert_eq!(shown_operations(&browser), operations(&document));
     let first_visit = requests_to(&server, base_path, &browser);
@@ -56,7 +56,7 @@ fn the_page_works_behind(base_path: &str) {
 
     let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("docs{}.png", base_path.replace('/', "-")));
     std::fs::write(screenshot, browser.screenshot()).unwrap();
-    assert_quiet(&browser);
+    browser.assert_quiet();
 
     browser.open(&server.url(&format!("{base_path}/docs")));
     assert_eq!(shown_operations(&browser), operations(&document));
@@ -65,22 +65,7 @@ fn the_page_works_behind(base_path: &str) {
         requests_to(&server, base_path, &browser).into_iter().partition(|request| request.url.starts_with(&assets));
     assert!(kept.len() == 3 && kept.iter().all(|request| request.cached && request.bytes == 0), "{kept:#?}");
     assert!(asked.len() == 2 && asked.iter().all(|request| !request.cached), "{asked:#?}");
-    assert_quiet(&browser);
-}
-
-/// Makes every page keep what its Content-Security-Policy forbids.
-fn collect_policy_violations(browser: &Browser) {
-    let source = "window.violations = []; document.addEventListener('securitypolicyviolation', \
-                  violation => violations.push(`${violation.violatedDirective}: ${violation.blockedURI}`))";
-    browser.devtools("Page.enable", &json!({}));
-    browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": source }));
-}
-
-/// Nothing was forbidden by the page's policy, and nothing came into the console.
-fn assert_quiet(browser: &Browser) {
-    assert_eq!(browser.run("return violations"), json!([]));
-    let console = browser.console();
-    assert!(console.is_empty(), "{console:#?}");
+    browser.assert_quiet();
 }
 
 /// The requests over the network, each of which was to this server and answered well.

@@ -19,15 +19,74 @@ fn assets(page: &str) -> Vec<&str> {
     page.split(['"', '\'']).filter(|text| text.starts_with("docs/")).collect()
 }
 
+/// What browsers send with a request for a page.
+const BROWSER: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+
 #[test]
-fn the_root_leads_to_the_documents() {
+fn the_root_leads_to_the_documents_unless_html_is_named() {
     let server = Server::start();
     // Relative: a proxy may strip a prefix.
-    for (path, to) in [("/", "docs"), ("/docs/", "../docs")] {
-        let root = server.get(path);
-        assert_eq!((root.status, root.header("location")), (307, Some(to)));
+    for (path, accept, to) in
+        [("/", "*/*", "docs"), ("/", "application/json", "docs"), ("/docs/", "text/html", "../docs")]
+    {
+        let root = server.send("GET", path, &[("Accept", accept)], "");
+        assert_eq!((root.status, root.header("location")), (307, Some(to)), "{path} {accept}");
     }
+    assert_eq!(server.get("/").headers["vary"], "Accept");
     assert!(server.get("/docs").expect_page().contains("swagger-ui"));
+    let page = server.send("GET", "/", &[BROWSER], "");
+    assert!(page.expect_page().contains("<form class=\"search\""));
+    let vary: Vec<_> = page.headers.get_all("vary").iter().collect();
+    assert_eq!(vary, ["Accept-Encoding", "Accept"]);
+}
+
+#[test]
+fn the_page_for_stock_is_small_and_takes_nothing_from_elsewhere() {
+    let server = Server::start();
+    let index = server.send("GET", "/", &[GZIP, BROWSER], "");
+    let policy = index.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let page = String::from_utf8(unzipped(&index)).unwrap();
+    let names: Vec<_> = page.split('"').filter(|text| text.starts_with("web/")).collect();
+    assert_eq!(names.len(), 2, "{page}");
+    let mut total = index.body.len();
+    for name in names {
+        let asset = server.send("GET", &format!("/{name}"), &[GZIP], "");
+        assert_eq!((asset.status, asset.header("content-encoding")), (200, Some("gzip")), "{name}");
+        assert_eq!(asset.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        let text = String::from_utf8(unzipped(&asset)).unwrap();
+        assert!(!text.contains("\nimport ") && !text.contains("\nexport "), "{name} is linked");
+        total += asset.body.len();
+    }
+    assert!(total < 60 * 1024, "the page takes {total} bytes");
+}
+
+#[test]
+fn behind_a_base_path_the_page_has_a_folder_of_its_own() {
+    let server = Server::start_with(&["--base-path", "/shop"]);
+    let root = server.send("GET", "/shop", &[BROWSER], "");
+    assert_eq!((root.status, root.header("location")), (307, Some("shop/")));
+    assert!(server.send("GET", "/shop/", &[BROWSER], "").expect_page().contains("\"web/main."));
+    let problems = server.get("/shop/problems").expect_page();
+    assert!(
+        problems.contains("href=\"/shop/problems/not-found\"") && problems.contains("\"/shop/web/style."),
+        "{problems}"
+    );
+}
+
+#[test]
+fn a_browser_gets_a_page_where_there_is_nothing() {
+    let server = Server::start();
+    for path in ["/nothing", "/inventory/a/b", "/problems/nothing", "/docs/none.js"] {
+        let page = server.send("GET", path, &[BROWSER], "");
+        assert_eq!((page.status, page.header("content-type")), (404, Some("text/html; charset=utf-8")), "{path}");
+        assert!(page.text().contains("<h1>There is nothing here</h1>"), "{path}");
+        server.send("GET", path, &[("Accept", "*/*")], "").problem(404, "not-found");
+        server.send("POST", "/nothing", &[BROWSER], "").problem(404, "not-found");
+    }
+    // What the API has, it answers in JSON whoever asks.
+    server.send("GET", "/inventory/none", &[BROWSER], "").problem(404, "not-found");
 }
 
 #[test]

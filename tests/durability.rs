@@ -136,7 +136,7 @@ fn check_names_whatever_does_not_add_up() {
         ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger says nothing of its deletion"),
         ("DELETE FROM item_search", "item a: cannot be found by q"),
         ("DELETE FROM reservation", "item b: has reserved 1, and its open reservations hold 0"),
-        ("DELETE FROM reservation", &format!("position 5: there is no reservation {held}")),
+        ("DELETE FROM reservation", &format!("reservation {held}: is not there, and the ledger says reserved")),
         ("UPDATE reservation SET quantity = 2", "item b: has reserved 1, and its open reservations hold 2"),
         (
             "UPDATE reservation SET state = 'released', closed_at = expires_at",

@@ -102,6 +102,26 @@ fn set(server: &Postgres, setting: &str) {
     execute(&url, "SELECT pg_reload_conf()");
 }
 
+/// Waits until commits wait for a standby: the checkpointer reads the setting some time after it was changed.
+fn await_synchronous_commits(server: &Postgres) {
+    let url = server.url("postgres");
+    let commits = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    std::thread::scope(|scope| {
+        let stop = AtomicBool::new(false);
+        let committing = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                execute(&url, "SELECT pg_logical_emit_message(true, 'test', '')");
+            }
+        });
+        poll("a commit to wait for a standby", || (!query(&url, commits).is_empty()).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+        poll("the last commit", || {
+            query(&url, commits);
+            committing.is_finished().then_some(())
+        });
+    });
+}
+
 fn head(server: &Server) -> Option<u64> {
     let answer = server.try_get("/ledger?reference=nobody")?;
     (answer.status == 200).then(|| answer.json()["next_after"].as_u64().unwrap())
@@ -243,6 +263,7 @@ fn a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged() {
     servers[0].post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
     servers[1].put("/inventory/a", &json!({ "name": "A", "quantity": 6 })).expect(200);
     set(&primary, "synchronous_standby_names = '*'");
+    await_synchronous_commits(&primary);
     // One commits on the primary, the other one finds it there, and neither knows whether it will stay.
     for server in &servers {
         move_while_waits_are_cancelled(server, &primary).problem(503, "unavailable");

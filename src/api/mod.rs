@@ -16,6 +16,7 @@ mod starting;
 mod summary;
 mod system;
 mod transfer;
+mod web;
 
 use std::sync::Arc;
 
@@ -86,8 +87,8 @@ pub fn app_with(
     let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
     let system = system::System { store, leaving: shutdown.leaving };
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
-    let routes = add(docs::add(router::routes(api), base_path, document));
+    let routes = add(web::add(docs::add(router::routes(api), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
-    boundary::Boundary::new(routes.data(limits), settings)
+    boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), settings)
 }

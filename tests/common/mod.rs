@@ -5,6 +5,7 @@
 pub mod feed;
 pub mod held;
 pub mod load;
+pub mod network;
 pub mod postgres;
 pub mod webdriver;
 

@@ -95,6 +95,44 @@ impl Browser {
         BASE64_STANDARD.decode(screenshot["data"].as_str().unwrap()).unwrap()
     }
 
+    /// What is in sight of the page, as a PNG.
+    pub fn viewport_screenshot(&self) -> Vec<u8> {
+        let screenshot = self.devtools("Page.captureScreenshot", &json!({}));
+        BASE64_STANDARD.decode(screenshot["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// Presses keys one after the other, wherever the focus is.
+    pub fn press(&self, keys: &str) {
+        let strokes =
+            keys.chars().flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key })));
+        let strokes: Vec<_> = strokes.collect();
+        self.post("/actions", &json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] }));
+    }
+
+    /// Makes every page from now on keep what its Content-Security-Policy forbids.
+    pub fn collect_policy_violations(&self) {
+        let source = "window.violations = []; document.addEventListener('securitypolicyviolation', \
+                      violation => violations.push(`${violation.violatedDirective}: ${violation.blockedURI}`))";
+        self.devtools("Page.enable", &json!({}));
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": source }));
+    }
+
+    /// The page's policy forbade nothing, and nothing came into the console.
+    pub fn assert_quiet(&self) {
+        self.assert_quiet_but_for(&[]);
+    }
+
+    /// As [`Browser::assert_quiet`], but for the browser's own notes on answers and connections with these words in them.
+    pub fn assert_quiet_but_for(&self, expected: &[&str]) {
+        assert_eq!(self.run("return violations"), json!([]));
+        let mut console = self.console();
+        console.retain(|line| {
+            let noted = expected.iter().any(|words| line["message"].as_str().unwrap().contains(words));
+            line["source"] != "network" || !noted
+        });
+        assert!(console.is_empty(), "{console:#?}");
+    }
+
     fn log(&self, kind: &str) -> Vec<Value> {
         serde_json::from_value(self.post("/se/log", &json!({ "type": kind }))).unwrap()
     }
@@ -133,6 +171,8 @@ impl Browser {
                     "Network.requestServedFromCache" => request.cached = true,
                     "Network.responseReceived" => {
                         request.status = event["response"]["status"].as_u64();
+                        // A feed has no end.
+                        request.ended |= event["response"]["mimeType"] == "text/event-stream";
                         request.cached |= event["response"]["fromDiskCache"] == true;
                     }
                     "Network.loadingFinished" => (request.ended, request.bytes) = (true, bytes(event)),
@@ -186,6 +226,11 @@ impl Element<'_> {
         const CONTROL: char = '\u{e009}';
         const RELEASE: char = '\u{e000}';
         self.browser.post(&format!("{}/value", self.path), &json!({ "text": format!("{CONTROL}a{RELEASE}{text}") }));
+    }
+
+    /// Types into it, or, for a field of files, names one.
+    pub fn type_in(&self, text: &str) {
+        self.browser.post(&format!("{}/value", self.path), &json!({ "text": text }));
     }
 
     /// The text that it shows.

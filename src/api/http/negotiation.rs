@@ -19,6 +19,11 @@ fn accepts(accept: &str, media_type: &str) -> bool {
     weight_of(accept, media_type) > 0.0
 }
 
+/// True if `Accept` names this very media type, as browsers name `text/html`; a range such as `*/*` does not.
+pub fn names(accept: &str, media_type: &str) -> bool {
+    weight(accept, media_type).is_some_and(|weight| weight > 0.0)
+}
+
 fn weight_of(accept: &str, media_type: &str) -> f32 {
     let (main_type, _) = media_type.split_once('/').unwrap_or((media_type, ""));
     let ranges = [media_type, &format!("{main_type}/*"), "*/*"];
@@ -79,6 +84,16 @@ mod tests {
         }
         assert!(acceptable("text/csv", &["application/x-ndjson", "text/csv"]));
         assert!(acceptable("text/csv", &[]));
+    }
+
+    #[test]
+    fn only_a_media_type_that_is_written_out_is_named() {
+        for naming in ["text/html", "application/xhtml+xml, TEXT/HTML;q=0.5, */*"] {
+            assert!(names(naming, "text/html"), "{naming}");
+        }
+        for other in ["", "*/*", "text/*", "text/html;q=0", "text/htmlx"] {
+            assert!(!names(other, "text/html"), "{other}");
+        }
     }
 
     #[test]

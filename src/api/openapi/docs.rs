@@ -1,4 +1,4 @@
-//! The documents that a browser reads: Swagger UI, the OpenAPI document, a page for each kind of problem.
+//! The documents that a developer's browser reads: Swagger UI and the OpenAPI document.
 //!
 //! Swagger UI is served from files of its own under a Content-Security-Policy: no inline script, and nothing from any
 //! other host. The files are compressed when Stockroom is built, and a hash of what they hold is part of their names:
@@ -16,15 +16,17 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Request, Response, Route};
 
 use crate::api::http::negotiation::accepts_gzip;
-use crate::api::http::problem::{Kind, Problem};
 use crate::api::http::router::Resource;
 use crate::config::BasePath;
 
-/// A file of Swagger UI.
-struct Asset {
-    name: &'static str,
-    media_type: &'static str,
-    gzip: &'static [u8],
+/// A file for browsers, with a hash in its name.
+pub struct Asset {
+    /// Its name.
+    pub name: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its compressed contents.
+    pub gzip: &'static [u8],
 }
 
 include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
@@ -34,28 +36,18 @@ include!(concat!(env!("OUT_DIR"), "/swagger_ui.rs"));
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const PAGE_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-const HTML: &[&str] = &["text/html"];
+/// The media type of pages.
+pub const HTML: &[&str] = &["text/html"];
 
 const JSON: &str = "application/json";
 
 /// Adds the documents to the routes; `write` writes the OpenAPI document.
 pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> String) -> Route {
-    routes = routes
-        .at("/", Resource::page("getRoot", &[], make(|request| std::future::ready(to_docs(&request)))))
-        .at("/docs/", Resource::page("getDocs", &[], make(|_| std::future::ready(redirect("../docs")))))
-        .at("/docs", Resource::page("getDocs", HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))))
-        .at(
-            "/problems/:name",
-            Resource::page("getProblem", HTML, make(|request| std::future::ready(problem_page(&request)))),
-        );
-    for asset in ASSETS {
-        let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
-        let path = format!("/docs/{}", asset.name);
-        let answer = make(move |request| std::future::ready(file.answer(&request)));
-        routes = routes.at(path, Resource::page("getDocs", &[asset.media_type], answer));
-    }
+    routes = routes.at("/docs/", Resource::page("getDocs", &[], make(|_| std::future::ready(redirect("../docs"))))).at(
+        "/docs",
+        Resource::page("getDocs", HTML, make(|_| std::future::ready(html(INDEX.to_owned(), DOCS_POLICY)))),
+    );
+    routes = add_assets(routes, "getDocs", "/docs", ASSETS);
     let base_path = base_path.clone();
     // Made at the first request, so that the start does not wait for it.
     let file = LazyLock::new(move || Compressed::new(JSON, gzip(write(&base_path).as_bytes()), false));
@@ -63,19 +55,22 @@ pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> Stri
     routes.at("/openapi.json", Resource::page("getDocument", &[JSON], answer))
 }
 
-/// Leads from the root to Swagger UI.
-fn to_docs(request: &Request) -> poem::Result<Response> {
-    let (_, last) = request.original_uri().path().rsplit_once('/').unwrap_or_default();
-    // A base path may be asked for without the slash at its end.
-    redirect(&if last.is_empty() { "docs".to_owned() } else { format!("{last}/docs") })
+/// Adds files under their names in a folder; `id` is their operation in the log.
+pub fn add_assets(routes: Route, id: &'static str, folder: &str, assets: &'static [Asset]) -> Route {
+    assets.iter().fold(routes, |routes, asset| {
+        let file = Compressed::new(asset.media_type, Bytes::from_static(asset.gzip), true);
+        let answer = make(move |request| std::future::ready(file.answer(&request)));
+        routes.at(format!("{folder}/{}", asset.name), Resource::page(id, &[asset.media_type], answer))
+    })
 }
 
 /// Redirects to a relative URL, which works behind a proxy that strips a prefix too.
-fn redirect(to: &str) -> poem::Result<Response> {
+pub fn redirect(to: &str) -> poem::Result<Response> {
     Ok(StatusCode::TEMPORARY_REDIRECT.with_header(header::LOCATION, to).into_response())
 }
 
-fn html(text: String, policy: &'static str) -> poem::Result<Response> {
+/// A page that is never kept without asking, under a Content-Security-Policy.
+pub fn html(text: String, policy: &'static str) -> poem::Result<Response> {
     Ok(text
         .with_content_type("text/html; charset=utf-8")
         .with_header(header::CONTENT_SECURITY_POLICY, policy)
@@ -84,24 +79,8 @@ fn html(text: String, policy: &'static str) -> poem::Result<Response> {
         .into_response())
 }
 
-/// What a kind of problem means, from the same words as the code: the page that the problem's `type` leads to.
-fn problem_page(request: &Request) -> poem::Result<Response> {
-    let name = request.raw_path_param("name").unwrap_or_default();
-    let kind = Kind::ALL
-        .iter()
-        .find(|kind| kind.name() == name)
-        .ok_or_else(|| Problem::new(Kind::NotFound, "There is no such kind of problem."))?;
-    let (title, status, about) = (kind.title(), kind.status(), kind.about());
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
-         <link rel=\"icon\" href=\"data:,\"></head>\n<body>\n<h1>{title}</h1>\n<p>{name}, status {status}</p>\n\
-         <p>{about}</p>\n</body>\n</html>\n"
-    );
-    html(page, PAGE_POLICY)
-}
-
 /// A file that is kept compressed, and plain too once a client has asked for it so.
-struct Compressed {
+pub struct Compressed {
     media_type: &'static str,
     gzip: Bytes,
     plain: OnceLock<Bytes>,
@@ -109,11 +88,13 @@ struct Compressed {
 }
 
 impl Compressed {
-    fn new(media_type: &'static str, gzip: Bytes, immutable: bool) -> Self {
+    /// Takes a compressed file; `immutable` is true if its name changes with its contents.
+    pub fn new(media_type: &'static str, gzip: Bytes, immutable: bool) -> Self {
         Self { media_type, gzip, plain: OnceLock::new(), immutable }
     }
 
-    fn answer(&self, request: &Request) -> poem::Result<Response> {
+    /// Answers with the file, compressed if the client takes that.
+    pub fn answer(&self, request: &Request) -> poem::Result<Response> {
         let caching = if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
         let compressed = accepts_gzip(request.header(header::ACCEPT_ENCODING).unwrap_or_default());
         let body = if compressed { &self.gzip } else { self.plain() };

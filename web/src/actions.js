@@ -1,0 +1,416 @@
+/**
+ * What a person does with an item. Each action is a question (`dialog.js`) and one call (`api.js`), sent only for the
+ * version that the person has seen.
+ *
+ * Further actions, such as undo, are further functions here and a button where they are offered.
+ */
+
+/** @import { Item, ItemChanges, NewItem, NewMovement, Reservation } from "./api.js" */
+/** @import { Field, Values } from "./dialog.js" */
+import {
+  closeReservation,
+  createItem,
+  getItem,
+  listHistory,
+  moveStock,
+  patchItem,
+  Refused,
+  reserveStock,
+} from "./api.js";
+import { ask, explain, notify } from "./dialog.js";
+import { h } from "./dom.js";
+import { moment, number, quantity, stockInWords, words } from "./format.js";
+
+/** The most stock that an item can have. */
+const MOST = 1e12;
+
+/** @type {Field[]} */
+const REMARKS = [
+  { name: "reference", label: "Reference", hint: "An order, a delivery note, …", maxlength: 200, more: true },
+  { name: "note", label: "Note", type: "textarea", maxlength: 1_000, more: true },
+];
+
+/** @typedef {NewMovement["reason"]} Reason */
+/** @type {[Reason, string][]} */
+const REASONS = [
+  ["damaged", "Damaged"],
+  ["lost", "Lost"],
+  ["found", "Found"],
+  ["returned", "Returned"],
+  ["transferred", "Transferred"],
+  ["correction", "Correction"],
+];
+
+/** @type {Record<string, string>} The direction that a reason suggests; the others suggest none. */
+const SUGGESTED = { damaged: "-1", lost: "-1", found: "1", returned: "1" };
+
+/** Seconds for which stock can be reserved. */
+const TERMS = /** @type {[string, string][]} */ ([
+  ["900", "15 minutes"],
+  ["3600", "1 hour"],
+  ["86400", "1 day"],
+  ["259200", "3 days"],
+  ["604800", "1 week"],
+  ["2592000", "30 days"],
+]);
+
+/**
+ * @typedef {object} Action
+ * @property {string} key The letter that begins it.
+ * @property {string} label
+ * @property {(item: Item) => Promise<unknown>} run
+ */
+
+/** @type {Action[]} What is offered for every item. */
+export const ACTIONS = [
+  { key: "r", label: "Receive", run: (item) => askMovement(item, "Receive", "received", 1) },
+  { key: "s", label: "Sell", run: (item) => askMovement(item, "Sell", "sold", -1) },
+  { key: "c", label: "Count", run: askCount },
+  { key: "x", label: "Correct", run: askCorrection },
+  { key: "h", label: "Reserve", run: askReservation },
+  { key: "e", label: "Edit", run: askChanges },
+];
+
+/**
+ * An item as its question shows it. If somebody changes it meanwhile, the change is refused, the question shows the new
+ * stock, and what is sent next is for that.
+ *
+ * @param {Item} item
+ */
+function shown(item) {
+  const stock = h("p", { class: "dialog-stock" }, stockInWords(item));
+  const state = { item, intro: [h("p", { class: "dialog-item" }, item.name), stock], explain: explainStale };
+  return state;
+
+  /** @param {Refused} error */
+  async function explainStale(error) {
+    if (error.status !== 412) {
+      return error.problem.errors ? null : explain(error, item.unit);
+    }
+    const before = state.item;
+    const [now, { entries }] = await Promise.all([getItem(item.id), listHistory(item.id, { limit: 2 })]);
+    state.item = now;
+    stock.textContent = stockInWords(now);
+    const change = `${words(entries[0], entries[1])}: ${number(before.quantity)} → ${number(now.quantity)}`;
+    return `The item was changed meanwhile (${change}). Nothing was booked. Check, and send it again.`;
+  }
+}
+
+/**
+ * @param {Values} values
+ * @returns {{ reference?: string, note?: string }}
+ */
+function remarksIn({ reference, note }) {
+  return { reference: reference || undefined, note: note || undefined };
+}
+
+/**
+ * @param {Item} item
+ * @param {string} label
+ * @param {Reason} reason
+ * @param {1 | -1} direction
+ */
+async function askMovement(item, label, reason, direction) {
+  const state = shown(item);
+  const moved = await ask({
+    title: label,
+    ...state,
+    fields: [
+      { name: "delta", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST },
+      ...REMARKS,
+    ],
+    submit: label,
+    send: ({ delta, ...rest }, attempt) =>
+      moveStock(state.item, { delta: direction * Number(delta), reason, ...remarksIn(rest) }, attempt),
+  });
+  return booked(moved);
+}
+
+/** @param {Item} item */
+async function askCount(item) {
+  const state = shown(item);
+  const moved = await ask({
+    title: "Count",
+    ...state,
+    fields: [
+      {
+        name: "counted",
+        label: "How many are there",
+        type: "number",
+        value: item.quantity,
+        required: true,
+        min: 0,
+        max: MOST,
+      },
+      ...REMARKS,
+    ],
+    submit: "Save the count",
+    send: ({ counted, ...rest }, attempt) =>
+      moveStock(state.item, { counted: Number(counted), reason: "counted", ...remarksIn(rest) }, attempt),
+  });
+  return booked(moved);
+}
+
+/** @param {Item} item */
+async function askCorrection(item) {
+  const state = shown(item);
+  const moved = await ask({
+    title: "Correct",
+    ...state,
+    fields: [
+      { name: "delta", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST },
+      {
+        name: "direction",
+        label: "Direction",
+        type: "choice",
+        value: "-1",
+        options: [
+          ["-1", "Take away"],
+          ["1", "Add"],
+        ],
+      },
+      { name: "reason", label: "Why", type: "select", options: REASONS, value: "damaged" },
+      ...REMARKS,
+    ],
+    submit: "Correct",
+    ready: ({ elements }) => {
+      const reason = /** @type {HTMLSelectElement} */ (elements.namedItem("reason"));
+      const direction = /** @type {RadioNodeList} */ (elements.namedItem("direction"));
+      reason.addEventListener("change", () => {
+        direction.value = SUGGESTED[reason.value] ?? direction.value;
+      });
+    },
+    send: ({ delta, direction, reason, ...rest }, attempt) =>
+      moveStock(
+        state.item,
+        { delta: Number(direction) * Number(delta), reason: /** @type {Reason} */ (reason), ...remarksIn(rest) },
+        attempt,
+      ),
+  });
+  return booked(moved);
+}
+
+/** @param {Awaited<ReturnType<typeof moveStock>> | null} moved */
+function booked(moved) {
+  if (moved) {
+    notify(`${words(moved.entry)}. ${quantity(moved.item.available, moved.item.unit)} available.`);
+  }
+  return moved;
+}
+
+/** @param {Item} item */
+async function askReservation(item) {
+  const state = shown(item);
+  const reservation = await ask({
+    title: "Reserve",
+    ...state,
+    fields: [
+      { name: "quantity", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST },
+      { name: "expires_in", label: "For how long", type: "select", options: TERMS, value: "86400" },
+      { name: "reference", label: "For whom", hint: "An order or a name", maxlength: 200 },
+    ],
+    submit: "Reserve",
+    send: (values, attempt) =>
+      reserveStock(
+        state.item,
+        {
+          quantity: Number(values.quantity),
+          expires_in: Number(values.expires_in),
+          reference: values.reference || undefined,
+        },
+        attempt,
+      ),
+  });
+  if (reservation) {
+    notify(`Reserved ${number(reservation.quantity)} until ${moment(reservation.expires_at)}.`);
+  }
+  return reservation;
+}
+
+/** The steps that close a reservation. */
+export const STEPS = /** @type {const} */ ({
+  fulfil: { key: "f", label: "Fulfil", done: "fulfilled", text: "The stock leaves the shelf." },
+  release: { key: "l", label: "Release", done: "released", text: "The stock is available to others again." },
+});
+
+/**
+ * @param {Item} item
+ * @param {keyof typeof STEPS} step
+ * @param {Reservation[]} reservations The ones to choose from.
+ */
+export async function askToClose(item, step, reservations) {
+  if (reservations.length === 0) {
+    notify("Nothing is reserved.");
+    return null;
+  }
+  const { label, text, done } = STEPS[step];
+  const options = reservations.map(
+    (one) => /** @type {[string, string]} */ ([one.id, reservationInWords(one, item.unit)]),
+  );
+  const only = reservations.length === 1;
+  const closed = await ask({
+    title: label,
+    intro: [h("p", { class: "dialog-item" }, item.name), h("p", {}, only ? `${options[0][1]}. ${text}` : text)],
+    fields: only ? [] : [{ name: "reservation", label: "Reservation", type: "select", options, value: options[0][0] }],
+    submit: label,
+    send: ({ reservation }, attempt) =>
+      closeReservation(reservations.find((one) => one.id === reservation) ?? reservations[0], step, attempt),
+  });
+  if (closed) {
+    notify(`Reservation of ${number(closed.quantity)} ${done}.`);
+  }
+  return closed;
+}
+
+/**
+ * @param {Reservation} reservation
+ * @param {string} [unit]
+ */
+export function reservationInWords({ quantity: held, reference }, unit) {
+  return `${quantity(held, unit)}${reference ? ` for ${reference}` : ""}`;
+}
+
+/**
+ * The fields of an item that a person edits; its stock changes by movements.
+ *
+ * @param {Partial<Item>} item
+ * @returns {Field[]}
+ */
+function itemFields(item) {
+  return [
+    { name: "name", label: "Name", value: item.name, required: true, maxlength: 200 },
+    { name: "category", label: "Category", value: item.category, maxlength: 100, half: true },
+    { name: "location", label: "Location", value: item.location, maxlength: 100, half: true },
+    { name: "unit", label: "Unit", value: item.unit, maxlength: 100, hint: "Such as piece or g", half: true },
+    {
+      name: "reorder_level",
+      label: "Reorder at",
+      type: "number",
+      value: item.reorder_level,
+      min: 0,
+      max: MOST,
+      half: true,
+    },
+    {
+      name: "unit_price/amount",
+      label: "Price of one",
+      value: item.unit_price?.amount,
+      pattern: "(0|[1-9][0-9]{0,8})([.,][0-9]{1,6})?",
+      inputmode: "decimal",
+      hint: "Such as 12.50",
+      half: true,
+    },
+    {
+      name: "unit_price/currency",
+      label: "Currency",
+      value: item.unit_price?.currency,
+      pattern: "[A-Za-z]{3}",
+      hint: "Such as EUR",
+      half: true,
+    },
+    { name: "description", label: "Description", type: "textarea", value: item.description, maxlength: 4_000 },
+  ];
+}
+
+/**
+ * What changes of an item, as a merge patch: fields that were emptied are taken away.
+ *
+ * @param {Values} before
+ * @param {Values} after
+ * @returns {ItemChanges}
+ */
+function changesBetween(before, after) {
+  /** @type {any} */
+  const changes = {};
+  for (const [name, text] of Object.entries(after)) {
+    if (text !== before[name] && !name.startsWith("unit_price/")) {
+      changes[name] = text === "" ? null : name === "reorder_level" ? Number(text) : text;
+    }
+  }
+  const amount = after["unit_price/amount"].replace(",", ".");
+  const currency = after["unit_price/currency"].toUpperCase();
+  if (amount !== before["unit_price/amount"] || currency !== before["unit_price/currency"]) {
+    changes.unit_price = amount || currency ? { amount, currency } : null;
+  }
+  return changes;
+}
+
+/**
+ * @param {Partial<Item>} item
+ * @returns {Values}
+ */
+function texts(item) {
+  return Object.fromEntries(itemFields(item).map((field) => [field.name, String(field.value ?? "").trim()]));
+}
+
+/** @param {Item} item */
+async function askChanges(item) {
+  let current = item;
+  const changed = await ask({
+    title: "Edit",
+    fields: itemFields(item),
+    submit: "Save",
+    send: (values, attempt) => patchItem(current, changesBetween(texts(current), values), attempt),
+    // Fields that this person has not touched take over what somebody else made of them.
+    explain: async (error, form) => {
+      if (error.status !== 412) {
+        return null;
+      }
+      const now = await getItem(item.id);
+      const [before, after] = [texts(current), texts(now)];
+      const others = Object.keys(after).filter((name) => after[name] !== before[name]);
+      const labels = itemFields(now)
+        .filter((field) => others.includes(field.name))
+        .map((field) => field.label);
+      for (const name of others) {
+        const input = /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
+        if (input.value.trim() === before[name]) {
+          input.value = after[name];
+        }
+      }
+      current = now;
+      const change = labels.length ? ` (${labels.join(", ")})` : "";
+      return `Somebody else changed the item meanwhile${change}. Nothing was saved. Check, and save again.`;
+    },
+  });
+  if (changed) {
+    notify("Saved.");
+  }
+  return changed;
+}
+
+/**
+ * @param {string} id The id to begin with, such as a scanned one.
+ * @returns {Promise<Item | null>}
+ */
+export async function askNewItem(id) {
+  const [name, ...rest] = itemFields({});
+  const created = await ask({
+    title: "New item",
+    fields: [
+      name,
+      {
+        name: "id",
+        label: "Id",
+        value: id,
+        maxlength: 64,
+        pattern: "[A-Za-z0-9][A-Za-z0-9._~\\-]{0,63}",
+        hint: "Letters, digits and . _ ~ -; made up if empty",
+        half: true,
+      },
+      { name: "quantity", label: "In stock", type: "number", value: 0, min: 0, max: MOST, half: true },
+      ...rest,
+    ],
+    submit: "Create",
+    send: ({ quantity: stock, ...values }, attempt) => {
+      const fields = changesBetween(texts({}), values);
+      const given = Object.entries(fields).filter(([, value]) => value !== null);
+      const item = /** @type {NewItem} */ ({ ...Object.fromEntries(given), quantity: Number(stock) });
+      return createItem(item, attempt);
+    },
+  });
+  if (created) {
+    notify(`Created ${created.name}.`);
+  }
+  return created;
+}

@@ -1,0 +1,229 @@
+/** Files in and out: what a CSV or NDJSON file would do is shown before it is done. */
+
+/** @import { ImportedItems, ImportMode, Problem } from "./api.js" */
+import { exportItems, importItems, newKey, Refused } from "./api.js";
+import { explain, notify } from "./dialog.js";
+import { fill, h } from "./dom.js";
+import { number, plural } from "./format.js";
+
+/** @type {[NonNullable<ImportMode>, string, string][]} Further modes are further lines. */
+const MODES = [
+  ["create", "Add new items", "A row whose id is there already is refused."],
+  [
+    "upsert",
+    "Add new items and replace others",
+    "Items are replaced whole: what the file leaves out is emptied, except the stock if there is no quantity.",
+  ],
+];
+
+/**
+ * @param {AbortSignal} signal Ends with the view.
+ * @param {() => void} onImported
+ */
+export function createFilesView(signal, onImported) {
+  /** @type {File | null} */
+  let file = null;
+  let checking = new AbortController();
+
+  const picker = h("input", {
+    type: "file",
+    id: "file",
+    class: "hidden",
+    accept: ".csv,.ndjson,.jsonl,text/csv,application/x-ndjson",
+    change: () => choose(picker.files?.[0]),
+  });
+  const result = h("div", { class: "result", "aria-live": "polite" });
+  const modes = h(
+    "fieldset",
+    { class: "modes" },
+    h("legend", {}, "What to do"),
+    ...MODES.map(([value, label, about], index) =>
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name: "mode", value, checked: index === 0, change: check }),
+        h("span", {}, label, h("small", {}, about)),
+      ),
+    ),
+  );
+  const drop = h(
+    "div",
+    { class: "drop", dragover: allow, dragleave: leave, drop: take },
+    h("p", {}, "Drop a CSV or NDJSON file here, or"),
+    picker,
+    h("label", { for: "file", class: "button primary" }, "Choose a file"),
+  );
+  const save = h("button", { type: "button", class: "primary", click: download }, "Download all items as CSV");
+  const element = h(
+    "article",
+    { class: "files" },
+    h("h1", { tabindex: -1 }, "Files"),
+    h(
+      "section",
+      { class: "card", "aria-labelledby": "import-title" },
+      h("h2", { id: "import-title" }, "Import"),
+      h("p", { class: "muted" }, "Nothing changes until you have seen what the file would do."),
+      drop,
+      modes,
+      result,
+    ),
+    h(
+      "section",
+      { class: "card", "aria-labelledby": "export-title" },
+      h("h2", { id: "export-title" }, "Export"),
+      h("p", { class: "muted" }, "All items as they are at one moment. Such a file can be imported again."),
+      save,
+    ),
+  );
+  signal.addEventListener("abort", () => checking.abort());
+
+  /** @param {DragEvent} event */
+  function allow(event) {
+    event.preventDefault();
+    drop.classList.add("over");
+  }
+
+  function leave() {
+    drop.classList.remove("over");
+  }
+
+  /** @param {DragEvent} event */
+  function take(event) {
+    event.preventDefault();
+    leave();
+    choose(event.dataTransfer?.files[0]);
+  }
+
+  /** @param {File | undefined} chosen */
+  function choose(chosen) {
+    if (chosen) {
+      file = chosen;
+      check();
+    }
+    // So that the same file can be chosen again after it was edited.
+    picker.value = "";
+  }
+
+  function mode() {
+    const chosen = modes.querySelector("input:checked");
+    return /** @type {NonNullable<ImportMode>} */ (chosen instanceof HTMLInputElement ? chosen.value : MODES[0][0]);
+  }
+
+  /**
+   * @param {boolean} dry_run
+   * @param {string} key
+   */
+  function send(dry_run, key) {
+    checking.abort();
+    checking = new AbortController();
+    const chosen = /** @type {File} */ (file);
+    const type = /\.(ndjson|jsonl|json)$/i.test(chosen.name) ? "application/x-ndjson" : "text/csv";
+    const onRepeat = () => fill(result, h("p", {}, "No connection. Trying again: it will be imported once."));
+    return importItems(chosen, { mode: mode(), dry_run }, type, { key, signal: checking.signal, onRepeat });
+  }
+
+  async function check() {
+    if (!file) {
+      return;
+    }
+    fill(result, h("p", { "aria-busy": "true" }, `Checking ${file.name} …`));
+    try {
+      offer(await send(true, newKey()), newKey());
+    } catch (error) {
+      if (!checking.signal.aborted) {
+        refuse(error);
+      }
+    }
+  }
+
+  /**
+   * @param {ImportedItems} counts
+   * @param {string} key
+   */
+  function offer(counts, key) {
+    const changes = counts.created + counts.updated;
+    fill(
+      result,
+      h("h3", {}, `${file?.name} would`),
+      counted(counts, ["create", "replace", "leave unchanged"]),
+      changes > 0
+        ? h("button", { type: "button", class: "primary", click: () => run(key) }, `Import ${plural(changes, "item")}`)
+        : h("p", {}, "Nothing would change."),
+    );
+  }
+
+  /** @param {string} key */
+  async function run(key) {
+    fill(result, h("p", { "aria-busy": "true" }, `Importing ${file?.name} …`));
+    try {
+      const counts = await send(false, key);
+      fill(result, h("h3", {}, "Imported"), counted(counts, ["created", "replaced", "unchanged"]));
+      onImported();
+    } catch (error) {
+      if (!checking.signal.aborted) {
+        refuse(error, () => run(key));
+      }
+    }
+  }
+
+  /**
+   * @param {unknown} error
+   * @param {() => void} [again]
+   */
+  function refuse(error, again) {
+    const problem = error instanceof Refused ? error.problem : null;
+    const errors = problem?.errors ?? [];
+    fill(
+      result,
+      h("h3", {}, problem ? "This file cannot be imported" : "The file was not sent"),
+      errors.length === 0 && h("p", {}, explain(error)),
+      errors.length > 0 && h("ol", { class: "errors" }, ...errors.map(errorLine)),
+      problem &&
+        (problem.error_count ?? 0) > errors.length &&
+        h("p", { class: "muted" }, `The first ${errors.length} of ${number(problem.error_count ?? 0)}.`),
+      !problem && again && h("button", { type: "button", click: again }, "Send it again: it will be imported once"),
+    );
+  }
+
+  async function download() {
+    save.setAttribute("aria-busy", "true");
+    try {
+      const url = URL.createObjectURL(await exportItems(signal));
+      h("a", { href: url, download: `stockroom-${new Date().toISOString().slice(0, 10)}.csv` }).click();
+      // The browser has begun to read the blob by the next minute.
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    } catch (error) {
+      if (!signal.aborted) {
+        notify(explain(error));
+      }
+    }
+    save.removeAttribute("aria-busy");
+  }
+
+  return { element, shortcuts: new Map(), title: "Files" };
+}
+
+/**
+ * @param {ImportedItems} counts
+ * @param {[string, string, string]} labels
+ */
+function counted({ created, updated, unchanged }, labels) {
+  const values = [created, updated, unchanged];
+  return h(
+    "dl",
+    { class: "figures" },
+    ...labels.map((label, index) => h("div", {}, h("dt", {}, label), h("dd", {}, number(values[index])))),
+  );
+}
+
+/** @param {NonNullable<Problem["errors"]>[number]} error */
+function errorLine({ line, column, pointer, detail }) {
+  const place = column ?? pointer?.slice(1);
+  return h(
+    "li",
+    {},
+    line !== undefined && h("b", {}, `Line ${number(line)}`),
+    place && h("code", {}, place),
+    h("span", {}, detail),
+  );
+}
