@@ -106,8 +106,8 @@ fn set(server: &Postgres, setting: &str) {
 fn await_synchronous_commits(server: &Postgres) {
     let url = server.url("postgres");
     let commits = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stop = AtomicBool::new(false);
         let committing = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 execute(&url, "SELECT pg_logical_emit_message(true, 'test', '')");
