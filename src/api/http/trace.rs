@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use poem::http::{HeaderMap, HeaderValue};
 use poem::{Request, Response};
 use poem_openapi::OperationId;
@@ -72,13 +73,14 @@ struct Current {
 
 /// Runs a future for a request, so that every event meanwhile, a panic too, is logged with its id. Returns its output with
 /// the operation that the router found.
-pub async fn as_current<F: Future>(
+pub fn as_current<F: Future>(
     id: &RequestId,
     trace: Option<&TraceContext>,
     answer: F,
-) -> (F::Output, Option<&'static str>) {
+) -> impl Future<Output = (F::Output, Option<&'static str>)> {
     let current = Current { id: id.clone(), trace: trace.cloned(), operation: Cell::new(None) };
-    CURRENT.scope(current, async { (answer.await, CURRENT.with(|current| current.operation.get())) }).await
+    // Not an async block: it would hold the future, which has kilobytes, twice.
+    CURRENT.scope(current, answer.map(|output| (output, CURRENT.with(|current| current.operation.get()))))
 }
 
 /// Sets the operation of the current request.
