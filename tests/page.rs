@@ -138,7 +138,7 @@ fn a_person_finds_an_item() {
     assert!(ended.len() == 1 && ended[0].url.contains("q=Part+12"), "{searches:#?}");
     assert!(searches.len() > 2, "{searches:#?}");
 
-    // What is looked for is in the address.
+    // The address keeps the search.
     browser.find("//label[@class='chip']").click();
     wait_for_text(&browser, ".list .empty", "Nothing matches");
     browser.open(&browser.run("return location.href").as_str().unwrap().replace("Part+12", "Part+00"));
@@ -167,7 +167,7 @@ fn a_person_finds_an_item() {
     wait(&browser, "document.activeElement.textContent.startsWith('Part 050')");
     browser.press(&format!("{DOWN}{ENTER}"));
     wait_for_text(&browser, ".item h1", "Part 051");
-    // What nobody has is said so.
+    // An unknown id gets a message.
     browser.open(&server.url("/#/items/none"));
     wait_for_text(&browser, "h1", "No such item");
     browser.assert_quiet_but_for(&["404"]);

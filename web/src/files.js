@@ -1,4 +1,4 @@
-/** Files in and out: what a CSV or NDJSON file would do is shown before it is done. */
+/** Import and export. An import is shown as a dry run before it is done. */
 
 /** @import { ImportedItems, ImportMode, Problem } from "./api.js" */
 import { exportItems, importItems, newKey, Refused } from "./api.js";
