@@ -204,7 +204,7 @@ fn a_person_sees_an_item() {
         assert!(text(".details").contains(part), "{part} in {}", text(".details"));
     }
     let line = text(".ledger li:nth-child(2)");
-    assert!(line.starts_with("+7Received 7 · order-29, by van10 in stock"), "{line}");
+    assert!(line.starts_with("+7Received 7order-29, by van10 in stock"), "{line}");
     let chart = browser.run("return document.querySelector('.chart svg').getAttribute('aria-label')");
     assert!(chart.as_str().unwrap().ends_with("to 10 now, at least 3, at most 10."), "{chart}");
     // A step for each entry: the stock stays between two movements and never slopes.

@@ -294,7 +294,7 @@ function ledgerLine(entry, before) {
       { class: "ledger-delta", "data-sign": String(Math.sign(entry.delta)) },
       entry.delta ? signed(entry.delta) : "·",
     ),
-    h("span", { class: "ledger-words" }, words(entry, before), said && h("span", { class: "muted" }, ` · ${said}`)),
+    h("span", { class: "ledger-words" }, words(entry, before), said && h("span", { class: "ledger-said muted" }, said)),
     h("span", { class: "ledger-left muted" }, `${number(entry.quantity)} in stock`),
     h("time", { datetime: entry.at, title: moment(entry.at), class: "muted" }, relative(entry.at)),
   );
