@@ -132,7 +132,7 @@ export function ask(question) {
     clearErrors(form);
     fill(message);
     submit.setAttribute("aria-busy", "true");
-    const onRepeat = () => fill(message, "No connection. Trying again: it will be done once.");
+    const onRepeat = () => fill(message, "No answer. Trying again: it will be done once.");
     try {
       answer = await question.send(values, { key: last.key, signal, onRepeat });
       sending = null;

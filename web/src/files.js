@@ -118,7 +118,7 @@ export function createFilesView(signal, onImported) {
     checking = new AbortController();
     const chosen = /** @type {File} */ (file);
     const type = /\.(ndjson|jsonl|json)$/i.test(chosen.name) ? "application/x-ndjson" : "text/csv";
-    const onRepeat = () => fill(result, h("p", {}, "No connection. Trying again: it will be imported once."));
+    const onRepeat = () => fill(result, h("p", {}, "No answer. Trying again: it will be imported once."));
     return importItems(chosen, { mode: mode(), dry_run }, type, { key, signal: checking.signal, onRepeat });
   }
 
