@@ -19,7 +19,7 @@ fn assets(page: &str) -> Vec<&str> {
     page.split(['"', '\'']).filter(|text| text.starts_with("docs/")).collect()
 }
 
-/// What browsers send with a request for a page.
+/// The `Accept` header of a browser that opens a page.
 const BROWSER: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
 
 #[test]
@@ -85,7 +85,7 @@ fn a_browser_gets_a_page_where_there_is_nothing() {
         server.send("GET", path, &[("Accept", "*/*")], "").problem(404, "not-found");
         server.send("POST", "/nothing", &[BROWSER], "").problem(404, "not-found");
     }
-    // What the API has, it answers in JSON whoever asks.
+    // The API's own paths answer browsers in JSON too.
     server.send("GET", "/inventory/none", &[BROWSER], "").problem(404, "not-found");
 }
 

@@ -138,7 +138,7 @@ fn a_person_finds_an_item() {
     assert!(ended.len() == 1 && ended[0].url.contains("q=Part+12"), "{searches:#?}");
     assert!(searches.len() > 2, "{searches:#?}");
 
-    // What is looked for is in the address.
+    // The address keeps the search.
     browser.find("//label[@class='chip']").click();
     wait_for_text(&browser, ".list .empty", "Nothing matches");
     browser.open(&browser.run("return location.href").as_str().unwrap().replace("Part+12", "Part+00"));
@@ -167,7 +167,7 @@ fn a_person_finds_an_item() {
     wait(&browser, "document.activeElement.textContent.startsWith('Part 050')");
     browser.press(&format!("{DOWN}{ENTER}"));
     wait_for_text(&browser, ".item h1", "Part 051");
-    // What nobody has is said so.
+    // An unknown id gets a message.
     browser.open(&server.url("/#/items/none"));
     wait_for_text(&browser, "h1", "No such item");
     browser.assert_quiet_but_for(&["404"]);
@@ -204,7 +204,7 @@ fn a_person_sees_an_item() {
         assert!(text(".details").contains(part), "{part} in {}", text(".details"));
     }
     let line = text(".ledger li:nth-child(2)");
-    assert!(line.starts_with("+7Received 7 · order-29, by van10 in stock"), "{line}");
+    assert!(line.starts_with("+7Received 7order-29, by van10 in stock"), "{line}");
     let chart = browser.run("return document.querySelector('.chart svg').getAttribute('aria-label')");
     assert!(chart.as_str().unwrap().ends_with("to 10 now, at least 3, at most 10."), "{chart}");
     // A step for each entry: the stock stays between two movements and never slopes.

@@ -95,7 +95,7 @@ impl Browser {
         BASE64_STANDARD.decode(screenshot["data"].as_str().unwrap()).unwrap()
     }
 
-    /// What is in sight of the page, as a PNG.
+    /// The visible part of the page as a PNG.
     pub fn viewport_screenshot(&self) -> Vec<u8> {
         let screenshot = self.devtools("Page.captureScreenshot", &json!({}));
         BASE64_STANDARD.decode(screenshot["data"].as_str().unwrap()).unwrap()

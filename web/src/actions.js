@@ -1,5 +1,5 @@
 /**
- * What a person does with an item. Each action is a question (`dialog.js`) and one call (`api.js`), sent only for the
+ * Actions on an item. Each is a question (`dialog.js`) and one call (`api.js`), sent only for the
  * version that the person has seen.
  *
  * Further actions, such as undo, are further functions here and a button where they are offered.
@@ -61,7 +61,7 @@ const TERMS = /** @type {[string, string][]} */ ([
  * @property {(item: Item) => Promise<unknown>} run
  */
 
-/** @type {Action[]} What is offered for every item. */
+/** @type {Action[]} The actions offered for every item. */
 export const ACTIONS = [
   { key: "r", label: "Receive", run: (item) => askMovement(item, "Receive", "received", 1) },
   { key: "s", label: "Sell", run: (item) => askMovement(item, "Sell", "sold", -1) },
@@ -72,8 +72,8 @@ export const ACTIONS = [
 ];
 
 /**
- * An item as its question shows it. If somebody changes it meanwhile, the change is refused, the question shows the new
- * stock, and what is sent next is for that.
+ * Returns an item's stock for a question. If somebody changes the item meanwhile, the change is refused, the question
+ * shows the new stock, and the next try is for the new version.
  *
  * @param {Item} item
  */
@@ -313,7 +313,7 @@ function itemFields(item) {
 }
 
 /**
- * What changes of an item, as a merge patch: fields that were emptied are taken away.
+ * The changed fields of an item as a merge patch; emptied fields become `null`.
  *
  * @param {Values} before
  * @param {Values} after

@@ -37,8 +37,8 @@ import { number, quantity } from "./format.js";
  * @property {Field[]} fields
  * @property {string} submit
  * @property {(values: Values, attempt: Attempt) => Promise<T>} send
- * @property {(error: Refused, form: HTMLFormElement) => Promise<string | null> | string | null} [explain] What to say of
- *   a refusal in place of its detail.
+ * @property {(error: Refused, form: HTMLFormElement) => Promise<string | null> | string | null} [explain] Returns a
+ *   better text than the refusal's detail.
  * @property {(form: HTMLFormElement) => void} [ready]
  */
 
@@ -46,7 +46,7 @@ import { number, quantity } from "./format.js";
 const TOAST = 6_000;
 
 /**
- * Tells something that needs no answer.
+ * Shows a short message for some seconds.
  *
  * @param {string} text
  */
@@ -57,7 +57,7 @@ export function notify(text) {
 }
 
 /**
- * Says an error to a person; of a refused movement, its numbers.
+ * Returns an error in words; of a refused movement, with its numbers.
  *
  * @param {unknown} error
  * @param {string} [unit]
@@ -132,7 +132,7 @@ export function ask(question) {
     clearErrors(form);
     fill(message);
     submit.setAttribute("aria-busy", "true");
-    const onRepeat = () => fill(message, "No connection. Trying again: it will be done once.");
+    const onRepeat = () => fill(message, "No answer. Trying again: it will be done once.");
     try {
       answer = await question.send(values, { key: last.key, signal, onRepeat });
       sending = null;

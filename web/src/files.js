@@ -1,4 +1,4 @@
-/** Files in and out: what a CSV or NDJSON file would do is shown before it is done. */
+/** Import and export. An import is shown as a dry run before it is done. */
 
 /** @import { ImportedItems, ImportMode, Problem } from "./api.js" */
 import { exportItems, importItems, newKey, Refused } from "./api.js";
@@ -118,7 +118,7 @@ export function createFilesView(signal, onImported) {
     checking = new AbortController();
     const chosen = /** @type {File} */ (file);
     const type = /\.(ndjson|jsonl|json)$/i.test(chosen.name) ? "application/x-ndjson" : "text/csv";
-    const onRepeat = () => fill(result, h("p", {}, "No connection. Trying again: it will be imported once."));
+    const onRepeat = () => fill(result, h("p", {}, "No answer. Trying again: it will be imported once."));
     return importItems(chosen, { mode: mode(), dry_run }, type, { key, signal: checking.signal, onRepeat });
   }
 

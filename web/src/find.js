@@ -1,8 +1,8 @@
 /**
  * The list of items: search, filters, pages without end.
  *
- * Each keystroke cancels the search before it, so that typing stays fluid however large the inventory is. What the page
- * looks for is in its address, so that it survives a reload and "back".
+ * Each keystroke cancels the search before it, so that typing stays fluid however large the inventory is. The search is
+ * in the page's address, so that it survives a reload and "back".
  */
 
 /** @import { Entry, Item } from "./api.js" */
@@ -20,7 +20,7 @@ const SHORTEST = 3;
 /** Milliseconds between two readings of items that others edit. */
 const REST_OF_LIST = 1_000;
 
-/** How many items are read at once. */
+/** Items per request. */
 const ITEM_PAGE = 50;
 
 /** @typedef {{ q: string, category: string, location: string, low: boolean }} Filters */
@@ -34,7 +34,7 @@ export function createList(onChange) {
   /** @type {string | undefined} */
   let cursor;
   let failed = false;
-  /** How many items were created since the first page was read. */
+  /** Number of items created since the first page was read. */
   let created = 0;
   let loading = new AbortController();
   /** @type {Promise<void>} */
@@ -108,8 +108,8 @@ export function createList(onChange) {
     }
   }
 
-  /** @param {boolean} anew True for the first page, false for the next. */
-  async function load(anew) {
+  /** @param {boolean} first True for the first page, false for the next. */
+  async function load(first) {
     loading.abort();
     loading = new AbortController();
     const { signal } = loading;
@@ -124,11 +124,11 @@ export function createList(onChange) {
         ...(low ? { low_stock: true } : {}),
         sort: "name",
         limit: ITEM_PAGE,
-        cursor: anew ? undefined : cursor,
+        cursor: first ? undefined : cursor,
       });
       const page = await listItems(query, signal);
       failed = false;
-      if (anew) {
+      if (first) {
         shown.clear();
         fill(rows);
         created = 0;
@@ -142,7 +142,7 @@ export function createList(onChange) {
         return;
       }
       failed = isTemporary(error);
-      fill(none, h("p", {}, explain(error)), h("button", { type: "button", click: () => load(anew) }, "Try again"));
+      fill(none, h("p", {}, explain(error)), h("button", { type: "button", click: () => load(first) }, "Try again"));
     }
     more.hidden = !cursor;
     rows.removeAttribute("aria-busy");

@@ -62,7 +62,7 @@ const UNITS = [
 ];
 
 /**
- * Says how long ago a moment was, or how long it is still to come.
+ * Returns the time since a moment, or until it.
  *
  * @param {string} time
  */
@@ -97,8 +97,8 @@ const MOVED = {
 };
 
 /**
- * Says what a ledger entry did. An entry says how much is reserved after it; how much it reserved itself is known only
- * beside the entry before it.
+ * Describes a ledger entry. An entry has the reserved quantity after it; its own share follows only from the entry
+ * before it.
  *
  * @param {Entry} entry
  * @param {Entry} [before]
@@ -135,7 +135,7 @@ export function words(entry, before) {
 }
 
 /**
- * What a person adds to a change: the reference and the note.
+ * The reference and the note of a change.
  *
  * @param {Entry} entry
  */

@@ -1,4 +1,4 @@
-/** One item: its stock, what can be done with it, its history and its fields. */
+/** The view of one item: stock, actions, history, reservations and fields. */
 
 /** @import { Entry, Item, Reservation } from "./api.js" */
 import { ACTIONS, askToClose, reservationInWords, STEPS } from "./actions.js";
@@ -20,7 +20,7 @@ const HISTORY_PAGE = 200;
 /** Milliseconds between two readings of the item, however many changes there are. */
 const REST_OF_ITEM = 300;
 
-/** How many entries are shown at first, and more each time. */
+/** Entries shown at first. */
 const SHOWN = 12;
 
 /**
@@ -294,7 +294,7 @@ function ledgerLine(entry, before) {
       { class: "ledger-delta", "data-sign": String(Math.sign(entry.delta)) },
       entry.delta ? signed(entry.delta) : "·",
     ),
-    h("span", { class: "ledger-words" }, words(entry, before), said && h("span", { class: "muted" }, ` · ${said}`)),
+    h("span", { class: "ledger-words" }, words(entry, before), said && h("span", { class: "ledger-said muted" }, said)),
     h("span", { class: "ledger-left muted" }, `${number(entry.quantity)} in stock`),
     h("time", { datetime: entry.at, title: moment(entry.at), class: "muted" }, relative(entry.at)),
   );

@@ -23,13 +23,13 @@ const list = createList((filters) => go(listAddress(filters)));
 const watch = createWatch();
 const home = h("div", { class: "home" }, list.element, watch.element);
 
-/** What an item's id can be: anything else is a text to search for. */
+/** The form of an item's id; any other text is only searched for. */
 const ID = /^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/;
 
 /** @type {Map<string, () => void>} */
 let shortcuts = new Map();
 let view = new AbortController();
-/** Where the list was scrolled to when it was left. */
+/** Scroll position of the list when it was left. */
 let scrolled = 0;
 
 /** @param {string} address */
@@ -158,7 +158,7 @@ async function create() {
 /** Keys that follow each other in fewer milliseconds come from a scanner and not from fingers. */
 const SCANNER = 50;
 
-/** What was typed outside of a field within the last moment. */
+/** Keys typed outside of a field within the last moment. */
 let typed = "";
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let typing;
@@ -251,7 +251,7 @@ setInterval(() => {
   }
 }, 30_000);
 
-// What stands beside the view waits until the view itself is on the screen.
+// Sums and feed wait until the view itself is on the screen.
 route(true).finally(() =>
   requestAnimationFrame(() =>
     setTimeout(() => {

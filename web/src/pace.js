@@ -1,4 +1,4 @@
-/** Work that changes of others cause: as soon as possible, but not for each one of thousands. */
+/** Rate limit for work that other people's changes cause. */
 
 /**
  * Returns a function that runs `work` at once, and then, however often it is called, no more than once in so many

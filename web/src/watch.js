@@ -1,4 +1,4 @@
-/** What is going on: the summary, what is low, and the latest changes as they happen. */
+/** The watch panel: the summary, low stock, and the latest changes as they happen. */
 
 /** @import { Entry } from "./api.js" */
 import { getSummary, listItems, listLedger } from "./api.js";
@@ -8,7 +8,7 @@ import { number, plural, price, quantity, relative, remarks, words } from "./for
 import { nameOf, remember } from "./names.js";
 import { paced } from "./pace.js";
 
-/** How many entries are shown. */
+/** Entries shown. */
 const CHANGES = 12;
 
 /** Milliseconds between two readings of the sums, however many changes there are. */
@@ -25,7 +25,7 @@ export function createWatch() {
 
   const element = h(
     "aside",
-    { class: "watch", "aria-label": "What is going on" },
+    { class: "watch", "aria-label": "Watch" },
     h("section", { class: "card", "aria-label": "Summary" }, figures),
     h("section", { class: "card", "aria-labelledby": "low-title" }, h("h2", { id: "low-title" }, "Low stock"), low),
     h(
