@@ -193,7 +193,9 @@ async function askCorrection(item) {
 /** @param {Awaited<ReturnType<typeof moveStock>> | null} moved */
 function booked(moved) {
   if (moved) {
-    notify(`${words(moved.entry)}. ${quantity(moved.item.available, moved.item.unit)} available.`);
+    // A repeat has no item if somebody has deleted it meanwhile.
+    const left = moved.item ? `${quantity(moved.item.available, moved.item.unit)} available.` : "The item is deleted.";
+    notify(`${words(moved.entry)}. ${left}`);
   }
   return moved;
 }
