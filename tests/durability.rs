@@ -161,6 +161,26 @@ fn check_names_whatever_does_not_add_up() {
 }
 
 #[test]
+fn an_import_forgets_nothing_that_a_server_would_sweep() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 3 })).expect(201);
+    let held = json!({ "quantity": 1, "expires_in": 3600 });
+    let held = server.post("/inventory/a/reservations", &held).expect(201)["id"].as_str().unwrap().to_owned();
+    server.post(&format!("/reservations/{held}/release"), &json!({})).expect(200);
+    let (_, folder) = server.stop();
+    database(&folder).execute_batch("UPDATE reservation SET closed_at = 0").unwrap();
+    let rows = (0..5_000).map(|number| format!("{{\"name\":\"Item {number}\"}}\n")).collect::<String>();
+    std::fs::write(folder.path().join("items.ndjson"), rows).unwrap();
+    for dry_run in [true, false] {
+        let flags: &[&str] =
+            if dry_run { &["import", "items.ndjson", "--dry-run"] } else { &["import", "items.ndjson"] };
+        assert!(stockroom(folder.path(), flags).status().unwrap().success());
+        let kept: i64 = database(&folder).query_row("SELECT count(*) FROM reservation", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 1, "after {flags:?}");
+    }
+}
+
+#[test]
 fn check_refuses_what_is_no_database_of_this_version() {
     let server = Server::start();
     let (_, folder) = server.stop();

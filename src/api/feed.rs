@@ -173,10 +173,13 @@ impl Follower {
 
     /// The next page of what is wanted, which may be empty.
     async fn read(&mut self) -> Result<String, StoreError> {
-        let _permit = self.reads.acquire().await.expect("the semaphore is never closed");
+        // A long read waits for its place in the store; meanwhile the others go on.
+        let look_up = self.wanted.is_look_up();
+        let _permit =
+            if look_up { Some(self.reads.acquire().await.expect("the semaphore is never closed")) } else { None };
         let EntryList { entries, more, head } = match self.store.entries(self.wanted.clone()).await {
-            // Other reads have all places: the follower loses nothing by coming again.
-            Err(StoreError::Busy) => {
+            // Other reads have all places, or the disk: the follower loses nothing by coming again.
+            Err(StoreError::Busy | StoreError::QueryTimeout) => {
                 self.rested = Instant::now() + PAUSE;
                 return Ok(String::new());
             }

@@ -24,9 +24,9 @@ use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
 use crate::files::rows::Format;
 use crate::server;
-use crate::store::postgres::PostgresStore;
+use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
-use crate::store::{ImportMode, Imported, Store, WriteError};
+use crate::store::{GROUP, ImportMode, Imported, Store, Upkeep, WriteError};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -154,6 +154,12 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
 /// Opens the store. A SQLite database that does not exist gets its name when the import has succeeded, so that a refused
 /// one, and one into a mistyped path, makes none.
 async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFile>), String> {
+    // Only a server forgets what is old: an import does what it says, and a dry run nothing.
+    let upkeep = Upkeep {
+        sweeping: false,
+        max_idempotency_keys: settings.max_idempotency_keys,
+        keep_reservations: settings.keep_reservations.get(),
+    };
     match &settings.database {
         Database::Sqlite(path) => {
             let new = if path.symlink_metadata().is_ok() {
@@ -162,7 +168,7 @@ async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFi
                 sqlite::refuse_existing(path).map_err(|error| error.to_string())?;
                 Some(NewFile::create(path).map_err(|error| error.to_string())?)
             };
-            match SqliteStore::open(new.as_ref().map_or(path, NewFile::path)) {
+            match SqliteStore::open_with(new.as_ref().map_or(path, NewFile::path), GROUP, upkeep) {
                 Ok(store) => Ok((Arc::new(store), new)),
                 Err(error @ OpenError::InUse { .. }) => {
                     Err(format!("{error}; or send the file to that process with --server"))
@@ -170,7 +176,7 @@ async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFi
                 Err(error) => Err(error.to_string()),
             }
         }
-        Database::Postgres(url) => match PostgresStore::open(url).await {
+        Database::Postgres(url) => match PostgresStore::open_with(url, postgres::PATIENCE, upkeep).await {
             Ok(store) => Ok((Arc::new(store), None)),
             Err(error) => Err(error.to_string()),
         },

@@ -60,6 +60,11 @@ impl DiskError {
         Self { kind, message: message.into(), may_be_committed: false }
     }
 
+    /// True if one write of several may be the cause, and the others would succeed without it.
+    pub fn is_of_one_write(&self) -> bool {
+        matches!(self.kind, Fault::Broken | Fault::Panicked) && !self.may_be_committed
+    }
+
     /// The error that the writes of the failed transaction are answered with.
     pub fn into_store_error(self) -> StoreError {
         match self.kind {

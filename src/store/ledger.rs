@@ -38,7 +38,7 @@ pub struct EntryQuery {
 
 impl EntryQuery {
     /// Returns whether it walks along one index for a short page.
-    pub(super) fn is_look_up(&self) -> bool {
+    pub fn is_look_up(&self) -> bool {
         let Self { reason, reference, since, limit, .. } = self;
         reason.is_none() && reference.is_none() && since.is_none() && *limit <= SHORT_PAGE
     }

@@ -324,7 +324,9 @@ impl Batch {
         key: Option<&IdempotencyKey>,
     ) -> Result<Written<O::Outcome>, WriteError> {
         if let Some(receipt) = self.repeated(key)? {
-            let outcome = operation.recall(receipt, &Draft::new(self))?;
+            let recall = || operation.recall(receipt, &Draft::new(self));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(recall)).unwrap_or_else(|_panic| Err(StoreError::Panicked.into()))?;
             return Ok(Written { outcome, replayed: true });
         }
         if !operation.is_dry_run() {

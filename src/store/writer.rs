@@ -16,7 +16,7 @@ use tokio::time::{interval, sleep, timeout_at};
 
 use super::disk::{Disk, DiskError, Fault, Transaction};
 use super::import::{self, Import, Imported};
-use super::machine::{Ages, Batch, Operation, REMEMBERED, Wanted};
+use super::machine::{Ages, Batch, Changes, Operation, REMEMBERED, Wanted};
 use super::operations::{Expire, Forget};
 use super::{StoreError, Write, WriteError, Written};
 
@@ -324,7 +324,7 @@ impl<D: Disk> Writer<D> {
         match self.commit(batch).await {
             Ok(()) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
             // One write may be what the batch failed for, and the others need not suffer for it.
-            Err(error) if error.kind == Fault::Broken && !error.may_be_committed && batch.len() > 1 => {
+            Err(error) if error.is_of_one_write() && batch.len() > 1 => {
                 tracing::warn!(error = %error, writes = batch.len(), "a commit failed; retrying its writes one by one");
                 for mut job in std::mem::take(batch) {
                     let committed = self.commit(std::slice::from_mut(&mut job)).await;
@@ -349,7 +349,7 @@ impl<D: Disk> Writer<D> {
     async fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
         let (mut conflicts, mut lost) = (0, false);
         loop {
-            let Err(error) = caught(self.transact(batch)).await else {
+            let Err(error) = self.transact(batch).await else {
                 return Ok(());
             };
             self.disk.roll_back().await;
@@ -367,6 +367,13 @@ impl<D: Disk> Writer<D> {
     }
 
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
+        let changes = caught(false, self.decide(jobs)).await?;
+        let confirms = jobs.iter().any(|job| job.confirms());
+        caught(true, self.save(&changes, confirms)).await
+    }
+
+    /// Begins a transaction and decides each write in it.
+    async fn decide(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, DiskError> {
         let mut wanted = Wanted::default();
         jobs.iter().for_each(|job| job.want(&mut wanted));
         let found = self.disk.begin(Transaction::Batch, &wanted).await?;
@@ -375,17 +382,19 @@ impl<D: Disk> Writer<D> {
             batch.add(self.disk.load(&wanted).await?);
         }
         jobs.iter_mut().for_each(|job| job.decide(&mut batch));
-        let changes = batch.take_changes();
-        if changes.is_empty() {
-            let confirms = jobs.iter().any(|job| job.confirms());
-            if confirms {
-                return self.disk.settle().await;
-            }
+        Ok(batch.take_changes())
+    }
+
+    /// Ends the transaction. `confirms` is true if a write succeeded without a change, by what earlier ones left.
+    async fn save(&mut self, changes: &Changes, confirms: bool) -> Result<(), DiskError> {
+        if !changes.is_empty() {
+            self.disk.commit(changes).await?;
+            self.set_healthy(true);
+        } else if confirms {
+            self.disk.settle().await?;
+        } else {
             self.disk.roll_back().await;
-            return Ok(());
         }
-        self.disk.commit(&changes).await?;
-        self.set_healthy(true);
         Ok(())
     }
 
@@ -401,7 +410,7 @@ impl<D: Disk> Writer<D> {
         match error.kind {
             // Only this write may be what fails.
             Fault::Broken | Fault::Panicked => {
-                let healthy = caught(self.disk.probe()).await.is_ok();
+                let healthy = caught(false, self.disk.probe()).await.is_ok();
                 self.disk.roll_back().await;
                 self.set_healthy(healthy);
             }
@@ -420,7 +429,7 @@ impl<D: Disk> Writer<D> {
         }
         let withdrawn = || turn.answer.is_closed() || self.state.closing.load(Ordering::Relaxed);
         let imported =
-            caught(import::carry_out(&mut self.disk, import, self.upkeep.max_idempotency_keys, withdrawn)).await;
+            caught(true, import::carry_out(&mut self.disk, import, self.upkeep.max_idempotency_keys, withdrawn)).await;
         let answer = match imported {
             Ok(answer) => {
                 self.disk.roll_back().await;
@@ -438,7 +447,7 @@ impl<D: Disk> Writer<D> {
     /// on after a short pause.
     async fn pulse(&mut self) -> bool {
         if !self.state.healthy.load(Ordering::Relaxed) {
-            let probed = caught(self.disk.probe()).await;
+            let probed = caught(false, self.disk.probe()).await;
             match probed {
                 Ok(()) => {
                     tracing::info!("the database can be written again");
@@ -467,15 +476,12 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-/// Turns a panic into a failure. Nothing is known of its transaction then, except that it was rolled back if it was not
-/// committed before.
-async fn caught<T>(work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
+/// Turns a panic into a failure. `may_be_committed` is true of work that commits: nothing is known of its transaction
+/// after a panic, except that it was rolled back if it was not committed before.
+async fn caught<T>(may_be_committed: bool, work: impl Future<Output = Result<T, DiskError>>) -> Result<T, DiskError> {
     let panicked = |_panic| {
-        Err(DiskError {
-            kind: Fault::Panicked,
-            message: "a panic while a write was saved".to_owned(),
-            may_be_committed: true,
-        })
+        let message = "a panic while writes were decided or saved".to_owned();
+        Err(DiskError { kind: Fault::Panicked, message, may_be_committed })
     };
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
 }
@@ -498,7 +504,7 @@ fn pause(conflicts: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::{Changes, Draft, Found, Known};
+    use super::super::machine::{Draft, Found, Known};
     use super::*;
     use crate::domain::{Now, Position, Timestamp};
 
@@ -579,6 +585,32 @@ mod tests {
             write(&queue).await.unwrap();
             queue.healthy().unwrap();
         }
+    }
+
+    /// Panics where no draft is at stake.
+    struct Wild;
+
+    impl Operation for Wild {
+        type Outcome = ();
+
+        fn want(&self, _wanted: &mut Wanted) {
+            panic!("provoked");
+        }
+
+        fn carry_out(&self, _draft: &mut Draft<'_>) -> Result<(), WriteError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_before_it_is_decided_harms_no_other_of_its_batch() {
+        let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Upkeep { sweeping: false, ..Upkeep::default() });
+        tokio::spawn(writer);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let wild = queue.write(Write { operation: Wild, deadline, idempotency: None });
+        let (wild, other) = tokio::join!(wild, write(&queue));
+        assert!(matches!(wild, Err(WriteError::Store(StoreError::Panicked))), "{wild:?}");
+        other.unwrap();
     }
 
     #[tokio::test]
