@@ -85,7 +85,7 @@ impl Feed {
         let end = self.store.entries(EntryQuery { after: Position::new(i64::MAX), ..wanted.clone() }).await?.head;
         let reset = |what: &str| {
             let detail = format!(
-                "{what} To read all of it anew, send after=0 without Last-Event-ID; to go on from now, send neither."
+                "{what} To read it from the start, send after=0 without Last-Event-ID; to go on from now, send neither."
             );
             Err(Problem::new(Kind::FeedReset, detail))
         };

@@ -249,12 +249,12 @@ impl Refused {
         let count = self.count;
         match self.errors.len() as u64 {
             0 => format!("nothing was imported from {name}: {}", self.reason),
-            1 => format!("nothing was imported from {name}, because of what is told above"),
+            1 => format!("nothing was imported from {name}: see the error above"),
             told if told == count => {
-                format!("nothing was imported from {name}, because of the {count} things told above")
+                format!("nothing was imported from {name}: see the {count} errors above")
             }
             told => {
-                format!("nothing was imported from {name}, because of {count} things; the first {told} are told above")
+                format!("nothing was imported from {name}: it has {count} errors, the first {told} of them above")
             }
         }
     }

@@ -20,14 +20,14 @@ pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 pub use self::size::Size;
 pub use self::time::Time;
 
-/// What can be set, with its default. A flag beats its environment variable.
+/// Settings and their defaults. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// Where to listen: ADDRESS:PORT (port 0 takes a free one), or unix:PATH
+    /// Address of the server: ADDRESS:PORT (port 0 takes a free one), or unix:PATH
     #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: Listen,
 
-    /// Where the inventory is kept: sqlite:PATH, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    /// Database of the inventory: sqlite:PATH, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
     #[arg(
         long,
         global = true,
@@ -41,7 +41,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_AUTH", default_value = "auto")]
     pub auth: Auth,
 
-    /// Put everything behind this path prefix, as a reverse proxy may want it, such as /stockroom
+    /// Path prefix of all URLs, as a reverse proxy may need it, such as /stockroom
     #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
     pub base_path: BasePath,
 
@@ -65,80 +65,80 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
     pub socket_mode: SocketMode,
 
-    /// What to log: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
+    /// Log level: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
     #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
     pub log: LogFilter,
 
-    /// How to log: `auto` is text on a terminal, else JSON
+    /// Log format: `auto` is text on a terminal, else JSON
     #[arg(long, global = true, env = "STOCKROOM_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 
-    /// The largest body of a request, such as 64KiB, 1MiB or 1MB
+    /// Largest body of a request, such as 64KiB, 1MiB or 1MB
     #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1MiB", value_name = "SIZE")]
     pub max_body: Size,
 
-    /// The most connections at once; further ones wait to be accepted
+    /// Most connections at once; further ones wait to be accepted
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections: u32,
 
-    /// The most clients that follow the ledger at once; further ones are refused
+    /// Most clients that follow the ledger at once; further ones are refused
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_FOLLOWERS", default_value = "256", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_followers: u32,
 
-    /// How long a client that follows the ledger may hear nothing before it is told that nothing happened
+    /// Heartbeat interval on an idle feed
     #[arg(long, global = true, env = "STOCKROOM_HEARTBEAT", default_value = "15s", value_name = "TIME")]
     pub heartbeat: Time,
 
-    /// How long a client may take to send a request's head, and stay silent between two requests
+    /// Time limit for a request's head, and for the silence between two requests of a connection
     #[arg(long, global = true, env = "STOCKROOM_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
     pub header_timeout: Time,
 
-    /// How long a client may take to send a request's body
+    /// Time limit for a request's body
     #[arg(long, global = true, env = "STOCKROOM_BODY_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub body_timeout: Time,
 
-    /// How long an answer may take to begin once the request is there
+    /// Time limit for an answer to begin once the request has arrived
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// Longest time of a list, a search or a sum, and of its wait for a place among the others
+    /// Time limit for a list, a search or a sum, and for its wait in the queue of long reads
     #[arg(long, global = true, env = "STOCKROOM_QUERY_TIMEOUT", default_value = "5s", value_name = "TIME")]
     pub query_timeout: Time,
 
-    /// Longest time in which a client takes nothing of an answer, or sends less than 64 KiB of an import
+    /// Time after which a client is cut off that takes nothing of an answer, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
-    /// How long an export or an import may take as a whole
+    /// Time limit for a whole export or import
     #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
     pub transfer_timeout: Time,
 
-    /// The largest import, and what all uploads under way may hold on disk together
+    /// Largest import, and the disk space of all uploads together
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
     pub max_import: Size,
 
-    /// The most idempotency keys that are remembered for one client, each for 24 hours; further ones are refused
+    /// Most idempotency keys remembered for one client, each for 24 hours; further ones are refused
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_IDEMPOTENCY_KEYS", default_value = "10000000", value_name = "COUNT",
         value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
     )]
     pub max_idempotency_keys: u64,
 
-    /// Time for which closed reservations are kept, in days; their ledger entries stay for ever
+    /// Days for which closed reservations are kept; their ledger entries stay for ever
     #[arg(long, global = true, env = "STOCKROOM_KEEP_RESERVATIONS", default_value = "90d", value_name = "DAYS")]
     pub keep_reservations: Days,
 
-    /// How long to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
+    /// Time to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
     pub shutdown_delay: Option<Time>,
 
-    /// How long requests may go on after that
+    /// Time limit for the requests that are then under way
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
     pub shutdown_grace: Time,
 }

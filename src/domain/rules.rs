@@ -284,7 +284,7 @@ pub enum Refusal {
         reserved: i64,
     },
     /// The reservation's time is up.
-    #[error("The reservation has expired, and what it held is available to others; reserve anew.")]
+    #[error("The reservation has expired, and its stock is available to others. Make a new reservation.")]
     ReservationExpired,
     /// The reservation was closed in another way.
     #[error("The reservation is {} already, for good.", .state.as_str())]
