@@ -44,7 +44,7 @@ await client.DELETE("/inventory/{id}", { params: { path: { id: "nut-9" } } });
 const reason: components["schemas"]["Reason"] = "sold";
 const movement = { params: { path: { id } }, body: { delta: -1, reason } };
 const { data: moved } = await client.POST("/inventory/{id}/movements", movement);
-assert(moved?.entry.reason === reason && moved.item.quantity === 6, "moved");
+assert(moved?.entry.reason === reason && moved.item?.quantity === 6, "moved");
 
 const seen: string[] = [];
 let cursor: string | undefined;

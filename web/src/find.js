@@ -14,9 +14,6 @@ import { number, plural } from "./format.js";
 import { remember } from "./names.js";
 import { paced } from "./pace.js";
 
-/** The fewest characters that the server searches for. */
-const SHORTEST = 3;
-
 /** Milliseconds between two readings of items that others edit. */
 const REST_OF_LIST = 1_000;
 
@@ -114,11 +111,10 @@ export function createList(onChange) {
     loading = new AbortController();
     const { signal } = loading;
     const { q, category, location, low } = filters;
-    const short = q.length > 0 && q.length < SHORTEST;
     rows.setAttribute("aria-busy", "true");
     try {
       const query = /** @type {const} */ ({
-        ...(short ? {} : { q }),
+        q,
         category,
         location,
         ...(low ? { low_stock: true } : {}),
@@ -135,8 +131,8 @@ export function createList(onChange) {
         news.hidden = true;
       }
       cursor = page.next_cursor;
-      append(page.items.filter((item) => !short || matches(item, q)));
-      say(short);
+      append(page.items);
+      say();
     } catch (error) {
       if (signal.aborted) {
         return;
@@ -185,10 +181,8 @@ export function createList(onChange) {
     return Boolean(filters.q || filters.category || filters.location || filters.low);
   }
 
-  /** @param {boolean} short */
-  function say(short) {
-    const count = `${cursor ? "First " : ""}${plural(shown.size, "item")}`;
-    status.textContent = short ? `${count} here; type ${SHORTEST} letters to search all` : count;
+  function say() {
+    status.textContent = `${cursor ? "First " : ""}${plural(shown.size, "item")}`;
     if (shown.size > 0) {
       fill(none);
     } else if (isFiltered()) {
@@ -259,7 +253,7 @@ export function createList(onChange) {
     if (entry.event === "deleted") {
       known.row.remove();
       shown.delete(entry.item_id);
-      say(false);
+      say();
     } else if (entry.event === "created" || entry.event === "updated") {
       edited.add(entry.item_id);
       readEdited();
@@ -322,14 +316,6 @@ export function createList(onChange) {
     /** Reads the first page again, as after an import. */
     reload: () => load(true),
   };
-}
-
-/**
- * @param {Item} item
- * @param {string} text
- */
-function matches(item, text) {
-  return [item.id, item.name].some((value) => value.toLowerCase().includes(text.toLowerCase()));
 }
 
 /**
