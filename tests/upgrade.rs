@@ -6,11 +6,15 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::postgres::{self, Postgres};
 use common::{Place, Server, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use stockroom::store::Store as _;
+use stockroom::store::postgres::{OpenError, PostgresStore};
 use tempfile::TempDir;
 use tokio_postgres::error::SqlState;
 
@@ -137,6 +141,92 @@ fn a_postgres_database_of_version_0_1_0_is_upgraded_with_everything_in_it() {
     assert_upgraded(Place::at(database), "postgres.json", 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_owns_the_tables_upgrades_them_beside_a_view_of_a_superuser() {
+    let Some(database) = postgres() else { return };
+    postgres::execute(&database, "CREATE ROLE keeper LOGIN; CREATE VIEW report AS SELECT count(*) FROM item");
+    let by_keeper = database.replace("//tester@", "//keeper@").parse().unwrap();
+    let mut remedies = Vec::new();
+    let store = loop {
+        match PostgresStore::open(&by_keeper).await {
+            Ok(store) => break store,
+            Err(OpenError::MissingRight { grant, .. }) if !remedies.contains(&grant) => {
+                postgres::execute(&database, &grant);
+                remedies.push(grant);
+            }
+            Err(other) => panic!("{other} after {remedies:?}"),
+        }
+    };
+    store.close().await;
+    assert_eq!(remedies.len(), 3, "{remedies:?}");
+    assert!(
+        !remedies.iter().any(|remedy| remedy.contains("report") || remedy.contains("GRANT tester")),
+        "{remedies:?}"
+    );
+    let rights = "SELECT has_table_privilege('keeper', 'report', 'SELECT')";
+    assert_eq!(postgres::query(&database, rights), ["f"], "the view is none of its business");
+    PostgresStore::open(&by_keeper).await.unwrap().close().await;
+    stockroom::store::postgres::check(&by_keeper).await.unwrap();
+}
+
+/// Has the schema changes of a database call a function, whose body is `body`.
+fn at_schema_changes(database: &str, event: &str, body: &str) {
+    postgres::execute(
+        database,
+        &format!(
+            "CREATE FUNCTION meddle() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE EVENT TRIGGER meddle ON {event} WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION meddle()"
+        ),
+    );
+}
+
+#[test]
+fn a_server_that_ends_while_it_migrates_takes_its_locks_along() {
+    let Some(database) = postgres() else { return };
+    at_schema_changes(&database, "ddl_command_start", "PERFORM pg_sleep(3600);");
+    let place = Place::at(&*database);
+    let mut server = place.stockroom(&["--listen", "127.0.0.1:0"]).stderr(Stdio::null()).spawn().unwrap();
+    let migrating = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let session = poll("the migration", || postgres::query(&database, migrating).pop());
+    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
+    let is_there = format!("SELECT pid FROM pg_stat_activity WHERE pid = {session}");
+    poll("the end of its session", || postgres::query(&database, &is_there).is_empty().then_some(()));
+    postgres::execute(&database, "SELECT position FROM head FOR UPDATE NOWAIT; DROP EVENT TRIGGER meddle");
+    Server::start_in(place, &[]).assert_consistent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_delays_a_migration_and_nobody_else() {
+    for table in ["item_text", "head", "idempotency"] {
+        let Some(database) = postgres() else { return };
+        postgres::execute(&database, "CREATE SEQUENCE fills");
+        let count = "PERFORM nextval('public.fills') FROM pg_event_trigger_ddl_commands()
+                     WHERE object_identity = 'public.item_search';";
+        at_schema_changes(&database, "ddl_command_end", count);
+        let (dump, replica) = (postgres::connect(&database).await, postgres::connect(&database).await);
+        dump.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN ACCESS SHARE MODE")).await.unwrap();
+        let place = Place::at(&*database);
+        let server = tokio::task::spawn_blocking(move || Server::start_in(place, &[]));
+        let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass";
+        tokio::time::timeout(common::PATIENCE, async {
+            while replica.query(waits, &[&table]).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the migration waits for the dump");
+        // As a replica waits for locks.
+        replica.batch_execute("SET lock_timeout = '5s'").await.unwrap();
+        replica.batch_execute("UPDATE head SET position = position").await.expect("a write");
+        replica.batch_execute(&format!("SELECT FROM {table}")).await.expect("a read");
+        dump.batch_execute("COMMIT").await.unwrap();
+        let server = server.await.unwrap();
+        assert_eq!(postgres::query(&database, "SELECT last_value FROM fills"), ["1"], "no filling was in vain");
+        tokio::task::spawn_blocking(move || server.assert_consistent()).await.unwrap();
+    }
+}
+
 #[test]
 fn a_migration_that_is_cut_off_leaves_the_database_as_it_was() {
     let place = sqlite();
@@ -210,7 +300,12 @@ fn a_replica_that_meets_a_newer_schema_turns_unready_and_writes_nothing() {
     assert_eq!(postgres::query(&database, "SELECT position FROM head"), ["1"]);
     assert_eq!(postgres::query(&database, "SELECT count(*) FROM item"), ["1"]);
     assert_eq!(server.get("/inventory/a").expect(200)["id"], "a", "it still reads");
-    postgres::execute(&database, "UPDATE schema SET version = version - 1");
+    postgres::execute(&database, "UPDATE schema SET version = version - 2");
+    server.post("/inventory", &item("b")).problem(503, "unavailable");
+    let set_back = |line: &Value| line["error"].as_str().is_some_and(|error| error.contains("was set back to schema"));
+    let failed = server.logged(set_back);
+    assert!(failed["error"].as_str().unwrap().contains("restart it to upgrade"), "{failed}");
+    postgres::execute(&database, "UPDATE schema SET version = version + 1");
     poll("the server to be ready again", || (server.get("/readyz").status == 200).then_some(()));
     server.post("/inventory", &item("b")).expect(201);
     server.assert_consistent();

@@ -53,10 +53,7 @@ pub enum Failure {
     #[error("the database was replaced by another one, or set back: restart to serve what it holds now")]
     Replaced,
     /// The tables are not those that this program knows.
-    #[error(
-        "the database was migrated to schema {found}, and this Stockroom writes schema {KNOWN}: replace it by a later \
-         version"
-    )]
+    #[error("{}", migrated(*.found))]
     Migrated {
         /// The schema of the database.
         found: i64,
@@ -162,6 +159,21 @@ impl From<Failure> for StoreError {
             Failure::Postgres(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => StoreError::QueryTimeout,
             failure => DiskError::from(failure).into_store_error(),
         }
+    }
+}
+
+/// The message of [`Failure::Migrated`].
+fn migrated(found: i64) -> String {
+    if found > KNOWN {
+        format!(
+            "the database was migrated to schema {found}, and this Stockroom writes schema {KNOWN}: replace it by a \
+             later version"
+        )
+    } else {
+        format!(
+            "the database was set back to schema {found}, and this Stockroom writes schema {KNOWN}: restart it to \
+             upgrade the database"
+        )
     }
 }
 

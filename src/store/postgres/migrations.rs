@@ -1,6 +1,8 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::ClientWrapper;
+use tokio::time::sleep;
+use tokio_postgres::error::SqlState;
 
 use super::error::Failure;
 use super::rows::value;
@@ -51,28 +53,58 @@ pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 /// Whoever changes the schema holds this advisory lock: "Stockroo" in ASCII.
 const LOCK: i64 = 0x5374_6f63_6b72_6f6f;
 
-/// How long a replica waits for another one that changes the schema.
+/// Time limit of the wait for another replica that changes the schema, and of the tries of a step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Time limit of a step for each lock. Everyone else queues behind a lock that is waited for, and a session of a replica
+/// waits for 5 s. It is longer than PostgreSQL's `deadlock_timeout` (1 s), after which an autovacuum gives way.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause before a step is tried again, in which replicas write what has queued.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Ends the session within a second of its client, also in the middle of a statement. Otherwise PostgreSQL notices only
+/// at its next read that the client is gone, and a step would keep its locks until then.
+const END_WITH_CLIENT: &str = "SET client_connection_check_interval = '1s'";
+
+/// The tables of all schemas. A database may have further relations, to which this user needs no rights.
+const TABLES: &[&str] = &[
+    "head",
+    "idempotency",
+    "idempotency_count",
+    "item",
+    "item_search",
+    "item_text",
+    "ledger",
+    "reservation",
+    "schema",
+];
+
 /// The encoding of the database, and what is in the schema that tables are made in: how many relations of whatever kind
-/// it has that belong to no extension, whether there is the table that tells Stockroom's schema, whether this user has
-/// all of the rights `$1` to them, whether it may make tables there, and an owner of them whose rights it lacks.
+/// it has that belong to no extension, whether there is the table that tells Stockroom's schema, those of the tables `$2`
+/// to which this user lacks some of the rights `$1`, whether it may make tables there, an owner of these tables whose
+/// rights it lacks, and the statements that give it those of superusers, whose rights it should not get.
 const IDENTIFY: &str = "
     SELECT pg_encoding_to_char(encoding)::text, quote_ident(current_schema()), quote_ident(current_user), count(relation.oid),
            coalesce(bool_or(relname = 'schema' AND (
                SELECT count(*) FROM pg_attribute
                WHERE attrelid = relation.oid AND attname IN ('application', 'version') AND NOT attisdropped
            ) = 2), false),
-           coalesce(bool_and((
-               SELECT bool_and(has_table_privilege(relation.oid, wanted)) FROM unnest($1::text[]) AS wanted
-           )), true),
+           string_agg(format('%I.%I', current_schema(), relname), ', ' ORDER BY relname) FILTER (
+               WHERE owner.oid IS NOT NULL
+               AND NOT (SELECT bool_and(has_table_privilege(relation.oid, wanted)) FROM unnest($1::text[]) AS wanted)
+           ),
            coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
-           min(quote_ident(pg_get_userbyid(relowner))) FILTER (WHERE NOT pg_has_role(relowner, 'USAGE'))
+           min(quote_ident(rolname)) FILTER (WHERE NOT rolsuper AND NOT pg_has_role(relowner, 'USAGE')),
+           string_agg(
+               format('ALTER TABLE %I.%I OWNER TO %I', current_schema(), relname, current_user), '; ' ORDER BY relname
+           ) FILTER (WHERE rolsuper AND NOT pg_has_role(relowner, 'USAGE'))
     FROM pg_database LEFT JOIN pg_namespace ON nspname = current_schema()
          LEFT JOIN pg_class AS relation ON relnamespace = pg_namespace.oid
          AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (
              SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'e'
          )
+         LEFT JOIN pg_roles AS owner ON owner.oid = relowner AND relname = ANY ($2::text[])
     WHERE datname = current_database() GROUP BY encoding";
 
 /// The first schema of the search path that exists, although this user may not use it.
@@ -97,15 +129,15 @@ const SCHEMA: &str = "
     );
     INSERT INTO schema (application, version) VALUES ('stockroom', 0);";
 
-/// Begins a step on tables that replicas use. The lock waits for their writes, keeps further ones off to the commit, and
-/// lets them read. It comes before all others: a writer that waits for it holds no lock that the step could wait for.
-const BEGIN: &str = "BEGIN; LOCK TABLE head IN EXCLUSIVE MODE";
+/// Locks the tables that replicas use for a step. The lock waits for their writes, keeps further ones off to the commit,
+/// and lets them read. It comes before all others: a writer that waits for it holds no lock that the step could wait for.
+const LOCK_HEAD: &str = "LOCK TABLE head IN EXCLUSIVE MODE";
 
 /// A database that is one of Stockroom, or an empty one, of no later version than this.
 struct Identified {
     /// Its schema.
     version: i64,
-    /// The grant that is missing to change its schema.
+    /// The statements that give the right that is missing to change its schema.
     missing: Option<String>,
 }
 
@@ -114,7 +146,7 @@ async fn identify(connection: &ClientWrapper, url: &PostgresUrl, rights: &[&str]
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let foreign = || OpenError::Foreign { database: url.to_string() };
     let missing_right = |grant: String| OpenError::MissingRight { database: url.to_string(), grant };
-    let found = connection.query_one(IDENTIFY, &[&rights]).await.map_err(Failure::from).map_err(failed)?;
+    let found = connection.query_one(IDENTIFY, &[&rights, &TABLES]).await.map_err(Failure::from).map_err(failed)?;
     let encoding: &str = value(&found, 0).map_err(failed)?;
     if encoding != "UTF8" {
         return Err(OpenError::Encoding { database: url.to_string(), found: encoding.to_owned() });
@@ -129,19 +161,21 @@ async fn identify(connection: &ClientWrapper, url: &PostgresUrl, rights: &[&str]
     };
     let relations: i64 = value(&found, 3).map_err(failed)?;
     let has_schema: bool = value(&found, 4).map_err(failed)?;
-    let (has_rights, can_create): (bool, bool) = (value(&found, 5).map_err(failed)?, value(&found, 6).map_err(failed)?);
+    let closed: Option<&str> = value(&found, 5).map_err(failed)?;
+    let can_create: bool = value(&found, 6).map_err(failed)?;
     let owner: Option<&str> = value(&found, 7).map_err(failed)?;
+    let of_superusers: Option<String> = value(&found, 8).map_err(failed)?;
     if !has_schema && relations > 0 {
         return Err(foreign());
     }
-    if !has_rights {
+    if let Some(tables) = closed {
         let rights = rights.join(", ");
-        return Err(missing_right(format!("GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO {user}")));
+        return Err(missing_right(format!("GRANT {rights} ON {tables} TO {user}")));
     }
     let missing = match owner {
         _ if !can_create => Some(format!("GRANT CREATE ON SCHEMA {schema} TO {user}")),
         Some(owner) => Some(format!("GRANT {owner} TO {user}")),
-        None => None,
+        None => of_superusers,
     };
     if !has_schema {
         return Ok(Identified { version: 0, missing });
@@ -179,23 +213,53 @@ pub async fn migrate(connection: &ClientWrapper, url: &PostgresUrl) -> Result<()
     let failed = |error: tokio_postgres::Error| failed_by(error.into());
     let wait = format!("SET lock_timeout = '{}s'; SET statement_timeout = 0", PATIENCE.as_secs());
     connection.batch_execute(&wait).await.map_err(failed)?;
+    if let Err(error) = connection.batch_execute(END_WITH_CLIENT).await {
+        // The operating system of the server, or another engine of the same protocol, may not know it.
+        tracing::debug!(%error, "the database does not look after its clients");
+    }
     connection.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
     let found = identify(connection, url, TO_WRITE).await?.version;
     for (schema, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
         let logged = (found > 0).then(|| Step::begin(schema, migration.purpose, url));
-        connection.batch_execute(if schema == 1 { "BEGIN" } else { BEGIN }).await.map_err(failed)?;
-        for part in migration.parts {
-            match part {
-                Part::Sql(sql) => connection.batch_execute(sql).await.map_err(failed)?,
-                Part::FillSearch => search::fill(connection).await.map_err(failed_by)?,
+        let begun = Instant::now();
+        while let Err(failure) = carry_out(connection, schema, migration).await {
+            if !is_locked(&failure) || begun.elapsed() > PATIENCE {
+                return Err(failed_by(failure));
             }
+            connection.batch_execute("ROLLBACK").await.map_err(failed)?;
+            tracing::warn!(
+                to = schema,
+                database = %url,
+                "tables are in use, such as by pg_dump or an export: trying the migration again"
+            );
+            sleep(PAUSE).await;
         }
-        let commit = format!("UPDATE schema SET version = {schema}; COMMIT");
-        connection.batch_execute(&commit).await.map_err(failed)?;
         if let Some(logged) = logged {
             logged.end();
         }
     }
     // The connection ends here, and the lock with it.
     Ok(())
+}
+
+/// Carries out the step to `schema` in one transaction, which is left open if it fails.
+async fn carry_out(connection: &ClientWrapper, schema: i64, migration: &Migration) -> Result<(), Failure> {
+    let begin = format!("BEGIN; SET LOCAL lock_timeout = '{}s'", LOCK_TIMEOUT.as_secs());
+    connection.batch_execute(&begin).await?;
+    if schema > 1 {
+        connection.batch_execute(LOCK_HEAD).await?;
+    }
+    for part in migration.parts {
+        match part {
+            Part::Sql(sql) => connection.batch_execute(sql).await?,
+            Part::FillSearch => search::fill(connection).await?,
+        }
+    }
+    Ok(connection.batch_execute(&format!("UPDATE schema SET version = {schema}; COMMIT")).await?)
+}
+
+/// Returns whether a step failed only because others use its tables.
+fn is_locked(failure: &Failure) -> bool {
+    let Failure::Postgres(error) = failure else { return false };
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
