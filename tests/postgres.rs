@@ -234,7 +234,7 @@ async fn a_ledger_ahead_of_the_database_s_clock_is_told_and_stops_nothing() {
     let store = open(&database).await;
     store.queue().write(create("a", 5)).await.unwrap();
     assert_eq!(check(&url(&database)).await.unwrap().ahead, None);
-    execute(&database, "UPDATE ledger SET at = at + 172800000; UPDATE head SET at = at + 172800000");
+    execute(&database, "UPDATE ledger SET at = at + 172800000; UPDATE head SET last_at = last_at + 172800000");
     let ahead = check(&url(&database)).await.unwrap().ahead.unwrap();
     assert!((172_000..=172_800).contains(&ahead.seconds()), "{ahead}");
     let moved = store.queue().write(keyed("k", by("a", -1))).await.unwrap().outcome.record;
@@ -993,7 +993,7 @@ fn a_follower_outlasts_reads_that_hold_all_places() {
     server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
     // By a filter, so that it is a long read.
     let mut follower = Follower::connect(&server, "/ledger?reason=sold", None);
-    let held = HeldTable::of_postgres(&database, "item_text");
+    let held = HeldTable::of_postgres(&database, "item_search");
     let (stop, busy) = (AtomicBool::new(false), AtomicI64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 * LONG_READS {

@@ -186,7 +186,7 @@ class Stockroom(Peer):
         if not folder.exists():
             folder.mkdir()
             self.folder = folder
-            self.server = Server(self.command, folder, "/livez")
+            self.server = Server(self.command, folder, "/readyz")
             return self.server
         return super().start(folder)
 

@@ -86,11 +86,12 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
 
     def status(self, path):
-        """Returns the status of a GET, or None where nothing listens."""
+        """Returns the status of a GET, or None where nothing listens, or a server that is still starting (503)."""
         connection = self.connect()
         try:
             connection.request("GET", path)
-            return connection.getresponse().status
+            status = connection.getresponse().status
+            return None if status == 503 else status
         except (ConnectionError, http.client.HTTPException):
             return None
         finally:
