@@ -218,6 +218,21 @@ fn a_restore_into_an_empty_folder_and_of_the_same_copy_twice_makes_ledgers_of_th
 }
 
 #[test]
+fn a_restored_database_stays_when_a_later_step_fails() {
+    let server = changed_since_a_copy();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    std::fs::copy(server.folder().join("copy.db"), path.join("copy.db")).unwrap();
+    // A folder, which the last step cannot remove as the index of a log.
+    let index = path.join("stockroom.db-shm");
+    std::fs::create_dir(&index).unwrap();
+    assert_refusal(&restore(path), "cannot write");
+    std::fs::remove_dir(&index).unwrap();
+    assert_eq!(files(path), ["copy.db", "stockroom.db", "stockroom.db-lock"]);
+    assert_eq!(quantity(path), 10);
+}
+
+#[test]
 fn a_restore_is_refused_under_a_server_and_of_what_is_no_copy_and_leaves_all_as_it_was() {
     let server = changed_since_a_copy();
     assert_refusal(&restore(server.folder()), &format!("in use by process {}", server.pid()));

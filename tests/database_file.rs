@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{Place, Server, component, executable, stockroom, strace};
 use rusqlite::Connection;
@@ -38,6 +40,11 @@ fn mode(path: &Path) -> u32 {
 
 /// Runs the program to its end as [`OTHER`], if this machine allows it.
 fn run_as_other(folder: &Path, arguments: &[&str]) -> Option<Output> {
+    command_as_other(folder, arguments).map(|mut command| command.output().unwrap())
+}
+
+/// Returns the program as a command of [`OTHER`], if this machine allows it.
+fn command_as_other(folder: &Path, arguments: &[&str]) -> Option<Command> {
     let other = OTHER.to_string();
     let program = stockroom(folder, arguments);
     let as_other = || {
@@ -51,7 +58,9 @@ fn run_as_other(folder: &Path, arguments: &[&str]) -> Option<Output> {
         let tried = as_other().arg("--version").output().map_err(|error| error.to_string())?;
         if tried.status.success() { Ok(()) } else { Err(format!("no other user runs the program: {}", said(&tried))) }
     })?;
-    Some(as_other().args(arguments).output().unwrap())
+    let mut command = as_other();
+    command.args(arguments);
+    Some(command)
 }
 
 /// Asserts that the program refuses in one line that has all of these.
@@ -354,6 +363,89 @@ fn the_lock_file_follows_no_link_and_overwrites_nothing_of_others() {
     let second = stockroom(server.folder(), SERVE).output().unwrap();
     assert_refused(&second, &[&format!("in use by process {} on ", server.pid())]);
     assert!(!said(&second).contains("example"), "{}", said(&second));
+}
+
+/// Locks the file beside a database as version 0.1.0 does, which locks nothing else.
+fn lock_as_the_first_version(path: &Path) -> File {
+    std::fs::write(path, "process 42 on first-version\n").unwrap();
+    set_mode(path, 0o644);
+    let lock = File::options().read(true).write(true).open(path).unwrap();
+    lock.try_lock().unwrap();
+    lock
+}
+
+#[test]
+fn a_server_of_the_first_version_keeps_its_database() {
+    let folder = closed_database();
+    let path = folder.path();
+    assert!(stockroom(path, &["backup", "copy.db"]).output().unwrap().status.success());
+    symlink("stockroom.db", path.join("link.db")).unwrap();
+    let before = std::fs::read(path.join("stockroom.db")).unwrap();
+    // It does not resolve a link.
+    for (database, lock) in [("stockroom.db", "stockroom.db-lock"), ("link.db", "link.db-lock")] {
+        let setting = format!("sqlite:{database}");
+        let held = lock_as_the_first_version(&path.join(lock));
+        let commands: [&[&str]; 3] = [&["restore", "copy.db"], &["import", "items.csv"], SERVE];
+        for arguments in commands {
+            let output = stockroom(path, &[arguments, &["--database", &setting]].concat()).output().unwrap();
+            let expected = format!("the database {database} is in use by process 42 on first-version");
+            assert_refused(&output, &[&expected]);
+        }
+        assert!(std::fs::read(path.join("stockroom.db")).unwrap() == before, "nothing is changed under it");
+        drop(held);
+    }
+    // And the other way round.
+    let server = Server::start_in(folder, &["--database", "sqlite:link.db"]);
+    for lock in ["stockroom.db-lock", "link.db-lock"] {
+        let lock = File::open(server.folder().join(lock)).unwrap();
+        assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    }
+    server.get("/readyz").expect(200);
+}
+
+#[test]
+fn a_database_of_a_server_of_the_first_version_is_not_read_as_one_that_nobody_changes() {
+    let folder = closed_database();
+    let path = folder.path();
+    let (database, lock) = (path.join("stockroom.db"), path.join("stockroom.db-lock"));
+    set_mode(&database, 0o444);
+    let held = lock_as_the_first_version(&lock);
+    set_mode(path, 0o555);
+    let Some(output) = run_as_other(path, &["check"]) else { return };
+    assert_refused(&output, &["cannot open the database stockroom.db: "]);
+    drop(held);
+    // A later version makes the file for its owner alone.
+    for mode in [0o644, 0o600] {
+        set_mode(&lock, mode);
+        let output = run_as_other(path, &["check"]).unwrap();
+        assert!(output.status.success(), "{mode:o}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_start_that_a_reader_keeps_off_names_the_reader_and_not_the_last_server() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    let rows: String = (0..5_000).map(|row| format!("item-{row},A name that fills the pipe\n")).collect();
+    std::fs::write(path.join("items.csv"), format!("id,name\n{rows}")).unwrap();
+    let output = stockroom(path, &["import", "items.csv"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let lock = path.join("stockroom.db-lock");
+    drop(lock_as_the_first_version(&lock));
+    set_mode(&path.join("stockroom.db"), 0o444);
+    set_mode(path, 0o555);
+    let Some(mut export) = command_as_other(path, &["export"]) else { return };
+    let mut export = export.stdout(Stdio::piped()).spawn().unwrap();
+    let mut exported = export.stdout.take().unwrap();
+    // From here on it waits for the rest to be read.
+    exported.read_exact(&mut [0]).unwrap();
+    let output = stockroom(path, SERVE).output().unwrap();
+    assert_refused(&output, &["stockroom.db is in use by a reader (check, export or backup): stop that process first"]);
+    // A server of the first version is kept off too.
+    assert!(matches!(File::open(&lock).unwrap().try_lock(), Err(TryLockError::WouldBlock)));
+    exported.read_to_end(&mut Vec::new()).unwrap();
+    assert!(export.wait().unwrap().success());
+    Server::start_in(folder, &[]).get("/readyz").expect(200);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustix::fs::Access;
 
 use super::OpenError;
 use super::file::{self, Header};
-
+use super::lock::Unchanged;
 use super::search;
 
 /// The time that a statement waits for another connection's lock.
@@ -58,8 +58,8 @@ const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::S
 /// A connection that only reads, to a database that this process has not open otherwise.
 pub struct Beside {
     connection: Connection,
-    /// Locked, where the connection relies on a file that nobody changes.
-    _unchanged: Option<File>,
+    /// Held where the connection relies on a file that nobody changes.
+    _unchanged: Option<Unchanged>,
 }
 
 impl Deref for Beside {
@@ -92,7 +92,7 @@ pub fn open_beside(path: &Path) -> Result<Beside, OpenError> {
     let is_closed = rustix::fs::access(file::folder_of(&database), Access::WRITE_OK).is_err();
     let may_lack_files = is_closed && log.is_none() && header.has_log();
     // Otherwise closed here, before SQLite takes its locks.
-    let unchanged = Some(opened).filter(|file| may_lack_files && file.try_lock_shared().is_ok());
+    let unchanged = Some(opened).filter(|_| may_lack_files).and_then(|file| Unchanged::acquire(path, file));
     let connection = if unchanged.is_some() { open_immutable(&database) } else { open_read_only(&database) };
     let connection = connection.map_err(in_path)?;
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));

@@ -152,14 +152,13 @@ impl NewFile {
         let bytes = self.file.metadata().map_err(|error| self.failed(error))?.len();
         refuse_existing(&self.target)?;
         self.put()?;
+        sync_folder(&self.target)?;
         Ok(bytes)
     }
 
-    /// Gives the file its name, in place of another one that has it, and syncs the folder.
+    /// Gives the file its name, in place of another one that has it. The folder is not synced yet.
     pub fn put(&self) -> Result<(), CopyError> {
-        let failed = |error| CopyError::Write { path: self.target.clone(), error };
-        fs::rename(&self.path, &self.target).map_err(failed)?;
-        sync_folder(&self.target)
+        fs::rename(&self.path, &self.target).map_err(|error| CopyError::Write { path: self.target.clone(), error })
     }
 
     /// The failure of a call on the file.

@@ -24,7 +24,7 @@ use super::OpenError;
 /// The files that SQLite keeps beside a database.
 pub const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 
-/// The file that names the server of a database.
+/// The file that names the server of a database, and that version 0.1.0 locks in its place.
 pub const LOCK: &str = "-lock";
 
 /// The begin of a database file.

@@ -4,11 +4,12 @@
 //!
 //! 1. The copy is made whole beside the database, checked and synced, under a name that no server opens.
 //! 2. The old database and the new file are both locked, and stay so to the end: a server that comes meanwhile is
-//!    refused, whichever of them it finds.
+//!    refused, whichever of them it finds. One of version 0.1.0 is refused by the lock on the file beside them (`lock`).
 //! 3. SQLite folds the old log and a journal into the old file, and removes them, and the folder is synced. The old
 //!    database is then one file. (A log that belongs to another database is moved away instead, under a new name: the old
 //!    file is whole without it.)
-//! 4. The new file takes the name, which is one atomic step, and the folder is synced.
+//! 4. The new file takes the name, which is one atomic step, and the folder is synced. From here on the new database stays,
+//!    also if a later step fails.
 //! 5. What may be left of the old log and its index is removed.
 //!
 //! SQLite cannot fold if the old database is damaged, or if a reader in another process is still busy with the log. A
@@ -80,10 +81,12 @@ pub fn restore(copy: &Path, database: &Path) -> Result<Restored, CopyError> {
     }
     sync_folder(database)?;
     new.put()?;
+    // The name is that of the new database now, also if a later step fails.
+    placeholder.keep();
+    sync_folder(database)?;
     remove(&with_suffix(database, "-wal"))?;
     remove(&with_suffix(database, "-shm"))?;
     sync_folder(database)?;
-    placeholder.keep();
     Ok(Restored { copied: Copied { report, bytes: metadata.len() }, moved_log })
 }
 
