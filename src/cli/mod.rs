@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Settings;
 
@@ -66,7 +66,8 @@ enum Command {
 
 /// Does what the command line says.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Cli { command, settings } = match Cli::try_parse_from(arguments) {
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { command, settings } = match parsed {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
@@ -92,6 +93,36 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The settings that each subcommand uses; `serve` uses all of them.
+const USED: [(&str, &[&str]); 7] = [
+    ("backup", &["database"]),
+    ("check", &["database"]),
+    ("export", &["database"]),
+    ("healthcheck", &["listen", "base_path"]),
+    ("import", &["database", "log", "log_format", "max_idempotency_keys"]),
+    ("openapi", &["base_path"]),
+    ("restore", &["database"]),
+];
+
+/// Returns the command line's definition, in which each subcommand shows only the settings that it uses. It takes the
+/// others too, so that one set of environment variables and flags serves all of them.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    // Settings are in the subcommands only once it is built.
+    command.build();
+    let settings: Vec<_> =
+        Settings::augment_args(clap::Command::new("")).get_arguments().map(clap::Arg::get_id).cloned().collect();
+    USED.iter().fold(command, |command, (name, used)| {
+        command.mut_subcommand(name, |subcommand| {
+            subcommand.mut_args(|argument| {
+                let id = argument.get_id();
+                let unused = settings.contains(id) && !used.contains(&id.as_str());
+                if unused { argument.hide(true) } else { argument }
+            })
+        })
+    })
 }
 
 /// Help and version as they are; anything else is one line on standard error.
@@ -164,6 +195,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_shows_the_settings_that_a_subcommand_uses_and_no_others() {
+        let command = command();
+        let settings = Settings::augment_args(clap::Command::new(""));
+        for subcommand in
+            command.get_subcommands().filter(|subcommand| !["help", "serve"].contains(&subcommand.get_name()))
+        {
+            let (_, used) = USED.iter().find(|(name, _)| *name == subcommand.get_name()).expect("it is listed");
+            let shown = subcommand.get_arguments().filter(|argument| !argument.is_hide_set()).map(clap::Arg::get_id);
+            let shown: Vec<_> =
+                shown.filter(|id| settings.get_arguments().any(|setting| setting.get_id() == *id)).collect();
+            assert_eq!(shown, *used, "{}", subcommand.get_name());
+        }
+    }
 
     #[test]
     fn variables_that_are_no_settings_are_found_and_those_of_kubernetes_are_not() {
