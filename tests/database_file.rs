@@ -51,6 +51,10 @@ fn command_as_other(folder: &Path, arguments: &[&str]) -> Option<Command> {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &other, "--regid", &other, "--clear-groups"]);
         command.arg(program.get_program()).current_dir(folder);
+        // As in `stockroom`, whose settings a command of another program does not take over.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKROOM_")) {
+            command.env_remove(name);
+        }
         command
     };
     component("setpriv", || {
