@@ -67,6 +67,16 @@ impl Acknowledged {
     pub fn is_repeatable(&self) -> bool {
         self.change.key.is_some()
     }
+
+    /// Returns whether another answer repeats this one: that of a movement has the same entry, and the item as it is by
+    /// then.
+    pub fn is_repeated_by(&self, again: &Acknowledged) -> bool {
+        let [first, again] = [&self.body, &again.body].map(|body| serde_json::from_slice::<Value>(body).unwrap());
+        match (first.get("entry"), first["item"]["version"] == again["item"]["version"]) {
+            (Some(entry), false) => again.get("entry") == Some(entry),
+            _ => first == again,
+        }
+    }
 }
 
 /// What clients were told.
