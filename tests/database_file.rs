@@ -269,10 +269,10 @@ fn a_closed_database_is_read_in_a_folder_that_may_only_be_read() {
     let path = folder.path();
     set_mode(&path.join("stockroom.db"), 0o444);
     set_mode(path, 0o555);
+    let Some(checked) = run_as_other(path, &["check"]) else { return };
     let elsewhere = TempDir::new().unwrap();
     chown(elsewhere.path(), Some(OTHER), Some(OTHER)).unwrap();
     let (copy, file) = (elsewhere.path().join("copy.db"), elsewhere.path().join("items.csv"));
-    let Some(checked) = run_as_other(path, &["check"]) else { return };
     assert_eq!(String::from_utf8_lossy(&checked.stdout), "items 1, ledger entries 1, reservations 0: all adds up\n");
     for arguments in [["export", file.to_str().unwrap()], ["backup", copy.to_str().unwrap()]] {
         let output = run_as_other(path, &arguments).unwrap();
