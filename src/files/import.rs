@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,6 @@ use super::repeats::Ids;
 use super::rows::{Format, ReadRow, Rows};
 use crate::domain::Invalid;
 use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, Written};
-
-/// About how many bytes of a file are handed to the store at once, and how many such parts may wait for it: a part for
-/// each item would cost more than the item.
-const PART: u64 = 64 * 1024;
-const PARTS_AHEAD: usize = 2;
 
 /// Is told how many bytes of the file were read, twice over: once to check them, once to import them.
 pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
@@ -53,10 +47,9 @@ pub async fn import_file<T: ReadRow>(
             None => format_of(&file)?,
         };
         let count = check::<T>(Reader::new(&file, first)?, format, &|| checking.scratch())?;
-        Ok::<_, ImportError>((file, format, count))
+        Ok::<_, ImportError>((rows::<T>(Reader::new(file, reading)?, format)?, count))
     });
-    let (file, format, count) = checked.await.map_err(|_| ImportError::Panicked)??;
-    let rows = read_ahead::<T>(Reader::new(file, reading)?, format)?;
+    let (rows, count) = checked.await.map_err(|_| ImportError::Panicked)??;
     let deadline = Instant::now() + queue_timeout;
     Ok(store.import(Import { rows, count, mode, dry_run, deadline, idempotency }).await?)
 }
@@ -98,31 +91,11 @@ fn check<T: ReadRow>(
     if errors.is_empty() { Ok(count) } else { Err(ImportError::Invalid(errors)) }
 }
 
-/// The items of a file that was found to be in order, read by a thread of its own while the store writes.
-fn read_ahead<T: ReadRow>(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
-    let (sender, parts) = sync_channel(PARTS_AHEAD);
-    std::thread::Builder::new().name("import-reader".to_owned()).spawn(move || {
-        let changed = || io::Error::other("the file is another than the one that was checked");
-        let read = || -> io::Result<()> {
-            let mut rows = Rows::<_, T>::new(format, BufReader::new(file)).map_err(|_| changed())?;
-            let (mut part, mut sent) = (Vec::new(), rows.bytes());
-            while let Some(row) = rows.next_row()? {
-                part.push(Ok(row.map_err(|_| changed())?));
-                if rows.bytes() - sent >= PART {
-                    sent = rows.bytes();
-                    if sender.send(std::mem::take(&mut part)).is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            let _ = sender.send(part);
-            Ok(())
-        };
-        if let Err(error) = read() {
-            let _ = sender.send(vec![Err(error)]);
-        }
-    })?;
-    Ok(Box::new(parts.into_iter().flatten()))
+/// Returns the items of a file that was found to be in order, read as they are asked for.
+fn rows<T: ReadRow>(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
+    let changed = || io::Error::other("the file is another than the one that was checked");
+    let mut rows = Rows::<_, T>::new(format, BufReader::new(file)).map_err(|_| changed())?;
+    Ok(Box::new(std::iter::from_fn(move || rows.next_row().transpose().map(|row| row?.map_err(|_| changed())))))
 }
 
 /// What each reading of the file shares.

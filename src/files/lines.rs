@@ -38,14 +38,12 @@ pub struct Lines<R> {
     input: R,
     /// How many lines were read.
     count: u64,
-    /// How many bytes they had.
-    bytes: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     /// The lines of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, count: 0, bytes: 0 }
+        Self { input, count: 0 }
     }
 
     /// Adds the next line to `line` with its line feed, as long as that stays within [`MAX_LINE`] bytes.
@@ -57,7 +55,6 @@ impl<R: BufRead> Lines<R> {
         if read == 0 {
             return Ok(None);
         }
-        self.bytes += read as u64;
         self.count += 1;
         if self.count == 1 && line.starts_with(BYTE_ORDER_MARK) {
             line.drain(..BYTE_ORDER_MARK.len());
@@ -77,11 +74,6 @@ impl<R: BufRead> Lines<R> {
     /// The number of the line that was read last.
     pub fn number(&self) -> u64 {
         self.count
-    }
-
-    /// How many bytes the lines had that were read, up to what is too long in each.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// The next line that is not empty, without its end.

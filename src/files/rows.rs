@@ -133,11 +133,6 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
         Ok(Self { lines, columns, row: PhantomData })
     }
 
-    /// Returns the number of bytes of the file that were read.
-    pub fn bytes(&self) -> u64 {
-        self.lines.bytes()
-    }
-
     /// Reads the next item.
     pub fn next_row(&mut self) -> io::Result<Option<Row>> {
         let (line, item) = match &self.columns {
