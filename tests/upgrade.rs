@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::held::HeldTable;
 use common::postgres::{self, Postgres};
 use common::{Place, Server, poll};
 use rustix::process::{Pid, Signal, kill_process};
@@ -183,16 +184,19 @@ fn at_schema_changes(database: &str, event: &str, body: &str) {
 #[test]
 fn a_server_that_ends_while_it_migrates_takes_its_locks_along() {
     let Some(database) = postgres() else { return };
-    at_schema_changes(&database, "ddl_command_start", "PERFORM pg_sleep(3600);");
+    postgres::execute(&database, "CREATE TABLE gate ()");
+    let gate = HeldTable::of_postgres(&database, "gate");
+    at_schema_changes(&database, "ddl_command_start", "SET LOCAL lock_timeout = 0; LOCK TABLE public.gate;");
     let place = Place::at(&*database);
     let mut server = place.stockroom(&["--listen", "127.0.0.1:0"]).stderr(Stdio::null()).spawn().unwrap();
-    let migrating = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let migrating = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'gate'::regclass";
     let session = poll("the migration", || postgres::query(&database, migrating).pop());
     kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
     assert!(server.wait().unwrap().success());
     let is_there = format!("SELECT pid FROM pg_stat_activity WHERE pid = {session}");
     poll("the end of its session", || postgres::query(&database, &is_there).is_empty().then_some(()));
     postgres::execute(&database, "SELECT position FROM head FOR UPDATE NOWAIT; DROP EVENT TRIGGER meddle");
+    drop(gate);
     Server::start_in(place, &[]).assert_consistent();
 }
 
@@ -208,14 +212,8 @@ async fn a_dump_delays_a_migration_and_nobody_else() {
         dump.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN ACCESS SHARE MODE")).await.unwrap();
         let place = Place::at(&*database);
         let server = tokio::task::spawn_blocking(move || Server::start_in(place, &[]));
-        let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass";
-        tokio::time::timeout(common::PATIENCE, async {
-            while replica.query(waits, &[&table]).await.unwrap().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("the migration waits for the dump");
+        let waits = format!("SELECT pid FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass");
+        poll("the migration to wait for the dump", || postgres::query(&database, &waits).pop());
         // As a replica waits for locks.
         replica.batch_execute("SET lock_timeout = '5s'").await.unwrap();
         replica.batch_execute("UPDATE head SET position = position").await.expect("a write");
