@@ -33,6 +33,13 @@ async fn open(text: &str) -> Arc<PostgresStore> {
     Arc::new(PostgresStore::open(&url(text)).await.unwrap())
 }
 
+/// A store whose writer does nothing by itself.
+async fn open_without_sweep(text: &str) -> Arc<PostgresStore> {
+    let url = url(text);
+    let store = PostgresStore::open_with(&url, Duration::from_secs(60), Upkeep::without_sweep());
+    Arc::new(store.await.unwrap())
+}
+
 fn id(text: &str) -> ItemId {
     ItemId::parse(text).unwrap()
 }
@@ -72,11 +79,7 @@ fn is_unavailable<T>(answer: &Result<Written<T>, WriteError>) -> bool {
 
 /// Waits until the store is ready, by itself.
 async fn wait_until_ready(store: &PostgresStore) {
-    let start = Instant::now();
-    while store.ready().is_err() {
-        assert!(start.elapsed() < common::PATIENCE, "it does not become ready");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    poll("the store to be ready", || store.ready().ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,14 +417,7 @@ async fn a_connection_that_dies_at_the_commit_is_no_false_success_and_the_key_te
 async fn a_sweep_beside_a_change_of_the_same_item_lets_a_reservation_expire_once() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
-    let store = PostgresStore::open_with(
-        &url(&database),
-        Duration::from_secs(60),
-        Upkeep { sweeping: false, ..Upkeep::default() },
-    )
-    .await
-    .unwrap();
-    let store = Arc::new(store);
+    let store = open_without_sweep(&database).await;
     store.queue().write(create("a", 10)).await.unwrap();
     let reserve = Reserve {
         item_id: id("a"),
@@ -476,19 +472,11 @@ async fn a_database_that_does_not_answer_is_not_ready_until_it_does() {
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
     // Without a writer's sweep that would notice it.
-    let store = PostgresStore::open_with(
-        &url(&database),
-        Duration::from_secs(60),
-        Upkeep { sweeping: false, ..Upkeep::default() },
-    )
-    .await
-    .unwrap();
+    let store = open_without_sweep(&database).await;
     store.ready().unwrap();
     let other = connect(&database).await;
     other.batch_execute("BEGIN; LOCK TABLE head IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    while store.ready().is_ok() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    poll("the store not to be ready", || store.ready().err());
     other.batch_execute("ROLLBACK").await.unwrap();
     wait_until_ready(&store).await;
 }

@@ -155,11 +155,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
 /// one, and one into a mistyped path, makes none.
 async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFile>), String> {
     // Only a server forgets what is old: an import does what it says, and a dry run nothing.
-    let upkeep = Upkeep {
-        sweeping: false,
-        max_idempotency_keys: settings.max_idempotency_keys,
-        keep_reservations: settings.keep_reservations.get(),
-    };
+    let upkeep = Upkeep::new(settings, false);
     match &settings.database {
         Database::Sqlite(path) => {
             let new = if path.symlink_metadata().is_ok() {

@@ -104,11 +104,7 @@ pub async fn run_with(
 
 async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
     let query_timeout = settings.query_timeout.get();
-    let upkeep = Upkeep {
-        sweeping: true,
-        max_idempotency_keys: settings.max_idempotency_keys,
-        keep_reservations: settings.keep_reservations.get(),
-    };
+    let upkeep = Upkeep::new(settings, true);
     match &settings.database {
         Database::Sqlite(path) => {
             let path = path.clone();

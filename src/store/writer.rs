@@ -19,6 +19,7 @@ use super::import::{self, Import, Imported};
 use super::machine::{Ages, Batch, Changes, Operation, REMEMBERED, Wanted};
 use super::operations::{Expire, Forget};
 use super::{StoreError, Write, WriteError, Written};
+use crate::config::Settings;
 
 /// The most writes that may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -55,6 +56,22 @@ pub struct Upkeep {
     pub max_idempotency_keys: u64,
     /// The time for which closed reservations are kept.
     pub keep_reservations: Duration,
+}
+
+impl Upkeep {
+    /// Returns the upkeep of a store with these settings. Only a server sweeps.
+    pub fn new(settings: &Settings, sweeping: bool) -> Self {
+        Self {
+            sweeping,
+            max_idempotency_keys: settings.max_idempotency_keys,
+            keep_reservations: settings.keep_reservations.get(),
+        }
+    }
+
+    /// The default without the sweep.
+    pub fn without_sweep() -> Self {
+        Self { sweeping: false, ..Self::default() }
+    }
 }
 
 impl Default for Upkeep {
@@ -578,7 +595,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_while_a_write_is_saved_is_its_answer_and_the_next_write_is_done() {
         for call in ["begin", "settle"] {
-            let (queue, writer) = Queue::new(Panicking { call }, 1, Upkeep { sweeping: false, ..Upkeep::default() });
+            let (queue, writer) = Queue::new(Panicking { call }, 1, Upkeep::without_sweep());
             tokio::spawn(writer);
             let panicked = write(&queue).await;
             assert!(matches!(panicked, Err(WriteError::Store(StoreError::Panicked))), "{panicked:?}");
@@ -604,7 +621,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_panics_before_it_is_decided_harms_no_other_of_its_batch() {
-        let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Upkeep { sweeping: false, ..Upkeep::default() });
+        let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Upkeep::without_sweep());
         tokio::spawn(writer);
         let deadline = Instant::now() + Duration::from_secs(60);
         let wild = queue.write(Write { operation: Wild, deadline, idempotency: None });

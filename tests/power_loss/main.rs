@@ -394,7 +394,7 @@ fn open_and_close(database: &Path) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // Without the sweep, which would expire what came due since the recording.
-        SqliteStore::open_with(database, 256, Upkeep { sweeping: false, ..Upkeep::default() })
+        SqliteStore::open_with(database, 256, Upkeep::without_sweep())
             .map_err(|error| error.to_string())?
             .close()
             .await;
