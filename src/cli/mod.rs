@@ -66,12 +66,13 @@ enum Command {
 
 /// Does what the command line says.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let mut definition = command();
+    let parsed = definition.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let Cli { command, settings } = match parsed {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&definition, &error),
     };
-    let unknown = unknown_variables(std::env::vars_os());
+    let unknown = unknown_variables(&definition, std::env::vars_os());
     let serves = matches!(command, None | Some(Command::Serve));
     for name in unknown.iter().filter(|_| !serves) {
         eprintln!("stockroom: {name} is no setting and is ignored; see stockroom --help");
@@ -126,12 +127,12 @@ fn command() -> clap::Command {
 }
 
 /// Help and version as they are; anything else is one line on standard error.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(definition: &clap::Command, error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let line = bad_setting(error).unwrap_or_else(|| {
+    let line = bad_setting(definition, error).unwrap_or_else(|| {
         let text = error.render().to_string();
         text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
     });
@@ -144,9 +145,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 /// The environment variables that look like settings and are none, but for those that Kubernetes makes for the services
 /// beside a service called `stockroom`.
-fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
-    let command = Cli::command();
-    let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_env).collect();
+fn unknown_variables(definition: &clap::Command, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
+    let known: Vec<_> = definition.get_arguments().filter_map(clap::Arg::get_env).collect();
     let of_kubernetes = |name: &str, value: &str| {
         name.contains("_SERVICE_HOST")
             || name.contains("_SERVICE_PORT")
@@ -168,12 +168,12 @@ fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> V
 
 /// Which setting has a bad value: its flag, its environment variable (the value may come from there), and what a good
 /// value is.
-fn bad_setting(error: &clap::Error) -> Option<String> {
+fn bad_setting(definition: &clap::Command, error: &clap::Error) -> Option<String> {
     let flag = error.get(ContextKind::InvalidArg)?.to_string();
     let value = error.get(ContextKind::InvalidValue)?.to_string();
     let long = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
-    let command = Cli::command();
-    let variable = command.get_arguments().find(|argument| argument.get_long() == Some(long))?.get_env()?.to_str()?;
+    let variable =
+        definition.get_arguments().find(|argument| argument.get_long() == Some(long))?.get_env()?.to_str()?;
     let allowed = match (error.get(ContextKind::ValidValue), error.source()) {
         (Some(values), _) => format!("must be one of {values}"),
         (None, Some(reason)) => reason.to_string(),
@@ -228,7 +228,8 @@ mod tests {
             ("STOCKROOM_PORT_80_TCP_ADDR", "10.0.0.1"),
             ("STOCKROOM_BACKUP_PORT_80_UDP_ADDR", "10.0.0.1"),
         ];
-        let unknown = unknown_variables(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let unknown =
+            unknown_variables(&command(), variables.into_iter().map(|(name, value)| (name.into(), value.into())));
         assert_eq!(unknown, ["STOCKROOM_LISEN", "STOCKROOM_PORT"]);
     }
 
