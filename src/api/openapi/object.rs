@@ -70,10 +70,7 @@ impl<T: Read + Schema> ReadLine for T {
     }
 
     fn describe(schema: &mut MetaSchema, name: &'static str, doc: &'static str) {
-        if <T as Read>::REQUIRED {
-            schema.required.push(name);
-        }
-        schema.properties.push((name, member_schema::<T>(doc, false)));
+        describe_member::<T>(schema, name, doc, <T as Read>::REQUIRED);
     }
 
     fn register(registry: &mut Registry) {
@@ -99,15 +96,20 @@ impl<T: Schema + Serialize> WriteLine for T {
     }
 
     fn describe(schema: &mut MetaSchema, name: &'static str, doc: &'static str) {
-        if <T as Schema>::REQUIRED {
-            schema.required.push(name);
-        }
-        schema.properties.push((name, member_schema::<T>(doc, false)));
+        describe_member::<T>(schema, name, doc, <T as Schema>::REQUIRED);
     }
 
     fn register(registry: &mut Registry) {
         <T as Schema>::register(registry);
     }
+}
+
+/// Adds a member to the schema of an object.
+fn describe_member<T: Schema>(schema: &mut MetaSchema, name: &'static str, doc: &'static str, required: bool) {
+    if required {
+        schema.required.push(name);
+    }
+    schema.properties.push((name, member_schema::<T>(doc, false)));
 }
 
 /// The schema of a member, with what its own doc comment says of it.
