@@ -105,33 +105,53 @@ function remarksIn({ reference, note }) {
 }
 
 /**
+ * Asks how the stock of an item changes, with remarks, and tells what is left.
+ *
  * @param {Item} item
- * @param {string} label
+ * @param {object} question
+ * @param {string} question.title
+ * @param {string} [question.submit] Label of the button, if it is not the title.
+ * @param {Field[]} question.fields
+ * @param {(form: HTMLFormElement) => void} [question.ready]
+ * @param {(values: Values) => NewMovement} question.change
+ */
+async function askToMove(item, { title, submit = title, fields, ready, change }) {
+  const state = shown(item);
+  const moved = await ask({
+    title,
+    ...state,
+    fields: [...fields, ...REMARKS],
+    submit,
+    ready,
+    send: (values, attempt) => moveStock(state.item, { ...change(values), ...remarksIn(values) }, attempt),
+  });
+  if (moved) {
+    // A repeat has no item if somebody has deleted it meanwhile.
+    const left = moved.item ? `${quantity(moved.item.available, moved.item.unit)} available.` : "The item is deleted.";
+    notify(`${words(moved.entry)}. ${left}`);
+  }
+  return moved;
+}
+
+/** @type {Field} */
+const DELTA = { name: "delta", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST };
+
+/**
+ * @param {Item} item
+ * @param {string} title
  * @param {Reason} reason
  * @param {1 | -1} direction
  */
-async function askMovement(item, label, reason, direction) {
-  const state = shown(item);
-  const moved = await ask({
-    title: label,
-    ...state,
-    fields: [
-      { name: "delta", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST },
-      ...REMARKS,
-    ],
-    submit: label,
-    send: ({ delta, ...rest }, attempt) =>
-      moveStock(state.item, { delta: direction * Number(delta), reason, ...remarksIn(rest) }, attempt),
-  });
-  return booked(moved);
+function askMovement(item, title, reason, direction) {
+  const change = (/** @type {Values} */ { delta }) => ({ delta: direction * Number(delta), reason });
+  return askToMove(item, { title, fields: [DELTA], change });
 }
 
 /** @param {Item} item */
-async function askCount(item) {
-  const state = shown(item);
-  const moved = await ask({
+function askCount(item) {
+  return askToMove(item, {
     title: "Count",
-    ...state,
+    submit: "Save the count",
     fields: [
       {
         name: "counted",
@@ -142,23 +162,17 @@ async function askCount(item) {
         min: 0,
         max: MOST,
       },
-      ...REMARKS,
     ],
-    submit: "Save the count",
-    send: ({ counted, ...rest }, attempt) =>
-      moveStock(state.item, { counted: Number(counted), reason: "counted", ...remarksIn(rest) }, attempt),
+    change: ({ counted }) => ({ counted: Number(counted), reason: "counted" }),
   });
-  return booked(moved);
 }
 
 /** @param {Item} item */
-async function askCorrection(item) {
-  const state = shown(item);
-  const moved = await ask({
+function askCorrection(item) {
+  return askToMove(item, {
     title: "Correct",
-    ...state,
     fields: [
-      { name: "delta", label: "How many", type: "number", value: 1, required: true, min: 1, max: MOST },
+      DELTA,
       {
         name: "direction",
         label: "Direction",
@@ -170,9 +184,7 @@ async function askCorrection(item) {
         ],
       },
       { name: "reason", label: "Why", type: "select", options: REASONS, value: "damaged" },
-      ...REMARKS,
     ],
-    submit: "Correct",
     ready: ({ elements }) => {
       const reason = /** @type {HTMLSelectElement} */ (elements.namedItem("reason"));
       const direction = /** @type {RadioNodeList} */ (elements.namedItem("direction"));
@@ -180,24 +192,11 @@ async function askCorrection(item) {
         direction.value = SUGGESTED[reason.value] ?? direction.value;
       });
     },
-    send: ({ delta, direction, reason, ...rest }, attempt) =>
-      moveStock(
-        state.item,
-        { delta: Number(direction) * Number(delta), reason: /** @type {Reason} */ (reason), ...remarksIn(rest) },
-        attempt,
-      ),
+    change: ({ delta, direction, reason }) => ({
+      delta: Number(direction) * Number(delta),
+      reason: /** @type {Reason} */ (reason),
+    }),
   });
-  return booked(moved);
-}
-
-/** @param {Awaited<ReturnType<typeof moveStock>> | null} moved */
-function booked(moved) {
-  if (moved) {
-    // A repeat has no item if somebody has deleted it meanwhile.
-    const left = moved.item ? `${quantity(moved.item.available, moved.item.unit)} available.` : "The item is deleted.";
-    notify(`${words(moved.entry)}. ${left}`);
-  }
-  return moved;
 }
 
 /** @param {Item} item */
