@@ -1,5 +1,5 @@
-//! What `stockroom backup` and `stockroom restore` promise: a whole copy of one moment, or none; and the copy in the place
-//! of a database, or what was there before.
+//! Promises of `stockroom backup` and `stockroom restore`: a consistent snapshot or no copy; and the copy in place of a
+//! database, or the database of before.
 
 mod common;
 

@@ -12,10 +12,10 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// How often the server is killed, unless `STOCKROOM_CRASHES` says otherwise.
+/// Number of times that the server is killed, unless `STOCKROOM_CRASHES` sets it.
 const CRASHES: u64 = 20;
 
-/// How often, unless the environment says otherwise.
+/// Returns that number.
 fn crashes() -> u64 {
     std::env::var("STOCKROOM_CRASHES").map_or(CRASHES, |count| count.parse().unwrap())
 }

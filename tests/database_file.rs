@@ -1,4 +1,4 @@
-//! What the program demands of a database file before it trusts it, and what it leaves on the disk.
+//! Checks of a database file before the program trusts it, and the files that it leaves on the disk.
 
 mod common;
 

@@ -292,7 +292,7 @@ fn slow_readers(server: &Server, count: usize) -> Vec<TcpStream> {
     (0..count).map(ask).collect()
 }
 
-/// Whether the server has sent nothing yet.
+/// Returns whether the server has sent nothing yet.
 fn waits(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let peeked = stream.peek(&mut [0]);

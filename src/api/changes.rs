@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use super::http::problem::Problem;
 use crate::store::{IdempotencyKey, Operation, Store, Write, Written};
 
-/// Where changes are made.
+/// The way of a handler to the store's writer.
 #[derive(Clone)]
 pub struct Changes {
-    /// Who makes them.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// How long a change may wait for its turn.
+    /// Time limit for a change to begin.
     pub queue_timeout: Duration,
 }
 

@@ -28,7 +28,7 @@ use crate::store::{EntryList, EntryQuery, Record, SHORT_PAGE, Store, StoreError}
 /// takes nothing holds so much until it is cut off.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 
-/// How many followers read from the store at once, so that they leave most of its places to the others.
+/// Followers that read from the store at once; the other places are left to other requests.
 const READS: usize = 4;
 
 /// How long a follower that has read pauses before it reads again, if it had reached the end: under many small commits

@@ -271,14 +271,13 @@ parameters! {
         /// Only items that changed at this moment or later (RFC 3339); a date alone is its midnight in UTC. To follow
         /// changes one after the other, read the ledger.
         query updated_since: Timestamp,
-        /// In which order; with `-` from the last to the first. Items that are alike in it stand in the order of their
-        /// ids.
+        /// Sort order; with `-` descending. Items that are equal in it are sorted by their ids.
         query sort: Order,
         /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
         query limit: Limit,
         /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
         query cursor: CursorText,
-        /// Whether to count all items that meet the filters.
+        /// Count all items that meet the filters.
         query count: bool,
     }
 }
@@ -514,7 +513,7 @@ impl Items {
 
     /// Replace an item
     ///
-    /// Sets all writable fields of an item anew: what the body leaves out is taken away, except `quantity`, without
+    /// Replaces all writable fields of an item: a field that the body leaves out is removed, except `quantity`, without
     /// which the stock stays. A replacement that changes nothing keeps the version.
     #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
     async fn replace(

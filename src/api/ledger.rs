@@ -202,14 +202,14 @@ pub struct Ledger {
 impl Ledger {
     /// List or follow the ledger
     ///
-    /// Answers a page of all changes that meet every filter, oldest first. Whoever goes on from `next_after`, page by
-    /// page and later again, sees each change exactly once.
+    /// Answers a page of all changes that meet every filter, oldest first. A client that continues from `next_after`, page
+    /// by page and later again, sees each change exactly once.
     ///
     /// With `Accept: text/event-stream` it is a feed that does not end: server-sent events (WHATWG HTML, section 9.2),
     /// as an `EventSource` reads them. Each change that meets every filter is one event, once it is committed, with the
-    /// entry as its `data` and `<epoch>-<position>` as its `id`. Whoever is cut off sends the last id back as
-    /// `Last-Event-ID` (or as `lastEventId` in the query) and misses nothing and gets nothing twice. From time to time, and at the beginning if there is
-    /// nothing else to say, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
+    /// entry as its `data` and `<epoch>-<position>` as its `id`. A client that is cut off sends the last id back as
+    /// `Last-Event-ID` (or as `lastEventId` in the query), and misses nothing and gets nothing twice. From time to time,
+    /// and at the start of an idle feed, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
     /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
     /// replaced by an older copy is refused with 410, and never passed over.
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]

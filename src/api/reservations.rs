@@ -260,8 +260,8 @@ impl Reservations {
 
     /// Fulfil a reservation
     ///
-    /// Takes what the reservation holds out of the stock. To say so again changes nothing and gets the same answer, as
-    /// long as the closed reservation is kept, and 404 after that.
+    /// Takes the reserved quantity out of the stock. A repeated call changes nothing and gets the same answer, as long as
+    /// the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
         &self,
@@ -275,8 +275,8 @@ impl Reservations {
 
     /// Release a reservation
     ///
-    /// Gives the reservation up: what it holds is available again. To say so again changes nothing and gets the same
-    /// answer, as long as the closed reservation is kept, and 404 after that.
+    /// Releases the reservation: its quantity is available again. A repeated call changes nothing and gets the same answer,
+    /// as long as the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
     async fn release(
         &self,

@@ -67,8 +67,8 @@ pub struct Summaries {
 impl Summaries {
     /// Sum up the inventory
     ///
-    /// Counts all items, their stock and its value, all of one moment and exact. Items without a price are worth nothing
-    /// here; currencies are not converted.
+    /// Sums up all items, their stock and its value, exactly and in a consistent snapshot. Items without a price add
+    /// nothing to the value; currencies are not converted.
     #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
     async fn get(&self) -> Result<Summed, Refused<(Busy, QueryTimeout)>> {
         Ok(Summed::Ok(Json(self.store.summary().await?.into())))

@@ -79,8 +79,7 @@ impl Transfer {
 
 parameters! {
     ImportItems {
-        /// What becomes of an item that is there already: with `create` it is refused, with `upsert` it is replaced, as
-        /// by `PUT`.
+        /// Treatment of an item that exists: `create` refuses it, `upsert` replaces it, as `PUT` does.
         query mode: ImportMode,
         /// Find out what would come of it, and leave everything as it is.
         query dry_run: bool,

@@ -44,7 +44,7 @@ enum Command {
     /// The file is one that `stockroom export` wrote, or one like it: with a header line that names the columns, or with
     /// a JSON object in each line. Everything that is wrong with it is told with its line, and then nothing is changed.
     Import(import::Arguments),
-    /// Export all items of one moment as CSV or NDJSON
+    /// Export a consistent snapshot of all items as CSV or NDJSON
     Export(export::Arguments),
     /// Check that the ledger of --database adds up to its stock; exit with 0 if it does, else with 1
     ///

@@ -1,12 +1,12 @@
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Who may use the API.
+/// Access to the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Auth {
-    /// Everyone who can reach a server that listens to this machine only; no wider server is started.
+    /// Every client on this machine; a server that others can reach is not started
     Auto,
-    /// Everyone who can reach the server, wherever it listens.
+    /// Every client that can reach the server, wherever it listens
     None,
 }
 

@@ -13,7 +13,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Whether only this machine can reach it.
+    /// Returns whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
             Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),

@@ -37,7 +37,7 @@ pub struct Settings {
     )]
     pub database: Database,
 
-    /// Who may use the API: with `auto` everyone on this machine and nobody else, with `none` everyone
+    /// Clients that may use the API: with `auto` those on this machine, with `none` all
     #[arg(long, global = true, env = "STOCKROOM_AUTH", default_value = "auto")]
     pub auth: Auth,
 

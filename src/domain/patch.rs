@@ -30,7 +30,7 @@ impl<T> Member<T> {
 /// A JSON Merge Patch (RFC 7396) of an item: which of its writable fields are to change, and to what.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ItemPatch {
-    /// What changes of its details.
+    /// Changes of its details.
     pub details: DetailsPatch,
     /// Its new stock.
     pub quantity: Option<Quantity>,

@@ -12,22 +12,22 @@ use super::rows::{Format, ReadRow, Rows};
 use crate::domain::Invalid;
 use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, Written};
 
-/// Is told how many bytes of the file were read, twice over: once to check them, once to import them.
+/// Progress callback, with the bytes just read: each byte of the file comes twice, for the check and for the import.
 pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// What is to become of a file.
+/// Options of an import.
 pub struct Plan {
     /// The form of its items; `None` if its first bytes show it.
     pub format: Option<Format>,
-    /// What becomes of items that are there already.
+    /// Treatment of items that exist.
     pub mode: ImportMode,
-    /// Whether to find out what would come of it, and leave everything as it is.
+    /// True to report the outcome and change nothing.
     pub dry_run: bool,
-    /// How long the import may wait for its turn.
+    /// Time limit for the import to begin.
     pub queue_timeout: Duration,
-    /// What makes it safe to send the file again.
+    /// Key that makes it safe to send the file again.
     pub idempotency: Option<IdempotencyKey>,
-    /// Who wants to know how far it has come.
+    /// Progress callback.
     pub on_read: Option<OnRead>,
 }
 

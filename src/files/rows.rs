@@ -18,7 +18,7 @@ use super::lines::{BYTE_ORDER_MARK, Flaw, Lines};
 use crate::domain::{Details, Invalid, ItemId, Quantity};
 use crate::store::ImportRow;
 
-/// In which form items stand in a file.
+/// Format of a file of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Comma-separated values (RFC 4180), `text/csv`.
@@ -228,7 +228,7 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>, known: &[Column]) -> Result<Vec
     if errors.is_empty() { Ok(columns) } else { Err(ImportError::Invalid(on_line(line, errors))) }
 }
 
-/// Reads a record by way of the JSON object that says the same; an empty field says nothing.
+/// Reads a record as the JSON object with the same members; an empty field is an absent member.
 fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<T, Errors> {
     let other_number = |count| {
         let detail = format!("must have {} fields, as the header does, and has {count}", columns.len());
@@ -245,7 +245,7 @@ fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw
         let value = match form {
             Form::Plain => field.into(),
             Form::Text => csv::unguarded(&field).into(),
-            // What is no number stays a text, and is refused as one.
+            // A text that is not a number stays a text, and is refused as one.
             Form::Integer => field.parse::<i64>().map_or_else(|_| field.into(), Value::from),
             Form::Json => match json::read(field.as_bytes(), json::MAX_VALUES) {
                 Ok(Document { value, inexact }) => {

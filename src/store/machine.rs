@@ -95,9 +95,9 @@ pub struct Wanted {
 /// The ages from which something is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages {
-    /// Of idempotency keys, since their write.
+    /// Age of idempotency keys, since their write.
     pub keys: Duration,
-    /// Of closed reservations, since they were closed.
+    /// Age of closed reservations, since their end.
     pub reservations: Duration,
 }
 

@@ -74,7 +74,7 @@ pub trait Store: Send + Sync {
     /// The ledger's entry at this position, if there is one yet.
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;
 
-    /// A part of the ledger. Whoever goes on behind its last entry, now or later, misses none.
+    /// A part of the ledger. A client that continues after its last entry, now or later, misses none.
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
 
     /// What tells this ledger from every other. It stays the same as long as the store is open.

@@ -26,7 +26,7 @@ pub fn fold(text: &str) -> String {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct SearchText(String);
 
-/// What an item must have to be found.
+/// The condition on an item for a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wanted<'a> {
     /// Nothing is found: the text is nothing but accents, or no item can contain it.
@@ -56,7 +56,7 @@ impl SearchText {
         }
     }
 
-    /// Returns what an item must have to be found.
+    /// Returns the condition on an item.
     pub fn wanted(&self) -> Wanted<'_> {
         match self.0.chars().nth(2) {
             _ if self.0.is_empty() || self.0.contains(START) => Wanted::Nothing,

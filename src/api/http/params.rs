@@ -351,7 +351,7 @@ pub fn integer(text: &str, minimum: i64, maximum: i64) -> Result<i64, Invalid> {
     number.ok_or_else(|| Invalid::new("out-of-range", format!("must be an integer from {minimum} to {maximum}")))
 }
 
-/// How poem's own path parameters are read; a value that can be none is nowhere in the inventory, so it answers 404.
+/// Implements poem's path parameters for a type. No resource has an invalid value, so it is answered with 404.
 macro_rules! path_parameter {
     ($type:ident, $parse:expr) => {
         impl poem_openapi::types::Type for $type {

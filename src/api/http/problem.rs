@@ -119,7 +119,7 @@ kinds! {
     /// release them first: `GET /reservations?item={id}&state=open` lists them.
     HasReservations = CONFLICT, "has-reservations", "The item has open reservations";
     /// The reservation's time was up before it was fulfilled or released: what it held is available to others. Nothing was
-    /// changed. Reserve anew.
+    /// changed. Make a new reservation.
     ReservationExpired = CONFLICT, "reservation-expired", "The reservation has expired";
     /// The reservation was closed in another way already: what was fulfilled cannot be released, nor the other way round.
     /// Nothing was changed.
@@ -132,13 +132,13 @@ kinds! {
     /// there are. With `mode=upsert`, items that are there already are replaced rather than refused.
     ImportRefused = CONFLICT, "import-refused", "Some of the items are refused";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
-    /// changed. Read it again, and decide anew.
+    /// changed. Read the item again before you send the change again.
     PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
     /// This server changes items only under `If-Match`, so that nobody overwrites what another has changed. Nothing was
     /// changed. Read the item, and send its `ETag` as `If-Match`.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "The change needs If-Match";
     /// The feed cannot go on behind that event: it is of another ledger, or of a later state of this one than the one that
-    /// was restored from a copy. What followed there may be another change here. Read the ledger anew from the beginning
+    /// was restored from a copy. What followed there may be another change here. Read the ledger from the start
     /// (`after=0`), or go on from now (without `Last-Event-ID` and `after`), and make good what lies between.
     FeedReset = GONE, "feed-reset", "The feed does not go on from there";
     /// The body has more bytes than this server takes. Nothing was changed.

@@ -118,7 +118,7 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// Takes part in the trace that `traceparent` names. A header that breaks the standard counts as absent
-    /// (Trace Context, section 3.2): it belongs to whoever is between, and is no reason to refuse a request.
+    /// (Trace Context, section 3.2): a proxy may have written it, so it is no reason to refuse a request.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let line = lines.next()?.to_str().ok()?;

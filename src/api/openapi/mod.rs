@@ -7,16 +7,16 @@ pub mod spec;
 
 use poem_openapi::Tags;
 
-/// How the document groups its operations.
+/// Groups of operations in the document.
 #[derive(Tags)]
 pub enum Tag {
     /// The items and their stock.
     Inventory,
     /// Stock that is held for somebody.
     Reservations,
-    /// What happened, in the order in which it happened.
+    /// All changes, oldest first.
     Ledger,
-    /// For those who run the service.
+    /// Calls for operators of the service.
     Operations,
 }
 

@@ -129,7 +129,7 @@ impl Connector {
     }
 
     /// At most `size` connections that read, made when they are needed and kept, with `options` besides [`SESSION`].
-    /// Who finds them all in use waits for `wait`.
+    /// A caller that finds all of them in use waits for at most `wait`.
     pub fn pool(&self, size: usize, wait: Duration, options: &str) -> Pool {
         let mut config = self.config.clone();
         config.options(format!("{SESSION} {options}"));

@@ -12,7 +12,7 @@ use crate::store::migration::Step;
 
 /// A step from one schema to the next, in one transaction.
 struct Migration {
-    /// What the step is for, as the log says it.
+    /// Purpose of the step, for the log.
     purpose: &'static str,
     parts: &'static [Part],
 }

@@ -1,7 +1,7 @@
 //! Copies of databases, which `backup` and `restore` make.
 //!
-//! A copy is of one moment: all pages are read in one go, in one read transaction, beside which a server writes on. In
-//! steps, each commit of the server would begin the copy again. It gets an epoch of its own, because its positions may
+//! A copy is a consistent snapshot: all pages are read in one step, in one read transaction, while a server may write. In
+//! several steps, each commit of the server would begin the copy again. It gets an epoch of its own, because its positions may
 //! come to mean other changes than those of the original; and only a copy that `check` finds whole gets its name.
 
 use std::fs::{self, File, OpenOptions};
@@ -89,7 +89,7 @@ pub fn fill(copy: &NewFile, source: &Connection, path: &Path) -> Result<Report, 
 /// Copies all pages in one go.
 fn copy_pages(source: &Connection, path: &Path) -> rusqlite::Result<()> {
     let mut copy = open_copy(path)?;
-    // What is left of a copy that does not come to its end is thrown away, and at its end it is synced whole.
+    // An unfinished copy is deleted, and a finished one is synced as a whole.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
     match Backup::new(source, &mut copy)?.step(-1)? {
         StepResult::Done => Ok(()),

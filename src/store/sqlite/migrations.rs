@@ -7,10 +7,10 @@ use crate::store::migration::Step;
 
 /// A step from one schema to the next.
 struct Migration {
-    /// What the step is for, as the log says it.
+    /// Purpose of the step, for the log.
     purpose: &'static str,
     sql: &'static str,
-    /// What SQL cannot do, after the SQL and in the same transaction.
+    /// Work that SQL cannot do, after the SQL and in the same transaction.
     step: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
