@@ -272,15 +272,7 @@ macro_rules! object {
                 Ok(())
             }
 
-            fn describe(schema: &mut poem_openapi::registry::MetaSchema, _name: &'static str, _doc: &'static str) {
-                $(<$type as $crate::api::openapi::object::WriteLine>::describe(
-                    schema, stringify!($member), concat!($($doc, "\n"),*),
-                );)*
-            }
-
-            fn register(registry: &mut poem_openapi::registry::Registry) {
-                $(<$type as $crate::api::openapi::object::WriteLine>::register(registry);)*
-            }
+            $crate::api::openapi::object::object! { @description WriteLine $($member: $type, ($($doc)*);)* }
         }
 
         impl $crate::files::columns::Cells for $name {
@@ -295,6 +287,17 @@ macro_rules! object {
 
         $crate::api::openapi::object::object! { @read_fragment $patch $($member: $patch_type, ($($doc)*);)* }
     };
+    (@description $line:ident $($member:ident: $type:ty, ($($doc:literal)*);)*) => {
+        fn describe(schema: &mut poem_openapi::registry::MetaSchema, _name: &'static str, _doc: &'static str) {
+            $(<$type as $crate::api::openapi::object::$line>::describe(
+                schema, stringify!($member), concat!($($doc, "\n"),*),
+            );)*
+        }
+
+        fn register(registry: &mut poem_openapi::registry::Registry) {
+            $(<$type as $crate::api::openapi::object::$line>::register(registry);)*
+        }
+    };
     (@read_fragment $name:ident $($member:ident: $type:ty, ($($doc:literal)*);)*) => {
         impl $crate::api::openapi::object::ReadLine for $name {
             fn take(
@@ -305,15 +308,7 @@ macro_rules! object {
                 Some(Self { $($member: $member?,)* })
             }
 
-            fn describe(schema: &mut poem_openapi::registry::MetaSchema, _name: &'static str, _doc: &'static str) {
-                $(<$type as $crate::api::openapi::object::ReadLine>::describe(
-                    schema, stringify!($member), concat!($($doc, "\n"),*),
-                );)*
-            }
-
-            fn register(registry: &mut poem_openapi::registry::Registry) {
-                $(<$type as $crate::api::openapi::object::ReadLine>::register(registry);)*
-            }
+            $crate::api::openapi::object::object! { @description ReadLine $($member: $type, ($($doc)*);)* }
         }
     };
     (@reads $name:ident ($($about:literal)*) ($example:tt)
