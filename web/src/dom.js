@@ -24,6 +24,18 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 /**
+ * Makes a section with a heading.
+ *
+ * @param {string} name Name of the section, for the id of its heading.
+ * @param {Child | Child[]} title
+ * @param {...Child} children
+ */
+export function card(name, title, ...children) {
+  const id = `${name}-title`;
+  return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, ...[title].flat()), ...children);
+}
+
+/**
  * Makes an SVG element.
  *
  * @template {keyof SVGElementTagNameMap} Tag

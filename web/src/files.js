@@ -3,7 +3,7 @@
 /** @import { ImportedItems, ImportMode, Problem } from "./api.js" */
 import { exportItems, importItems, newKey, Refused } from "./api.js";
 import { explain, notify } from "./dialog.js";
-import { fill, h } from "./dom.js";
+import { card, fill, h } from "./dom.js";
 import { number, plural } from "./format.js";
 
 /** @type {[NonNullable<ImportMode>, string, string][]} Further modes are further lines. */
@@ -58,19 +58,17 @@ export function createFilesView(signal, onImported) {
     "article",
     { class: "files" },
     h("h1", { tabindex: -1 }, "Files"),
-    h(
-      "section",
-      { class: "card", "aria-labelledby": "import-title" },
-      h("h2", { id: "import-title" }, "Import"),
+    card(
+      "import",
+      "Import",
       h("p", { class: "muted" }, "Nothing changes until you have seen what the file would do."),
       drop,
       modes,
       result,
     ),
-    h(
-      "section",
-      { class: "card", "aria-labelledby": "export-title" },
-      h("h2", { id: "export-title" }, "Export"),
+    card(
+      "export",
+      "Export",
       h("p", { class: "muted" }, "All items as they are at one moment. Such a file can be imported again."),
       save,
     ),

@@ -5,7 +5,7 @@ import { ACTIONS, askToClose, reservationInWords, STEPS } from "./actions.js";
 import { getItem, listHistory, listOpenReservations, Refused } from "./api.js";
 import { stockChart } from "./chart.js";
 import { explain } from "./dialog.js";
-import { fill, h } from "./dom.js";
+import { card, fill, h } from "./dom.js";
 import { follow } from "./feed.js";
 import { moment, number, price, relative, remarks, signed, stockInWords, words } from "./format.js";
 import { remember } from "./names.js";
@@ -75,36 +75,10 @@ export async function createItemView(id, signal) {
         h("div", { class: "stock-figures", "aria-live": "polite", "aria-atomic": "true" }, available, stock),
         h("div", { class: "actions" }, ...actions),
       ),
-      h(
-        "section",
-        { class: "card", "aria-labelledby": "chart-title" },
-        h("h2", { id: "chart-title" }, "Stock over time"),
-        chart,
-      ),
-      h(
-        "section",
-        { class: "card", "aria-labelledby": "ledger-title" },
-        h("h2", { id: "ledger-title" }, "Ledger"),
-        ledger,
-        more,
-      ),
+      card("chart", "Stock over time", chart),
+      card("ledger", "Ledger", ledger, more),
     ),
-    h(
-      "div",
-      { class: "item-side" },
-      h(
-        "section",
-        { class: "card", "aria-labelledby": "held-title" },
-        h("h2", { id: "held-title" }, "Open reservations"),
-        held,
-      ),
-      h(
-        "section",
-        { class: "card", "aria-labelledby": "fields-title" },
-        h("h2", { id: "fields-title" }, "Fields"),
-        fields,
-      ),
-    ),
+    h("div", { class: "item-side" }, card("held", "Open reservations", held), card("fields", "Fields", fields)),
   );
 
   /** @param {(item: Item) => Promise<unknown>} run */

@@ -2,7 +2,7 @@
 
 /** @import { Entry } from "./api.js" */
 import { getSummary, listItems, listLedger } from "./api.js";
-import { fill, h } from "./dom.js";
+import { card, fill, h } from "./dom.js";
 import { follow } from "./feed.js";
 import { number, plural, price, quantity, relative, remarks, words } from "./format.js";
 import { nameOf, remember } from "./names.js";
@@ -27,14 +27,8 @@ export function createWatch() {
     "aside",
     { class: "watch", "aria-label": "Watch" },
     h("section", { class: "card", "aria-label": "Summary" }, figures),
-    h("section", { class: "card", "aria-labelledby": "low-title" }, h("h2", { id: "low-title" }, "Low stock"), low),
-    h(
-      "section",
-      { class: "card", "aria-labelledby": "changes-title" },
-      h("h2", { id: "changes-title" }, "Latest changes", state),
-      changes,
-      none,
-    ),
+    card("low", "Low stock", low),
+    card("changes", ["Latest changes", state], changes, none),
   );
 
   const readSums = paced(async () => {
