@@ -245,7 +245,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
     const STALLED: usize = 20;
     const WRITERS: usize = 16;
     const CHANGES: usize = 250;
-    let server = server(&["--max-followers", "21", "--stall-timeout", "3s"]);
+    let server = server(&["--max-followers", "21", "--stall-timeout", "10s"]);
     // So much that no socket holds it: about 16 MB.
     let movement = json!({ "delta": 1, "reason": "received", "note": "🦀".repeat(1_000) });
     std::thread::scope(|scope| {
