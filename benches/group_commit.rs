@@ -32,7 +32,7 @@ fn item(number: u64) -> ItemId {
 }
 
 fn write<O: Operation>(operation: O) -> Write<O> {
-    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), actor: None, idempotency: None }
 }
 
 fn create(id: ItemId) -> Create {

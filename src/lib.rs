@@ -5,6 +5,7 @@
 //! - [`cli`]: the command line, a file for each subcommand;
 //! - [`server`]: the accept loop, limits and timeouts, shutdown, the log;
 //! - [`api`]: the HTTP surface, a file for each resource and for each concern of HTTP; the OpenAPI document;
+//! - [`access`]: tokens, their roles, and the file that they are read from;
 //! - [`files`]: CSV and NDJSON, rows in and rows out; no HTTP;
 //! - [`store`]: where an inventory is kept, and what a keeper of it promises;
 //! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
@@ -15,6 +16,7 @@
 #[cfg(panic = "abort")]
 compile_error!("Stockroom answers a panic with a 500 and goes on, which needs panic = \"unwind\"");
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -4,9 +4,9 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use common::{Server, run, stockroom};
+use common::{Server, run, stockroom, tokens};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         (&["--max-connections", "0"], "--max-connections", "STOCKROOM_MAX_CONNECTIONS", "1..=1000000"),
         (&["--max-followers", "0"], "--max-followers", "STOCKROOM_MAX_FOLLOWERS", "1..=1000000"),
         (&["--heartbeat", "15"], "--heartbeat", "STOCKROOM_HEARTBEAT", "500ms"),
-        (&["--auth", "maybe"], "--auth", "STOCKROOM_AUTH", "must be one of auto, none"),
+        (&["--auth", "maybe"], "--auth", "STOCKROOM_AUTH", "must be one of auto, tokens, none"),
         (
             &["--require-if-match=maybe"],
             "--require-if-match",
@@ -102,6 +102,62 @@ fn an_open_server_must_be_asked_for() {
     }
     let open = Server::start_with(&["--auth", "none"]);
     open.get("/inventory").expect(200);
+}
+
+#[test]
+fn settings_of_access_that_contradict_each_other_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, lines: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, lines).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let made = tokens::make("till-1", "write");
+    let (good, empty) = (file("good", &made.line), file("empty", "# nobody\n"));
+    // The token was put where its line belongs.
+    let (wrong, large) = (file("wrong", &made.token), file("large", &"#".repeat(1024 * 1024 + 1)));
+    for (arguments, reason) in [
+        (&["--auth", "tokens"][..], "--auth tokens (STOCKROOM_AUTH) needs a token: run stockroom token new"),
+        (&["--auth", "tokens", "--tokens-file", &empty], "--auth tokens (STOCKROOM_AUTH) needs a token"),
+        (&["--auth", "none", "--tokens-file", &good], "--auth none (STOCKROOM_AUTH) lets everyone in"),
+        (&["--listen", "0.0.0.0:0", "--tokens-file", &empty], "make a token with stockroom token new"),
+        (&["--tokens-file", &wrong], "line 1: a line must be NAME ROLE sha256:DIGEST"),
+        (&["--tokens-file", &large], "larger than 1 MiB"),
+        (&["--tokens-file", "missing"], "cannot read it: No such file"),
+        (&["--tokens", "till-1 write"], "--tokens (STOCKROOM_TOKENS): line 1: a line must be"),
+    ] {
+        let line = refusal(arguments);
+        assert!(line.contains(reason) && !line.contains(&made.token), "{arguments:?}: {line}");
+    }
+    let open = Server::start_with(&["--listen", "0.0.0.0:0", "--tokens", &made.line]);
+    let port = open.address().port();
+    common::send(&format!("http://127.0.0.1:{port}/inventory"), "GET", &[], "").problem(401, "unauthorized");
+}
+
+#[test]
+fn a_token_is_printed_with_the_line_to_keep_and_nothing_else() {
+    let output = common::run(&["token", "new", "--name", "till-1", "--role", "write", "--expires", "90d"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let [token, line] = text.lines().collect::<Vec<_>>().try_into().expect("there are two lines");
+    assert!(token.starts_with("stk_") && token.len() == 53, "{token}");
+    let [name, role, digest, expiry] = line.split(' ').collect::<Vec<_>>().try_into().expect("there are four words");
+    assert_eq!((name, role), ("till-1", "write"));
+    assert!(digest.starts_with("sha256:") && digest.len() == 71 && expiry.len() == 10, "{line}");
+    let mut sums = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    sums.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+    let sum = String::from_utf8(sums.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(digest, format!("sha256:{}", &sum[..64]));
+    for (arguments, reason) in [
+        (&["--name", "a b", "--role", "read"][..], "must be 1 to 64 of A-Z"),
+        (&["--name", "a", "--role", "owner"], "owner"),
+        (&["--name", "a"], "--role"),
+        (&["--name", "a", "--role", "read", "--expires", "90"], "such as 90d"),
+    ] {
+        let output = common::run(&[&["token", "new"], arguments].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(reason) && output.stdout.is_empty(), "{said}");
+    }
 }
 
 #[test]

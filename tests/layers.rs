@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The folders of `src/`, each of which may use those behind it.
-const LAYERS: [&str; 7] = ["cli", "server", "api", "files", "store", "domain", "config"];
+const LAYERS: [&str; 8] = ["cli", "server", "api", "access", "files", "store", "domain", "config"];
 
 /// The modules that each module names, both as paths such as `api::http::page`.
 type Imports = BTreeMap<String, BTreeSet<String>>;

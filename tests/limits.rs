@@ -15,6 +15,7 @@ use poem::endpoint::make;
 use poem::{IntoResponse, Route};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use stockroom::access::Access;
 use stockroom::api;
 use stockroom::config::{Listen, Settings};
 use stockroom::server::{self, Listener};
@@ -491,7 +492,8 @@ impl InProcess {
         let settings = settings(arguments);
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
-        let app = api::app_with(store, &settings, api::Shutdown::default(), add);
+        let access = Arc::new(Access::new(&settings).unwrap().0);
+        let app = api::app_with(store, access, &settings, api::Shutdown::default(), add);
         let listener =
             Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), settings.socket_mode).await.unwrap();
         let url = listener.url(&settings.base_path, "");
@@ -625,8 +627,12 @@ async fn a_server_whose_writer_has_ended_in_a_panic_ends_with_an_error_rather_th
                 let store = Arc::clone(&store);
                 async move {
                     let deadline = Instant::now() + PATIENCE;
-                    let written =
-                        store.queue().write(StoreWrite { operation: FatalToTheWriter, deadline, idempotency: None });
+                    let written = store.queue().write(StoreWrite {
+                        operation: FatalToTheWriter,
+                        actor: None,
+                        deadline,
+                        idempotency: None,
+                    });
                     format!("{:?}", written.await).into_response()
                 }
             });

@@ -45,7 +45,7 @@ fn id(text: &str) -> ItemId {
 }
 
 fn write<O: Operation>(operation: O) -> Write<O> {
-    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), actor: None, idempotency: None }
 }
 
 fn create(text: &str, quantity: i64) -> Write<Create> {
@@ -601,6 +601,7 @@ async fn two_stores_on_one_database_keep_one_ledger_and_follow_each_other() {
             after: Position::NONE,
             reason: None,
             reference: None,
+            actor: None,
             since: None,
             limit: 1_000,
             max_bytes: usize::MAX,
@@ -748,6 +749,7 @@ async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
         mode: ImportMode::Create,
         dry_run: false,
         deadline: Instant::now() + Duration::from_secs(60),
+        actor: None,
         idempotency: None,
     };
     let importing = tokio::spawn(async move { one.import(endless).await });

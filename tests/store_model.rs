@@ -393,7 +393,7 @@ async fn told<O: Operation>(
     done: impl FnOnce(O::Outcome) -> Told,
 ) -> Told {
     let deadline = Instant::now() + Duration::from_secs(60);
-    match store.queue().write(Write { operation, deadline, idempotency }).await {
+    match store.queue().write(Write { operation, actor: None, deadline, idempotency }).await {
         Ok(written) => done(written.outcome),
         Err(WriteError::Refused(refusal)) => Told::Refused(match refusal {
             Refusal::NotFound => "missing",
@@ -431,8 +431,15 @@ async fn tell(steps: &[Step], store: Arc<dyn Store>) -> Result<(), TestCaseError
     for (id, (_, _, state)) in made.iter().zip(&model.reservations) {
         prop_assert_eq!(store.reservation(id).await.unwrap().map(|reservation| reservation.state), *state);
     }
-    let query =
-        EntryQuery { after: Position::NONE, reason: None, reference: None, since: None, limit: 1, max_bytes: 1_000 };
+    let query = EntryQuery {
+        after: Position::NONE,
+        reason: None,
+        reference: None,
+        actor: None,
+        since: None,
+        limit: 1,
+        max_bytes: 1_000,
+    };
     prop_assert_eq!(store.entries(query).await.unwrap().head, Position::new(model.entries));
     Ok(())
 }

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::http::access::{Admission, Admitted, Guarded, Reads};
 use super::http::params::Parameter;
 use super::http::problem::{Kind, Problem};
 use super::openapi::schema::{Schema, inline};
@@ -40,7 +41,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 
 /// The feed of one ledger, and all who follow it.
 pub struct Feed {
-    store: Arc<dyn Store>,
+    store: Guarded,
     max_followers: u32,
     places: Arc<Semaphore>,
     reads: Arc<Semaphore>,
@@ -55,7 +56,7 @@ type WriteJson = fn(Record) -> String;
 impl Feed {
     /// A feed that nobody follows yet, whose events have what `json` writes as their data. All streams end when
     /// `stopping` is cancelled.
-    pub fn new(store: Arc<dyn Store>, settings: &Settings, stopping: CancellationToken, json: WriteJson) -> Self {
+    pub fn new(store: Guarded, settings: &Settings, stopping: CancellationToken, json: WriteJson) -> Self {
         Self {
             store,
             json,
@@ -71,6 +72,7 @@ impl Feed {
     /// `after`, else from now on.
     pub async fn follow(
         &self,
+        caller: &Reads,
         last_event: Option<EventId>,
         after: Option<Position>,
         wanted: EntryQuery,
@@ -79,10 +81,11 @@ impl Feed {
             let detail = format!("{} follow the ledger already, and this server takes no more.", self.max_followers);
             Problem::new(Kind::TooManyFollowers, detail)
         })?;
-        let epoch = self.store.epoch();
-        let head = self.store.head();
+        let store = self.store.open(caller);
+        let epoch = store.epoch();
+        let head = store.head();
         // What is committed may be read, and so be sent, a moment before the watched head tells of it.
-        let end = self.store.entries(EntryQuery { after: Position::new(i64::MAX), ..wanted.clone() }).await?.head;
+        let end = store.entries(EntryQuery { after: Position::new(i64::MAX), ..wanted.clone() }).await?.head;
         let reset = |what: &str| {
             let detail = format!(
                 "{what} To read it from the start, send after=0 without Last-Event-ID; to go on from now, send neither."
@@ -98,7 +101,8 @@ impl Feed {
         }
         let now = Instant::now();
         let follower = Follower {
-            store: Arc::clone(&self.store),
+            store: Arc::clone(store),
+            admission: caller.admission().clone(),
             epoch,
             head,
             wanted: EntryQuery { after, limit: SHORT_PAGE, max_bytes: MAX_PAGE_BYTES, ..wanted },
@@ -126,6 +130,7 @@ impl Feed {
 /// One who follows, from the request to the end of the stream.
 struct Follower {
     store: Arc<dyn Store>,
+    admission: Admission,
     epoch: Epoch,
     head: watch::Receiver<Position>,
     /// What comes next; everything up to its `after` was sent, or is not wanted.
@@ -157,6 +162,10 @@ impl Follower {
                     continue;
                 }
                 () = sleep_until(wake) => {}
+            }
+            if !self.admission.still_holds() {
+                tracing::info!("a feed ends, because its token was revoked or has expired");
+                return Ok(None);
             }
             let mut events = if behind { self.read().await? } else { String::new() };
             let now = Instant::now();

@@ -8,6 +8,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::{Map, Value};
 
 use super::changes::Changes;
+use super::http::access::{Administers, Guarded, MayWrite, Reads, Writes};
 use super::http::conditional::{self, EntityTags, NoneThere};
 use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
@@ -27,7 +28,7 @@ use crate::domain::{
 use crate::files::columns::Column;
 use crate::files::errors::{Errors, FieldError, Place, Pointer};
 use crate::files::rows::ReadRow;
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Store, Written};
+use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Written};
 
 object! {
     fragment Details, patched by DetailsPatch {
@@ -422,7 +423,7 @@ pub enum Listed {
 /// The calls on items.
 pub struct Items {
     /// Where they are kept.
-    pub store: Arc<dyn Store>,
+    pub store: Guarded,
     /// What stands before every path.
     pub base_path: BasePath,
     /// Where they are changed.
@@ -436,8 +437,8 @@ impl Items {
         format!("{}/inventory/{}", self.base_path, id.as_str())
     }
 
-    async fn write<O: Operation>(&self, operation: O) -> Result<O::Outcome, Problem> {
-        Ok(self.changes.make(operation, None).await?.outcome)
+    async fn write<O: Operation>(&self, caller: &impl MayWrite, operation: O) -> Result<O::Outcome, Problem> {
+        Ok(self.changes.make(caller, operation, None).await?.outcome)
     }
 }
 
@@ -448,7 +449,12 @@ impl Items {
     /// Answers a page of the items that meet every filter. An item that is there all the time and keeps its place in
     /// the order is on exactly one page, whatever is created or deleted while the pages are read.
     #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
-    async fn list(&self, parameters: ListItems, sent: SentQuery) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+    async fn list(
+        &self,
+        caller: Reads,
+        parameters: ListItems,
+        sent: SentQuery,
+    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
         let ListItems { q, category, location, low_stock, updated_since, sort, limit, cursor, count } = parameters;
         let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
         let Order { name, sort } = sort.unwrap_or_default();
@@ -458,7 +464,7 @@ impl Items {
         let limit = limit.unwrap_or_default().get();
         let (count, max_bytes) = (count.unwrap_or_default(), MAX_PAGE_BYTES);
         let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
-        let ItemList { items, more, total } = self.store.items(query).await?;
+        let ItemList { items, more, total } = self.store.open(&caller).items(query).await?;
         let next_cursor = items
             .last()
             .filter(|_| more)
@@ -476,6 +482,7 @@ impl Items {
     #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
     async fn create(
         &self,
+        caller: Writes,
         parameters: CreateItem,
         target: Target,
         body: JsonBody<NewItem>,
@@ -487,8 +494,8 @@ impl Items {
             quantity: new.quantity.unwrap_or_default(),
             precondition: Precondition::None,
         };
-        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
-        let Written { outcome: item, replayed } = self.changes.make(create, idempotency).await?;
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
+        let Written { outcome: item, replayed } = self.changes.make(&caller, create, idempotency).await?;
         let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
         Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
     }
@@ -499,11 +506,12 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
     async fn get(
         &self,
+        caller: Reads,
         parameters: GetItem,
         /// The item's id.
         id: Path<ItemId>,
     ) -> Result<Found, Refused<Busy>> {
-        let item = self.store.item(&id.0).await?.ok_or(Refusal::NotFound)?;
+        let item = self.store.open(&caller).item(&id.0).await?.ok_or(Refusal::NotFound)?;
         let etag = conditional::etag(item.version);
         if parameters.if_none_match.is_some_and(|tags| tags.match_weakly(item.version)) {
             return Ok(Found::NotModified(etag));
@@ -518,6 +526,7 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
     async fn replace(
         &self,
+        caller: Writes,
         parameters: ReplaceItem,
         /// The item's id.
         id: Path<ItemId>,
@@ -533,11 +542,11 @@ impl Items {
             conditional::precondition(parameters.if_match, parameters.if_none_match, self.require_if_match);
         if precondition == Precondition::Absent {
             let quantity = quantity.unwrap_or_default();
-            let item = self.write(Create { id, details, quantity, precondition }).await?;
+            let item = self.write(&caller, Create { id, details, quantity, precondition }).await?;
             let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
             return Ok(Replaced::Created(Json(item.into()), location, etag));
         }
-        let item = self.write(Replace { id, details, quantity, precondition }).await?;
+        let item = self.write(&caller, Replace { id, details, quantity, precondition }).await?;
         let etag = conditional::etag(item.version);
         Ok(Replaced::Ok(Json(item.into()), etag))
     }
@@ -550,6 +559,7 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "patch", operation_id = "patchItem")]
     async fn patch(
         &self,
+        caller: Writes,
         parameters: PatchItem,
         /// The item's id.
         id: Path<ItemId>,
@@ -558,7 +568,7 @@ impl Items {
         let ItemChanges { details, quantity } = body.value;
         let patch = ItemPatch { details, quantity };
         let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
-        let item = self.write(Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
+        let item = self.write(&caller, Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
         let etag = conditional::etag(item.version);
         Ok(Patched::Ok(Json(item.into()), etag))
     }
@@ -569,12 +579,13 @@ impl Items {
     #[oai(path = "/inventory/:id", method = "delete", operation_id = "deleteItem")]
     async fn delete(
         &self,
+        caller: Administers,
         parameters: DeleteItem,
         /// The item's id.
         id: Path<ItemId>,
     ) -> Result<Deleted, Refused<HasReservations>> {
         let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
-        self.write(Delete { id: id.0, precondition }).await?;
+        self.write(&caller, Delete { id: id.0, precondition }).await?;
         Ok(Deleted::Gone)
     }
 }

@@ -1,12 +1,11 @@
 //! `/ledger`: what happened, in the order in which it happened.
 
-use std::sync::Arc;
-
 use poem_openapi::param::Path;
 use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
 use super::feed::{EventStream, Feed};
+use super::http::access::{Guarded, Reads};
 use super::http::page::{Limit, MAX_PAGE_BYTES};
 use super::http::params::{SentQuery, parameters};
 use super::http::payload::Json;
@@ -15,13 +14,14 @@ use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
 use super::openapi::Tag;
 use super::openapi::object::object;
+use super::openapi::schema::AnyJson;
 use crate::config::BasePath;
 use crate::domain::{
-    Entry, Event, EventId, Invalid, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp,
-    Version,
+    Actor, Entry, Event, EventId, FieldChange, Invalid, ItemId, Note, Position, Quantity, Reason, Reference,
+    ReservationId, Timestamp, Version,
 };
 use crate::files::errors::{FieldError, Place};
-use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store};
+use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record};
 
 object! {
     /// One change of an item or its stock. Members without a value are left out.
@@ -48,6 +48,10 @@ object! {
         reference: Option<Reference>,
         /// The reservation that was made or closed.
         reservation_id: Option<ReservationId>,
+        /// The name of the token with which the change was made; absent for an expiry, and where no token was demanded.
+        actor: Option<Actor>,
+        /// The fields that an update changed, apart from the quantity, with their values before and after.
+        changed: Option<Vec<ChangedField>>,
         /// When it happened (RFC 3339, UTC).
         at: Timestamp,
     }
@@ -59,8 +63,22 @@ object! {
 
 impl From<Record> for EntryView {
     fn from(Record { position, entry }: Record) -> Self {
-        let Entry { item_id, event, delta, quantity, reserved, version, reason, note, reference, reservation_id, at } =
-            entry;
+        let Entry {
+            item_id,
+            event,
+            delta,
+            quantity,
+            reserved,
+            version,
+            reason,
+            note,
+            reference,
+            reservation_id,
+            actor,
+            changed,
+            at,
+        } = entry;
+        let changed = (!changed.is_empty()).then(|| changed.into_iter().map(ChangedField::from).collect());
         Self {
             position,
             item_id,
@@ -73,8 +91,30 @@ impl From<Record> for EntryView {
             note,
             reference,
             reservation_id,
+            actor,
+            changed,
             at,
         }
+    }
+}
+
+object! {
+    /// A field that an update changed. Long values are cut, and end in `…`.
+    writes ChangedField {
+        /// The field, as a JSON Pointer into the item (RFC 6901): `/name`, `/unit_price`, `/attributes/colour`. Of more
+        /// than 20 changed attributes one entry for `/attributes`, without values, stands for the rest.
+        pointer: String,
+        /// The value before; absent if there was none.
+        before: Option<AnyJson>,
+        /// The value after; absent if there is none.
+        after: Option<AnyJson>,
+    }
+    example { "pointer": "/unit_price", "before": { "amount": "12.50", "currency": "EUR" }, "after": { "amount": "12.90", "currency": "EUR" } }
+}
+
+impl From<FieldChange> for ChangedField {
+    fn from(FieldChange { pointer, before, after }: FieldChange) -> Self {
+        Self { pointer, before: before.map(AnyJson), after: after.map(AnyJson) }
     }
 }
 
@@ -119,6 +159,8 @@ parameters! {
         query reason: Reason,
         /// Only movements and reservations with this reference.
         query reference: Reference,
+        /// Only changes that were made with tokens of this name.
+        query actor: Actor,
         /// Only entries of this moment or later (RFC 3339); a date alone is its midnight in UTC.
         query since: Timestamp,
         /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
@@ -191,7 +233,7 @@ pub fn entry_json(record: Record) -> String {
 /// The calls that read the ledger.
 pub struct Ledger {
     /// Where it is kept.
-    pub store: Arc<dyn Store>,
+    pub store: Guarded,
     /// Who follows it.
     pub feed: Feed,
     /// What stands before every path.
@@ -215,15 +257,18 @@ impl Ledger {
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
     async fn list(
         &self,
+        caller: Reads,
         parameters: ListLedger,
         sent: SentQuery,
         media_type: MediaType,
     ) -> Result<Listed, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers)>> {
-        let ListLedger { after, reason, reference, since, limit, last_event_id, last_event_id_in_query } = parameters;
+        let ListLedger { after, reason, reference, actor, since, limit, last_event_id, last_event_id_in_query } =
+            parameters;
         let query = EntryQuery {
             after: after.unwrap_or(Position::NONE),
             reason,
             reference,
+            actor,
             since,
             limit: limit.unwrap_or_default().get(),
             max_bytes: MAX_PAGE_BYTES,
@@ -234,11 +279,11 @@ impl Ledger {
                 let error = FieldError::new(Place::parameter("limit"), endless);
                 return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
             }
-            let feed = self.feed.follow(last_event_id.or(last_event_id_in_query), after, query).await?;
+            let feed = self.feed.follow(&caller, last_event_id.or(last_event_id_in_query), after, query).await?;
             return Ok(Listed::Ok(LedgerContent::Feed(feed), None));
         }
         let after = query.after;
-        let EntryList { entries, more, head } = self.store.entries(query).await?;
+        let EntryList { entries, more, head } = self.store.open(&caller).entries(query).await?;
         let last = entries.last().map(|record| record.position);
         // Behind the last page nothing else is wanted up to the head, so that the filters need not look there again.
         let next_after = last.filter(|_| more).unwrap_or(after.max(head));
@@ -257,11 +302,12 @@ impl Ledger {
     #[oai(path = "/ledger/:position", method = "get", operation_id = "getLedgerEntry")]
     async fn get(
         &self,
+        caller: Reads,
         /// The position.
         position: Path<Position>,
     ) -> Result<Found, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
-        let record = self.store.entry(position.0).await?.ok_or_else(missing)?;
+        let record = self.store.open(&caller).entry(position.0).await?.ok_or_else(missing)?;
         Ok(Found::Ok(Json(record.into())))
     }
 
@@ -271,6 +317,7 @@ impl Ledger {
     #[oai(path = "/inventory/:id/ledger", method = "get", operation_id = "listItemLedger")]
     async fn history(
         &self,
+        caller: Reads,
         parameters: ListItemLedger,
         /// The item's id.
         id: Path<ItemId>,
@@ -278,7 +325,8 @@ impl Ledger {
     ) -> Result<Told, Refused<(Busy, QueryTimeout)>> {
         let ListItemLedger { before, limit } = parameters;
         let (id, limit, max_bytes) = (id.0, limit.unwrap_or_default().get(), MAX_PAGE_BYTES);
-        let history = self.store.history(HistoryQuery { id: id.clone(), before, limit, max_bytes }).await?;
+        let history =
+            self.store.open(&caller).history(HistoryQuery { id: id.clone(), before, limit, max_bytes }).await?;
         let never = || Problem::new(Kind::NotFound, "There never was an item with this id.");
         let History { entries, more } = history.ok_or_else(never)?;
         let next_before = entries.last().filter(|_| more).map(|record| record.entry.version);

@@ -22,13 +22,15 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
 
+use self::http::access::Guarded;
 pub use self::http::problem::{self, Problem};
-pub use self::http::trace::{RequestId, TraceContext, operation, with_current_request};
+pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_current_request};
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemReplacement, ItemView};
 use self::openapi::{docs, spec};
 pub use self::starting::starting;
 pub use self::system::Shutdown;
+use crate::access::Access;
 use crate::config::{BasePath, Settings};
 use crate::store::Store;
 
@@ -50,45 +52,45 @@ pub fn document(base_path: &BasePath) -> String {
 /// All of the API, over this store, until `shutdown` says otherwise.
 pub fn app(
     store: Arc<dyn Store>,
+    access: Arc<Access>,
     settings: &Settings,
     shutdown: Shutdown,
 ) -> impl Endpoint<Output = Response> + 'static {
-    app_with(store, settings, shutdown, |routes| routes)
+    app_with(store, access, settings, shutdown, |routes| routes)
 }
 
 /// As [`app`], with further routes: so that a test can see how the app treats a handler that panics or hangs.
 pub fn app_with(
     store: Arc<dyn Store>,
+    access: Arc<Access>,
     settings: &Settings,
     shutdown: Shutdown,
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
     // Half, so that a write that waited in vain is told so before the whole answer is given up.
-    let changes = changes::Changes { store: Arc::clone(&store), queue_timeout: settings.response_timeout.get() / 2 };
+    let guarded = Guarded::new(Arc::clone(&store));
+    let changes = changes::Changes { store: guarded.clone(), queue_timeout: settings.response_timeout.get() / 2 };
     let items = items::Items {
-        store: Arc::clone(&store),
+        store: guarded.clone(),
         base_path: base_path.clone(),
         changes: changes.clone(),
         require_if_match: settings.require_if_match,
     };
     let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
-    let reservations = reservations::Reservations {
-        store: Arc::clone(&store),
-        changes: changes.clone(),
-        base_path: base_path.clone(),
-    };
-    let summaries = summary::Summaries { store: Arc::clone(&store) };
+    let reservations =
+        reservations::Reservations { store: guarded.clone(), changes: changes.clone(), base_path: base_path.clone() };
+    let summaries = summary::Summaries { store: guarded.clone() };
     let ledger = ledger::Ledger {
-        store: Arc::clone(&store),
-        feed: feed::Feed::new(Arc::clone(&store), settings, shutdown.stopping, ledger::entry_json),
+        store: guarded.clone(),
+        feed: feed::Feed::new(guarded.clone(), settings, shutdown.stopping, ledger::entry_json),
         base_path: base_path.clone(),
     };
-    let transfer = transfer::Transfer::new(Arc::clone(&store), changes.queue_timeout, settings);
+    let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, settings);
     let system = system::System { store, leaving: shutdown.leaving };
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
-    let routes = add(web::add(docs::add(router::routes(api), base_path, document), base_path));
+    let routes = add(web::add(docs::add(router::routes(api, &access), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
-    boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), settings)
+    boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), access, settings)
 }

@@ -6,6 +6,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
 use super::changes::Changes;
+use super::http::access::Writes;
 use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
 use super::http::params::parameters;
@@ -208,6 +209,7 @@ impl Movements {
     #[oai(path = "/inventory/:id/movements", method = "post", operation_id = "moveStock")]
     async fn create(
         &self,
+        caller: Writes,
         parameters: MoveStock,
         /// The item's id.
         id: Path<ItemId>,
@@ -220,8 +222,8 @@ impl Movements {
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
         let precondition = conditional::precondition(parameters.if_match, None, false);
         let operation = Move { id: id.0, movement, precondition };
-        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
-        let Written { outcome, replayed } = self.changes.make(operation, idempotency).await?;
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
+        let Written { outcome, replayed } = self.changes.make(&caller, operation, idempotency).await?;
         let store::Moved { record, item } = outcome;
         let location = format!("{}/ledger/{}", self.base_path, record.position.get());
         let etag = item.as_ref().map(|item| conditional::etag(item.version));
@@ -236,6 +238,7 @@ impl Movements {
     #[oai(path = "/movements", method = "post", operation_id = "moveStockOfMany")]
     async fn create_all(
         &self,
+        caller: Writes,
         parameters: MoveStockOfMany,
         target: Target,
         body: JsonBody<NewMovements>,
@@ -256,9 +259,9 @@ impl Movements {
             return Err(Problem::with_errors(Kind::InvalidBody, errors).into());
         }
         let dry_run = parameters.dry_run.unwrap_or_default();
-        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
         let Written { outcome: records, replayed } =
-            self.changes.make(MoveAll { movements, dry_run }, idempotency).await?;
+            self.changes.make(&caller, MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
         Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
     }

@@ -1,11 +1,10 @@
 //! Reservations: stock that is held for somebody, and what becomes of it.
 
-use std::sync::Arc;
-
 use poem_openapi::param::Path;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::changes::Changes;
+use super::http::access::{Guarded, MayWrite, Reads, Writes};
 use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing};
@@ -20,7 +19,7 @@ use crate::domain::{
     Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,
     Timestamp,
 };
-use crate::store::{Operation, ReservationFilter, ReservationList, ReservationQuery, Store, Written};
+use crate::store::{Operation, ReservationFilter, ReservationList, ReservationQuery, Written};
 
 object! {
     /// Stock that is held for somebody. Members without a value are left out.
@@ -173,7 +172,7 @@ pub enum Closed {
 /// The calls on reservations.
 pub struct Reservations {
     /// Where they are kept.
-    pub store: Arc<dyn Store>,
+    pub store: Guarded,
     /// Where they are changed.
     pub changes: Changes,
     /// What stands before every path.
@@ -183,11 +182,13 @@ pub struct Reservations {
 impl Reservations {
     async fn close<O: Operation<Outcome = Reservation>>(
         &self,
+        caller: &impl MayWrite,
         operation: O,
         key: Option<Key>,
         target: &Target,
     ) -> Result<Closed, Problem> {
-        let Written { outcome, replayed } = self.changes.make(operation, target.keyed(key, b"")).await?;
+        let Written { outcome, replayed } =
+            self.changes.make(caller, operation, target.keyed(caller, key, b"")).await?;
         Ok(Closed::Ok(Json(outcome.into()), replayed.then(|| "true".to_owned())))
     }
 }
@@ -201,6 +202,7 @@ impl Reservations {
     #[oai(path = "/inventory/:id/reservations", method = "post", operation_id = "reserveStock")]
     async fn create(
         &self,
+        caller: Writes,
         parameters: ReserveStock,
         /// The item's id.
         id: Path<ItemId>,
@@ -211,8 +213,8 @@ impl Reservations {
         let precondition = conditional::precondition(parameters.if_match, None, false);
         let (item_id, id, lifetime) = (id.0, ReservationId::generate(), expires_in);
         let reserve = Reserve { item_id, id, quantity, lifetime, reference, precondition };
-        let idempotency = target.keyed(parameters.idempotency_key, &bytes);
-        let Written { outcome: reservation, replayed } = self.changes.make(reserve, idempotency).await?;
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
+        let Written { outcome: reservation, replayed } = self.changes.make(&caller, reserve, idempotency).await?;
         let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
         Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
     }
@@ -224,6 +226,7 @@ impl Reservations {
     #[oai(path = "/reservations", method = "get", operation_id = "listReservations")]
     async fn list(
         &self,
+        caller: Reads,
         parameters: ListReservations,
         sent: SentQuery,
     ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
@@ -233,7 +236,7 @@ impl Reservations {
         let after = cursor.as_ref().map(|cursor| listing.place(cursor, |_| true)).transpose()?;
         let limit = limit.unwrap_or_default().get();
         let query = ReservationQuery { filter: filter.clone(), after, limit };
-        let ReservationList { reservations, more } = self.store.reservations(query).await?;
+        let ReservationList { reservations, more } = self.store.open(&caller).reservations(query).await?;
         let next_cursor = reservations.last().filter(|_| more).map(|last| listing.cursor(&last.id));
         let link = next_cursor
             .as_ref()
@@ -250,11 +253,12 @@ impl Reservations {
     #[oai(path = "/reservations/:id", method = "get", operation_id = "getReservation")]
     async fn get(
         &self,
+        caller: Reads,
         /// The reservation's id.
         id: Path<ReservationId>,
     ) -> Result<Found, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "There is no reservation with this id.");
-        let reservation = self.store.reservation(&id.0).await?.ok_or_else(missing)?;
+        let reservation = self.store.open(&caller).reservation(&id.0).await?.ok_or_else(missing)?;
         Ok(Found::Ok(Json(reservation.into())))
     }
 
@@ -265,12 +269,13 @@ impl Reservations {
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
         &self,
+        caller: Writes,
         parameters: CloseReservation,
         /// The reservation's id.
         id: Path<ReservationId>,
         target: Target,
     ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
-        Ok(self.close(Fulfil { id: id.0 }, parameters.idempotency_key, &target).await?)
+        Ok(self.close(&caller, Fulfil { id: id.0 }, parameters.idempotency_key, &target).await?)
     }
 
     /// Release a reservation
@@ -280,11 +285,12 @@ impl Reservations {
     #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
     async fn release(
         &self,
+        caller: Writes,
         parameters: CloseReservation,
         /// The reservation's id.
         id: Path<ReservationId>,
         target: Target,
     ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
-        Ok(self.close(Release { id: id.0 }, parameters.idempotency_key, &target).await?)
+        Ok(self.close(&caller, Release { id: id.0 }, parameters.idempotency_key, &target).await?)
     }
 }

@@ -1,16 +1,14 @@
 //! `/summary`: what all items come to together.
 
-use std::sync::Arc;
-
 use poem_openapi::{ApiResponse, OpenApi};
 
+use super::http::access::{Guarded, Reads};
 use super::http::payload::Json;
 use super::http::problem::Refused;
 use super::http::problem::kinds::{Busy, QueryTimeout};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::domain::{self, Currency};
-use crate::store::Store;
 
 object! {
     /// What all items come to together, at one moment.
@@ -60,7 +58,7 @@ pub enum Summed {
 /// The call that sums up.
 pub struct Summaries {
     /// Where the items are kept.
-    pub store: Arc<dyn Store>,
+    pub store: Guarded,
 }
 
 #[OpenApi(tag = "Tag::Inventory")]
@@ -70,7 +68,7 @@ impl Summaries {
     /// Sums up all items, their stock and its value, exactly and in a consistent snapshot. Items without a price add
     /// nothing to the value; currencies are not converted.
     #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
-    async fn get(&self) -> Result<Summed, Refused<(Busy, QueryTimeout)>> {
-        Ok(Summed::Ok(Json(self.store.summary().await?.into())))
+    async fn get(&self, caller: Reads) -> Result<Summed, Refused<(Busy, QueryTimeout)>> {
+        Ok(Summed::Ok(Json(self.store.open(&caller).summary().await?.into())))
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio_util::sync::CancellationToken;
 
+use super::http::access::{Admitted, Reads};
 use super::http::payload::Json;
 use super::http::problem::kinds::ShuttingDown;
 use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
+use crate::access::{Caller, Role};
+use crate::domain::Actor;
 use crate::store::Store;
 
 object! {
@@ -19,6 +22,25 @@ object! {
         status: String,
     }
     example { "status": "ok" }
+}
+
+object! {
+    /// The caller as the server knows it.
+    writes CallerView {
+        /// The name of the token, which the ledger shows as `actor`; absent where no token is demanded.
+        name: Option<Actor>,
+        /// The role of the token; `admin` where none is demanded.
+        role: Role,
+    }
+    example { "name": "till-1", "role": "write" }
+}
+
+/// What `GET /access` answers.
+#[derive(ApiResponse)]
+pub enum Identified {
+    /// The caller.
+    #[oai(status = 200)]
+    Ok(Json<CallerView>),
 }
 
 /// What the health calls answer.
@@ -55,6 +77,16 @@ pub struct System {
 
 #[OpenApi(tag = "Tag::Operations")]
 impl System {
+    /// Get the name and the role of the caller
+    ///
+    /// Answers which token the request came with, and so what its caller may do: `read` every GET, `write` also create
+    /// and change items, move stock, and make and close reservations, `admin` also delete and import items.
+    #[oai(path = "/access", method = "get", operation_id = "getAccess")]
+    async fn access(&self, caller: Reads) -> Identified {
+        let Caller { actor, role, .. } = caller.admission().caller();
+        Identified::Ok(Json(CallerView { name: actor.clone(), role: *role }))
+    }
+
     /// Whether the process lives
     ///
     /// Answers 200 as long as the process can answer at all. If it does not, restart it.

@@ -20,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::http::access::{Administers, Admitted, Guarded, Reads};
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Parameter, parameters};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
@@ -49,7 +50,7 @@ const MIN_RATE: usize = 64 * 1024;
 
 /// The calls that carry the whole inventory.
 pub struct Transfer {
-    store: Arc<dyn Store>,
+    store: Guarded,
     transfer_timeout: Duration,
     exports: Arc<Semaphore>,
     stall_timeout: Duration,
@@ -62,7 +63,7 @@ pub struct Transfer {
 
 impl Transfer {
     /// The calls on this store.
-    pub fn new(store: Arc<dyn Store>, queue_timeout: Duration, settings: &Settings) -> Self {
+    pub fn new(store: Guarded, queue_timeout: Duration, settings: &Settings) -> Self {
         Self {
             store,
             transfer_timeout: settings.transfer_timeout.get(),
@@ -149,6 +150,7 @@ impl Transfer {
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
     async fn export(
         &self,
+        caller: Reads,
         MediaType(media_type): MediaType,
         method: Method,
     ) -> Result<Exported, Refused<(Busy, TooManyTransfers)>> {
@@ -160,7 +162,7 @@ impl Transfer {
         let busy =
             |_| Problem::new(Kind::TooManyTransfers, format!("{EXPORTS} exports are under way, as many as may be."));
         let place = Arc::clone(&self.exports).try_acquire_owned().map_err(busy)?;
-        let body = stream_items(Arc::clone(&self.store), format, self.transfer_timeout, place).await?;
+        let body = stream_items(Arc::clone(self.store.open(&caller)), format, self.transfer_timeout, place).await?;
         Ok(Exported { format, body })
     }
 
@@ -177,6 +179,7 @@ impl Transfer {
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
+        caller: Administers,
         parameters: ImportItems,
         target: Target,
         upload: Upload,
@@ -184,7 +187,7 @@ impl Transfer {
         let Upload { format, announced, body } = upload;
         let ImportItems { mode, dry_run, idempotency_key } = parameters;
         let mut digest = idempotency_key.is_some().then(|| target.digest());
-        let (file, _held) = self.receive(announced, body, digest.as_mut()).await?;
+        let (file, _held) = self.receive(&caller, announced, body, digest.as_mut()).await?;
         let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
         let _permit = timeout(self.queue_timeout, self.imports.acquire()).await.map_err(busy)?;
         let plan = Plan {
@@ -192,10 +195,12 @@ impl Transfer {
             mode: mode.unwrap_or_default(),
             dry_run: dry_run.unwrap_or_default(),
             queue_timeout: self.queue_timeout,
-            idempotency: digest.and_then(|digest| keyed(idempotency_key, digest)),
+            actor: caller.admission().actor().cloned(),
+            idempotency: digest.and_then(|digest| keyed(&caller, idempotency_key, digest)),
             on_read: None,
         };
-        let Written { outcome, replayed } = import_file::<ItemReplacement>(Arc::clone(&self.store), file, plan).await?;
+        let Written { outcome, replayed } =
+            import_file::<ItemReplacement>(Arc::clone(self.store.open(&caller)), file, plan).await?;
         let Imported { created, updated, unchanged } = outcome;
         let imported = Json(ImportedItems { created, updated, unchanged });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
@@ -206,6 +211,7 @@ impl Transfer {
     /// Writes the body of an import into a file as it arrives.
     async fn receive(
         &self,
+        caller: &Administers,
         announced: u64,
         body: Body,
         mut digest: Option<&mut Sha256>,
@@ -217,7 +223,7 @@ impl Transfer {
         if announced > self.max_import {
             return Err(too_large());
         }
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(self.store.open(caller));
         let file = tokio::task::spawn_blocking(move || store.scratch()).await.map_err(|_| Problem::internal())?;
         let mut file = tokio::fs::File::from_std(file.map_err(ImportError::from)?);
         let mut held = HeldBytes { all: Arc::clone(&self.held), own: 0 };

@@ -134,6 +134,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
         mode: *mode,
         dry_run: *dry_run,
         queue_timeout: PATIENCE,
+        actor: None,
         idempotency: None,
         on_read: Some(Arc::new(move |count| counter.inc(count))),
     };

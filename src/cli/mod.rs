@@ -10,6 +10,7 @@ mod progress;
 mod remote;
 mod restore;
 mod serve;
+mod token;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -60,6 +61,8 @@ enum Command {
     /// No server may use the database meanwhile. A crash leaves the old database or the copy. Run as root, it gives the
     /// files the owner of those that they replace, or else of the folder.
     Restore(restore::Arguments),
+    /// Make tokens, by which a server knows its clients
+    Token(token::Arguments),
     /// Ask the server at --listen whether it is ready; exit with 0 if it is, else with 1
     Healthcheck,
 }
@@ -85,6 +88,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Check) => check::run(&settings),
         Some(Command::Backup(arguments)) => backup::run(&settings, &arguments),
         Some(Command::Restore(arguments)) => restore::run(&settings, &arguments),
+        Some(Command::Token(arguments)) => token::run(arguments),
         Some(Command::Healthcheck) => healthcheck::run(&settings),
     };
     match outcome {
@@ -97,7 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// The settings that each subcommand uses; `serve` uses all of them.
-const USED: [(&str, &[&str]); 7] = [
+const USED: [(&str, &[&str]); 8] = [
     ("backup", &["database"]),
     ("check", &["database"]),
     ("export", &["database"]),
@@ -105,6 +109,7 @@ const USED: [(&str, &[&str]); 7] = [
     ("import", &["database", "log", "log_format", "max_idempotency_keys"]),
     ("openapi", &["base_path"]),
     ("restore", &["database"]),
+    ("token", &[]),
 ];
 
 /// Returns the command line's definition, in which each subcommand shows only the settings that it uses. It takes the
@@ -116,14 +121,18 @@ fn command() -> clap::Command {
     let settings: Vec<_> =
         Settings::augment_args(clap::Command::new("")).get_arguments().map(clap::Arg::get_id).cloned().collect();
     USED.iter().fold(command, |command, (name, used)| {
-        command.mut_subcommand(name, |subcommand| {
-            subcommand.mut_args(|argument| {
-                let id = argument.get_id();
-                let unused = settings.contains(id) && !used.contains(&id.as_str());
-                if unused { argument.hide(true) } else { argument }
-            })
-        })
+        command.mut_subcommand(name, |subcommand| hide_unused(subcommand, &settings, used))
     })
+}
+
+/// Hides the settings that a subcommand and those in it do not use.
+fn hide_unused(command: clap::Command, settings: &[clap::Id], used: &[&str]) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let id = argument.get_id();
+        let unused = settings.contains(id) && !used.contains(&id.as_str());
+        if unused { argument.hide(true) } else { argument }
+    });
+    command.mut_subcommands(|subcommand| hide_unused(subcommand, settings, used))
 }
 
 /// Help and version as they are; anything else is one line on standard error.
@@ -132,7 +141,7 @@ fn refuse(definition: &clap::Command, error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let line = bad_setting(definition, error).unwrap_or_else(|| {
+    let line = bad_setting(definition, error).or_else(|| missing_arguments(error)).unwrap_or_else(|| {
         let text = error.render().to_string();
         text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
     });
@@ -182,6 +191,13 @@ fn bad_setting(definition: &clap::Command, error: &clap::Error) -> Option<String
     // The URL of a database holds its password.
     let value = if long == "database" { String::new() } else { format!("'{value}': ") };
     Some(format!("--{long} ({variable}): {value}{allowed}"))
+}
+
+/// The arguments that are missing.
+fn missing_arguments(error: &clap::Error) -> Option<String> {
+    let missing =
+        (error.kind() == ErrorKind::MissingRequiredArgument).then(|| error.get(ContextKind::InvalidArg))??;
+    Some(format!("{missing} is missing"))
 }
 
 /// A runtime for what a subcommand awaits.

@@ -4,8 +4,10 @@ use std::str::FromStr;
 /// Access to the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Auth {
-    /// Every client on this machine; a server that others can reach is not started
+    /// Clients with a token, once there is one; until then every client on this machine
     Auto,
+    /// Clients with a token
+    Tokens,
     /// Every client that can reach the server, wherever it listens
     None,
 }

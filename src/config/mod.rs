@@ -20,6 +20,8 @@ pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 pub use self::size::Size;
 pub use self::time::Time;
 
+use std::path::PathBuf;
+
 /// Settings and their defaults. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -37,9 +39,17 @@ pub struct Settings {
     )]
     pub database: Database,
 
-    /// Clients that may use the API: with `auto` those on this machine, with `none` all
+    /// Clients that may use the API
     #[arg(long, global = true, env = "STOCKROOM_AUTH", default_value = "auto")]
     pub auth: Auth,
+
+    /// File with a line for each token, as `stockroom token new` prints it; read again within two seconds of a change
+    #[arg(long, global = true, env = "STOCKROOM_TOKENS_FILE", value_name = "FILE")]
+    pub tokens_file: Option<PathBuf>,
+
+    /// The same lines, in place of a file or beside it
+    #[arg(long, global = true, env = "STOCKROOM_TOKENS", value_name = "LINES", hide_env_values = true)]
+    pub tokens: Option<String>,
 
     /// Path prefix of all URLs, as a reverse proxy may need it, such as /stockroom
     #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
@@ -141,18 +151,4 @@ pub struct Settings {
     /// Time limit for the requests that are then under way
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
     pub shutdown_grace: Time,
-}
-
-impl Settings {
-    /// Refuses settings that are each right but not together.
-    pub fn check(&self) -> Result<(), String> {
-        if self.auth == Auth::Auto && !self.listen.is_local() {
-            return Err(format!(
-                "without tokens, --listen {listen} would let anyone who reaches it change the inventory: \
-                 say --auth none (STOCKROOM_AUTH=none) if that is meant, or listen on 127.0.0.1 or unix:PATH",
-                listen = self.listen
-            ));
-        }
-        Ok(())
-    }
 }

@@ -131,6 +131,11 @@ impl Attributes {
         serde_json::from_str(json).map(Self).map_err(|_| Invalid::wrong_type("a JSON object"))
     }
 
+    /// The members of the object.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// Returns whether the object has no members.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,5 @@
 use super::names::named;
-use super::{ItemId, Note, Quantity, Reason, Reference, ReservationId, Timestamp, Version};
+use super::{Actor, FieldChange, ItemId, Note, Quantity, Reason, Reference, ReservationId, Timestamp, Version};
 
 /// Where an entry stands in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
@@ -73,6 +73,10 @@ pub struct Entry {
     pub reference: Option<Reference>,
     /// The reservation that was made or closed.
     pub reservation_id: Option<ReservationId>,
+    /// The client who made the change; `None` for an expiry, and where no token was demanded.
+    pub actor: Option<Actor>,
+    /// The fields that an update changed, apart from the quantity; empty for every other event.
+    pub changed: Vec<FieldChange>,
     /// When it happened.
     pub at: Timestamp,
 }

@@ -3,6 +3,8 @@
 //! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads the subject of a [`Command`], has the command decided,
 //! and saves the changes; so every store keeps the same rules by construction.
 
+mod actor;
+mod changed;
 mod epoch;
 mod invalid;
 mod item;
@@ -18,6 +20,8 @@ mod summary;
 mod text;
 mod time;
 
+pub use actor::Actor;
+pub use changed::FieldChange;
 pub use epoch::{Epoch, EventId};
 pub use invalid::Invalid;
 pub use item::{Attributes, Details, Item, ItemId, Version};

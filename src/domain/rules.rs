@@ -375,7 +375,8 @@ impl Before {
             created_at: item.created_at,
             updated_at: now.at,
         };
-        let entry = entry(Event::Updated, item.quantity, &after);
+        let changed = if new_details { item.details.changes_to(&after.details) } else { Vec::new() };
+        let entry = Entry { changed, ..entry(Event::Updated, item.quantity, &after) };
         Ok(self.becomes(after, new_details, entry))
     }
 }
@@ -611,6 +612,8 @@ fn entry(event: Event, quantity_before: Quantity, after: &Item) -> Entry {
         note: None,
         reference: None,
         reservation_id: None,
+        actor: None,
+        changed: Vec::new(),
         at: after.updated_at,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::errors::{Errors, FieldError, ImportError};
 use super::repeats::Ids;
 use super::rows::{Format, ReadRow, Rows};
-use crate::domain::Invalid;
+use crate::domain::{Actor, Invalid};
 use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, Written};
 
 /// Progress callback, with the bytes just read: each byte of the file comes twice, for the check and for the import.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub dry_run: bool,
     /// Time limit for the import to begin.
     pub queue_timeout: Duration,
+    /// Author of the changes, for the ledger.
+    pub actor: Option<Actor>,
     /// Key that makes it safe to send the file again.
     pub idempotency: Option<IdempotencyKey>,
     /// Progress callback.
@@ -37,7 +39,7 @@ pub async fn import_file<T: ReadRow>(
     file: File,
     plan: Plan,
 ) -> Result<Written<Imported>, ImportError> {
-    let Plan { format, mode, dry_run, queue_timeout, idempotency, on_read } = plan;
+    let Plan { format, mode, dry_run, queue_timeout, actor, idempotency, on_read } = plan;
     let wanted = Arc::new(());
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
     let (checking, first) = (Arc::clone(&store), reading.clone());
@@ -51,7 +53,7 @@ pub async fn import_file<T: ReadRow>(
     });
     let (rows, count) = checked.await.map_err(|_| ImportError::Panicked)??;
     let deadline = Instant::now() + queue_timeout;
-    Ok(store.import(Import { rows, count, mode, dry_run, deadline, idempotency }).await?)
+    Ok(store.import(Import { rows, count, mode, dry_run, actor, deadline, idempotency }).await?)
 }
 
 /// The bytes of a file that show its format, unless it begins with more white space.

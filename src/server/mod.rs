@@ -17,6 +17,7 @@ use poem::{Endpoint, Response, Route};
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
 use self::signal::stop_signal;
+use crate::access::{self, Access, AccessError};
 use crate::api;
 use crate::config::{Database, Settings};
 use crate::store::postgres::{self, PostgresStore};
@@ -26,9 +27,9 @@ use crate::store::{GROUP, Store, Upkeep};
 /// Why the service does not start, or cannot go on, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Two settings do not go together.
-    #[error("{0}")]
-    Settings(String),
+    /// The tokens cannot be used, or the settings would leave the server open unasked.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The SQLite database cannot be used.
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
@@ -57,13 +58,17 @@ pub async fn run_with(
     add: impl FnOnce(Arc<dyn Store>, Route) -> Route + 'static,
 ) -> Result<(), ServeError> {
     let mut stop = pin!(stop_signal());
-    settings.check().map_err(ServeError::Settings)?;
+    let (access, tokens) = Access::new(settings)?;
+    let access = Arc::new(access);
+    if let (Some(path), Some(content)) = (&settings.tokens_file, tokens) {
+        tokio::spawn(access::watch(Arc::clone(&access), path.clone(), content));
+    }
     connection::raise_file_limit(settings.max_connections);
     let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
     let (listen, docs) = (listener.local().clone(), listener.url(&settings.base_path, "/docs"));
     let shutdown = api::Shutdown::default();
     let app = Arc::new(OnceLock::new());
-    let switch = switch::Switch { starting: api::starting(settings), app: Arc::clone(&app) };
+    let switch = switch::Switch { starting: api::starting(Arc::clone(&access), settings), app: Arc::clone(&app) };
     let front = closing::Closing { app: switch, leaving: shutdown.leaving.clone() };
     let until = async {
         let store = tokio::select! {
@@ -75,7 +80,7 @@ pub async fn run_with(
         };
         app.get_or_init(|| {
             let added = Arc::clone(&store);
-            api::app_with(Arc::clone(&store), settings, shutdown.clone(), move |routes| add(added, routes))
+            api::app_with(Arc::clone(&store), access, settings, shutdown.clone(), move |routes| add(added, routes))
         });
         tracing::info!(
             listen = %listen, docs, database = %settings.database, version = env!("CARGO_PKG_VERSION"),

@@ -9,7 +9,7 @@ use super::disk::{Disk, DiskError, Transaction};
 use super::machine::{self, Batch, Draft, Operation, Wanted};
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
-use crate::domain::{Create, Details, ItemId, Precondition, Quantity, Refusal, Replace, Subject};
+use crate::domain::{Actor, Create, Details, ItemId, Precondition, Quantity, Refusal, Replace, Subject};
 
 /// The number of rows that are decided and saved at once.
 const CHUNK: usize = 500;
@@ -24,6 +24,8 @@ pub struct Import {
     pub mode: ImportMode,
     /// Whether to find out what would come of it, and leave everything as it is.
     pub dry_run: bool,
+    /// The author of the changes, for the ledger.
+    pub actor: Option<Actor>,
     /// When to give up on an import that has not begun.
     pub deadline: Instant,
     /// What makes it safe to send the import again.
@@ -56,7 +58,7 @@ pub async fn carry_out<D: Disk>(
     max_keys: u64,
     withdrawn: impl Fn() -> bool,
 ) -> Result<Result<Written<Imported>, WriteError>, DiskError> {
-    let Import { rows, count, mode, dry_run, deadline: _, idempotency } = import;
+    let Import { rows, count, mode, dry_run, actor, deadline: _, idempotency } = import;
     let mut wanted = Wanted::default();
     wanted.add_key(idempotency.as_ref());
     let transaction = if dry_run { Transaction::Snapshot } else { Transaction::Import };
@@ -94,7 +96,7 @@ pub async fn carry_out<D: Disk>(
         batch.forget();
         batch.add(disk.load(&wanted).await?);
         for row in &rows {
-            let decided = batch.carry_out(row, None).map(|written| written.outcome);
+            let decided = batch.carry_out(row, actor.as_ref(), None).map(|written| written.outcome);
             if let Err(error) = tally.add(row.line, decided) {
                 return Ok(Err(error));
             }

@@ -1,5 +1,5 @@
 use super::lanes::SHORT_PAGE;
-use crate::domain::{Entry, ItemId, Position, Reason, Reference, Timestamp, Version};
+use crate::domain::{Actor, Entry, FieldChange, Invalid, ItemId, Position, Reason, Reference, Timestamp, Version};
 
 /// An entry in its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,9 +13,10 @@ pub struct Record {
 impl Record {
     /// The bytes of its texts, which bound the size of an answer.
     pub(super) fn text_bytes(&self) -> usize {
-        let Entry { item_id, note, reference, .. } = &self.entry;
+        let Entry { item_id, note, reference, changed, .. } = &self.entry;
+        let changed = changed.iter().map(FieldChange::text_bytes).sum::<usize>();
         let note = note.as_ref().map_or(0, |note| note.as_str().len());
-        item_id.as_str().len() + note + reference.as_ref().map_or(0, |reference| reference.as_str().len())
+        item_id.as_str().len() + note + reference.as_ref().map_or(0, |reference| reference.as_str().len()) + changed
     }
 }
 
@@ -28,6 +29,8 @@ pub struct EntryQuery {
     pub reason: Option<Reason>,
     /// Only movements and reservations with this reference.
     pub reference: Option<Reference>,
+    /// Only changes that this actor made.
+    pub actor: Option<Actor>,
     /// Only entries of this moment or later.
     pub since: Option<Timestamp>,
     /// How many at the most.
@@ -39,8 +42,8 @@ pub struct EntryQuery {
 impl EntryQuery {
     /// Returns whether it walks along one index for a short page.
     pub fn is_look_up(&self) -> bool {
-        let Self { reason, reference, since, limit, .. } = self;
-        reason.is_none() && reference.is_none() && since.is_none() && *limit <= SHORT_PAGE
+        let Self { reason, reference, actor, since, limit, .. } = self;
+        reason.is_none() && reference.is_none() && actor.is_none() && since.is_none() && *limit <= SHORT_PAGE
     }
 }
 
@@ -82,4 +85,14 @@ pub struct History {
     pub entries: Vec<Record>,
     /// Whether there are older ones.
     pub more: bool,
+}
+
+/// Writes the changed fields of an entry as a column holds them; `None` without any.
+pub(super) fn changed_to_json(changed: &[FieldChange]) -> Option<String> {
+    (!changed.is_empty()).then(|| serde_json::to_string(changed).expect("changed fields can be written as JSON"))
+}
+
+/// Reads what [`changed_to_json`] wrote.
+pub(super) fn changed_from_json(json: impl AsRef<str>) -> Result<Vec<FieldChange>, Invalid> {
+    serde_json::from_str(json.as_ref()).map_err(|_| Invalid::wrong_type("an array of changed fields"))
 }

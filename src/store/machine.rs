@@ -15,8 +15,8 @@ use std::time::Duration;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, Record, StoreError, WriteError, Written};
 use crate::domain::{
-    Change, Command, Current, Decision, Item, ItemId, Now, Position, Refusal, Reservation, ReservationId, Subject,
-    Timestamp, Version,
+    Actor, Change, Command, Current, Decision, Entry, Item, ItemId, Now, Position, Refusal, Reservation, ReservationId,
+    Subject, Timestamp, Version,
 };
 
 /// The time for which a success is remembered under its idempotency key.
@@ -317,14 +317,15 @@ impl Batch {
         (!wanted.entries.is_empty() || !wanted.reservations.is_empty()).then_some(wanted)
     }
 
-    /// Carries out an operation, or leaves everything as it was before it.
+    /// Carries out an operation of an actor, or leaves everything as it was before it.
     pub fn carry_out<O: Operation>(
         &mut self,
         operation: &O,
+        actor: Option<&Actor>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Written<O::Outcome>, WriteError> {
         if let Some(receipt) = self.repeated(key)? {
-            let recall = || operation.recall(receipt, &Draft::new(self));
+            let recall = || operation.recall(receipt, &Draft::new(self, None));
             let outcome =
                 catch_unwind(AssertUnwindSafe(recall)).unwrap_or_else(|_panic| Err(StoreError::Panicked.into()))?;
             return Ok(Written { outcome, replayed: true });
@@ -332,7 +333,7 @@ impl Batch {
         if !operation.is_dry_run() {
             self.require_room(key)?;
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self, actor);
         // The draft is all that a panic can leave half done, and it is dropped.
         let outcome = catch_unwind(AssertUnwindSafe(|| operation.carry_out(&mut draft)))
             .unwrap_or_else(|_panic| Err(StoreError::Panicked.into()))?;
@@ -458,12 +459,14 @@ struct DraftChanges {
 /// The state that one operation sees: that of its batch, with its own changes.
 pub struct Draft<'a> {
     batch: &'a Batch,
+    /// The author of the changes.
+    actor: Option<&'a Actor>,
     changes: DraftChanges,
 }
 
 impl<'a> Draft<'a> {
-    fn new(batch: &'a Batch) -> Self {
-        Self { batch, changes: DraftChanges::default() }
+    fn new(batch: &'a Batch, actor: Option<&'a Actor>) -> Self {
+        Self { batch, actor, changes: DraftChanges::default() }
     }
 
     /// Returns the time of the batch.
@@ -480,7 +483,12 @@ impl<'a> Draft<'a> {
     pub fn decide<C: Command>(&mut self, command: &C) -> Result<(C::Outcome, bool), Refusal> {
         let Decision { expired, change, outcome } = command.decide(&self.current(command.subject()), self.now())?;
         let changed = change.is_some();
-        expired.into_iter().chain(change).for_each(|change| self.apply(change));
+        // Nobody makes an expiry: it was due.
+        expired.into_iter().for_each(|change| self.apply(change));
+        if let Some(change) = change {
+            let entry = Entry { actor: self.actor.cloned(), ..change.entry };
+            self.apply(Change { entry, ..change });
+        }
         Ok((outcome, changed))
     }
 

@@ -37,7 +37,7 @@ pub use self::receipt::Receipt;
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
 pub use self::search::{SearchText, fold};
 pub use self::writer::{GROUP, Queue, Upkeep};
-use crate::domain::{Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
+use crate::domain::{Actor, Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
 
 /// A store of one inventory.
 ///
@@ -122,6 +122,8 @@ pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 pub struct Write<O> {
     /// The operation. Before it changes an item, it expires the item's overdue reservations, in the same transaction.
     pub operation: O,
+    /// The author of the change, for the ledger.
+    pub actor: Option<Actor>,
     /// The moment at which to give up a write that has not begun.
     pub deadline: Instant,
     /// The key that makes it safe to send the write again.

@@ -20,6 +20,7 @@ use super::machine::{Ages, Batch, Changes, Operation, REMEMBERED, Wanted};
 use super::operations::{Expire, Forget};
 use super::{StoreError, Write, WriteError, Written};
 use crate::config::Settings;
+use crate::domain::Actor;
 
 /// The most writes that may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -103,10 +104,10 @@ impl Queue {
 
     /// Hands a write to the writer and waits for its answer, or withdraws it at its deadline.
     pub async fn write<O: Operation>(&self, write: Write<O>) -> Result<Written<O::Outcome>, WriteError> {
-        let Write { operation, deadline, idempotency } = write;
+        let Write { operation, actor, deadline, idempotency } = write;
         let (turn, answered) = Turn::new(deadline);
         let taken = Arc::clone(&turn.taken);
-        let job = Box::new(Pending { operation, idempotency, turn, decided: None });
+        let job = Box::new(Pending { operation, actor, idempotency, turn, decided: None });
         self.hand_over(Waiting::Write(job), deadline, taken, answered).await
     }
 
@@ -247,6 +248,7 @@ trait Job: Send {
 /// A write in the queue.
 struct Pending<O: Operation> {
     operation: O,
+    actor: Option<Actor>,
     idempotency: Option<super::IdempotencyKey>,
     turn: Turn<O::Outcome>,
     decided: Option<Result<Written<O::Outcome>, WriteError>>,
@@ -264,7 +266,7 @@ impl<O: Operation> Job for Pending<O> {
 
     fn decide(&mut self, batch: &mut Batch) {
         self.decided = Some(match self.turn.begin() {
-            true => batch.carry_out(&self.operation, self.idempotency.as_ref()),
+            true => batch.carry_out(&self.operation, self.actor.as_ref(), self.idempotency.as_ref()),
             false => Err(StoreError::Expired.into()),
         });
     }
@@ -506,7 +508,7 @@ async fn caught<T>(may_be_committed: bool, work: impl Future<Output = Result<T, 
 /// One step of a sweep, which tells whether there is more to sweep.
 fn step<O: Operation<Outcome = bool>>(operation: O) -> (Box<dyn Job>, Answered<bool>) {
     let (turn, answered) = Turn::new(Instant::now() + PULSE);
-    (Box::new(Pending { operation, idempotency: None, turn, decided: None }), answered)
+    (Box::new(Pending { operation, actor: None, idempotency: None, turn, decided: None }), answered)
 }
 
 fn weight(jobs: &[Box<dyn Job>]) -> usize {
@@ -589,7 +591,7 @@ mod tests {
 
     async fn write(queue: &Queue) -> Result<Written<()>, WriteError> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        queue.write(Write { operation: Nothing, deadline, idempotency: None }).await
+        queue.write(Write { operation: Nothing, actor: None, deadline, idempotency: None }).await
     }
 
     #[tokio::test]
@@ -624,7 +626,7 @@ mod tests {
         let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Upkeep::without_sweep());
         tokio::spawn(writer);
         let deadline = Instant::now() + Duration::from_secs(60);
-        let wild = queue.write(Write { operation: Wild, deadline, idempotency: None });
+        let wild = queue.write(Write { operation: Wild, actor: None, deadline, idempotency: None });
         let (wild, other) = tokio::join!(wild, write(&queue));
         assert!(matches!(wild, Err(WriteError::Store(StoreError::Panicked))), "{wild:?}");
         other.unwrap();

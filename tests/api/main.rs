@@ -10,6 +10,7 @@ use common::{Place, postgres, tell};
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod cors;
 mod door;
 mod feed;

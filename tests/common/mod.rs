@@ -7,6 +7,7 @@ pub mod held;
 pub mod load;
 pub mod network;
 pub mod postgres;
+pub mod tokens;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -308,6 +309,14 @@ impl Server {
     pub fn stop(self) -> (ExitStatus, Place) {
         self.signal(Signal::TERM);
         self.wait()
+    }
+
+    /// Stops it in order, and returns the lines of its log that nobody has read.
+    pub fn stop_and_log(self) -> Vec<Value> {
+        self.signal(Signal::TERM);
+        let lines = self.log.lock().unwrap().iter().collect();
+        self.wait();
+        lines
     }
 
     /// Kills it, as `kill -9` does.

@@ -67,6 +67,8 @@ impl Operation for Any {
                     note: None,
                     reference: None,
                     reservation_id: None,
+                    actor: None,
+                    changed: Vec::new(),
                     at: draft.now().at,
                 };
                 draft.apply(Change { item: Some(Arc::new(broken)), details: false, reservation: None, entry });

@@ -134,6 +134,7 @@ pub async fn an_actor_has_only_so_many_keys(store: Arc<dyn Store>) {
         count: 1,
         mode: ImportMode::Create,
         dry_run: false,
+        actor: None,
         deadline,
         idempotency: further("test", write(by("a", -1))).idempotency,
     });

@@ -11,7 +11,7 @@ fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
     let count = rows.len() as u64;
     let deadline = Instant::now() + Duration::from_secs(60);
     let rows = Box::new(rows.into_iter().map(Ok));
-    Import { rows, count, mode, dry_run: false, deadline, idempotency: None }
+    Import { rows, count, mode, dry_run: false, actor: None, deadline, idempotency: None }
 }
 
 fn refused(answer: Result<Written<Imported>, WriteError>) -> RefusedRows {

@@ -104,6 +104,7 @@ pub async fn a_dry_run_that_is_dropped_makes_way_for_the_next_one(
         mode: ImportMode::Create,
         dry_run: true,
         deadline: Instant::now() + NEVER,
+        actor: None,
         idempotency: None,
     };
     let (asked, is_asked) = std::sync::mpsc::channel();

@@ -61,7 +61,7 @@ fn delete(text: &str) -> Delete {
 }
 
 fn write<O: Operation>(operation: O) -> Write<O> {
-    Write { operation, deadline: Instant::now() + Duration::from_secs(60), idempotency: None }
+    Write { operation, deadline: Instant::now() + Duration::from_secs(60), actor: None, idempotency: None }
 }
 
 async fn carry_out<O: Operation>(store: &Arc<dyn Store>, write: Write<O>) -> Result<O::Outcome, WriteError> {
@@ -103,7 +103,7 @@ fn counted(text: &str, quantity: i64) -> Move {
 
 fn entry_query(after: i64, limit: usize) -> EntryQuery {
     let after = Position::new(after);
-    EntryQuery { after, reason: None, reference: None, since: None, limit, max_bytes: usize::MAX }
+    EntryQuery { after, reason: None, reference: None, actor: None, since: None, limit, max_bytes: usize::MAX }
 }
 
 fn reserve(text: &str, quantity: i64, seconds: i64) -> Reserve {

@@ -271,6 +271,7 @@ async fn assert_pages_are_whole(store: Arc<dyn Store>, count: u64, limits: &[usi
         mode: ImportMode::Create,
         dry_run: false,
         deadline: Instant::now() + Duration::from_secs(60),
+        actor: None,
         idempotency: None,
     };
     store.import(import).await.unwrap();

@@ -98,6 +98,7 @@ async fn repeat_everything(store: &Arc<dyn Store>) {
         count: 1,
         mode: ImportMode::Create,
         dry_run: false,
+        actor: None,
         deadline: Instant::now() + Duration::from_secs(60),
         idempotency: by_all("imported", write(create("b", 0))).idempotency,
     });

@@ -1,6 +1,7 @@
 //! The outermost layer: whatever happens inside, what leaves here is an answer with an id, and every refusal a problem.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use super::browser::cors::Cors;
 use super::browser::host::Host;
 use super::problem::{Kind, Problem};
 use super::trace::{self, REQUEST_ID, RequestId, TRACEPARENT, TraceContext, as_current};
+use crate::access::Access;
 use crate::config::Settings;
 
 /// The most bytes that the path and query of a request may have together. RFC 9110, section 4.1, asks for 8,000.
@@ -21,6 +23,7 @@ const MAX_TARGET: usize = 16 * 1024;
 pub struct Boundary<E> {
     inner: E,
     base_path: String,
+    access: Arc<Access>,
     door: Door,
     cors: Cors,
     response_timeout: Duration,
@@ -30,10 +33,11 @@ pub struct Boundary<E> {
 
 impl<E> Boundary<E> {
     /// The boundary around `inner`.
-    pub fn new(inner: E, settings: &Settings) -> Self {
+    pub fn new(inner: E, access: Arc<Access>, settings: &Settings) -> Self {
         Self {
             inner,
             base_path: settings.base_path.to_string(),
+            access,
             door: Door::new(&settings.hosts),
             cors: Cors::new(&settings.cors_origins),
             response_timeout: settings.response_timeout.get(),
@@ -57,7 +61,8 @@ impl<E: Endpoint<Output = Response>> Boundary<E> {
 
     async fn answer(&self, request: Request) -> Result<Response, Problem> {
         let host = Host::of(&request)?;
-        if !self.is_probe(&request) {
+        // A page of another site has no token, and no browser adds one by itself.
+        if !self.access.demands_tokens() && !self.is_probe(&request) {
             self.door.check(&request, host, &self.cors)?;
         }
         check_framing(&request)?;
@@ -96,7 +101,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
         let uri: Uri = request.original_uri().clone();
         let trace = TraceContext::of(request.headers());
         let cors = self.cors.reply(&request);
-        let (outcome, operation) = as_current(&id, trace.as_ref(), self.answer(request)).await;
+        let (outcome, served) = as_current(&id, trace.as_ref(), self.answer(request)).await;
         let mut response = match outcome {
             Ok(response) => response,
             Err(problem) => {
@@ -115,7 +120,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Boundary<E> {
             response.set_data(trace);
         }
         cors.add_to(&mut response);
-        trace::mark(&mut response, operation);
+        trace::mark(&mut response, served);
         response.set_data(id);
         Ok(response)
     }

@@ -5,6 +5,7 @@ use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use sha2::{Digest, Sha256};
 
+use super::access::Admitted;
 use super::params::Parameter;
 use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::Invalid;
@@ -56,12 +57,12 @@ impl<'a> FromRequest<'a> for Target {
 
 impl Target {
     /// The key that the store keeps, for this request with this body.
-    pub fn keyed(&self, key: Option<Key>, body: &[u8]) -> Option<store::IdempotencyKey> {
+    pub fn keyed(&self, caller: &impl Admitted, key: Option<Key>, body: &[u8]) -> Option<store::IdempotencyKey> {
         // Most requests have none, and need no digest.
         key.as_ref()?;
         let mut digest = self.digest();
         digest.update(body);
-        keyed(key, digest)
+        keyed(caller, key, digest)
     }
 
     /// A digest of all that makes the request what it is but its body, which is to follow.
@@ -77,8 +78,9 @@ impl Target {
 }
 
 /// The key that the store keeps, for a request with this digest.
-pub fn keyed(key: Option<Key>, digest: Sha256) -> Option<store::IdempotencyKey> {
+pub fn keyed(caller: &impl Admitted, key: Option<Key>, digest: Sha256) -> Option<store::IdempotencyKey> {
     let Key(key) = key?;
     // Without tokens all clients are one.
-    Some(store::IdempotencyKey { actor: String::new(), key, fingerprint: digest.finalize().into() })
+    let actor = caller.admission().actor().map(|actor| actor.as_str().to_owned()).unwrap_or_default();
+    Some(store::IdempotencyKey { actor, key, fingerprint: digest.finalize().into() })
 }

@@ -1,5 +1,6 @@
 //! HTTP: a file for each concern of it.
 
+pub mod access;
 pub mod boundary;
 pub mod browser;
 pub mod conditional;

@@ -94,6 +94,12 @@ kinds! {
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
     /// The `cursor` was not made by this service for this list. Begin again without a cursor.
     InvalidCursor = BAD_REQUEST, "invalid-cursor", "The cursor is not valid";
+    /// The request has no token, or not a good one. Nothing was changed. Send `Authorization: Bearer TOKEN` with a token
+    /// that the operator of the server has given you; `stockroom token new` makes one.
+    Unauthorized = UNAUTHORIZED, "unauthorized", "A token is needed";
+    /// The token is good, but its role does not allow this call. Nothing was changed. The detail names the role that is
+    /// needed: `read`, `write` or `admin`, each of which includes those before it.
+    Forbidden = FORBIDDEN, "forbidden", "The role of the token does not allow this";
     /// A page of another origin sent the request, as its `Origin` or `Sec-Fetch-Site` says, and there are no tokens to tell
     /// whether its user meant it. Use a page of the same origin, or a client that is no browser; or list the page's origin
     /// in `--cors-origins`.

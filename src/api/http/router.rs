@@ -5,6 +5,7 @@
 //! no others; every path answers `HEAD`, `OPTIONS`, and 405 with `Allow`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use hyper::body::Body as _;
 use poem::endpoint::BoxEndpoint;
@@ -12,15 +13,17 @@ use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, FromRequest, IntoResponse, Request, RequestBody, Response, Route};
 use poem_openapi::OpenApi;
 
+use super::access::Admission;
 use super::negotiation::{acceptable, preferred};
 use super::params::{joined, read_none};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
 use super::trace;
+use crate::access::{Access, Role};
 use crate::api::openapi::spec::{self, Operation};
 
-/// Routes for all operations of an API.
-pub fn routes<A: OpenApi>(api: A) -> Route {
+/// Routes for all operations of an API, each for callers whose role `access` finds sufficient.
+pub fn routes<A: OpenApi>(api: A, access: &Arc<Access>) -> Route {
     let mut table = HashMap::new();
     api.add_routes(&mut table);
     let operations = spec::operations::<A>();
@@ -29,7 +32,7 @@ pub fn routes<A: OpenApi>(api: A) -> Route {
         let mut endpoints = table.remove(&pattern).unwrap_or_default();
         let routed = operations.iter().map(|operation| {
             let endpoint = endpoints.remove(&operation.method).expect("what a handler describes can be called");
-            Routed::new(operation, endpoint)
+            Routed::new(operation, endpoint, access)
         });
         route.at(&pattern, Resource::new(routed.collect()))
     })
@@ -61,6 +64,8 @@ struct Routed {
     id: &'static str,
     method: Method,
     endpoint: BoxEndpoint<'static>,
+    /// The role that a caller needs; `None` if the operation is open to everyone.
+    role: Option<(Role, Arc<Access>)>,
     /// True if the endpoint reads and checks parameters of the query and headers.
     has_parameters: bool,
     reads: Vec<&'static str>,
@@ -70,11 +75,12 @@ struct Routed {
 }
 
 impl Routed {
-    fn new(operation: &Operation, endpoint: BoxEndpoint<'static>) -> Self {
+    fn new(operation: &Operation, endpoint: BoxEndpoint<'static>, access: &Arc<Access>) -> Self {
         Self {
             id: operation.id,
             method: operation.method.clone(),
             endpoint,
+            role: operation.role.map(|role| (role, Arc::clone(access))),
             has_parameters: operation.has_parameters,
             reads: operation.reads.clone(),
             writes: operation.writes.clone(),
@@ -101,6 +107,7 @@ impl Resource {
             id,
             method: Method::GET,
             endpoint: endpoint.boxed(),
+            role: None,
             has_parameters: false,
             reads: Vec::new(),
             writes: writes.to_vec(),
@@ -151,6 +158,10 @@ impl Endpoint for Resource {
                 .into());
         };
         trace::set_operation(operation.id);
+        if let Some((role, access)) = &operation.role {
+            let admission = Admission::check(access, &request, *role)?;
+            request.set_data(admission);
+        }
         let accept = joined(request.headers(), header::ACCEPT.as_str()).unwrap_or_else(|| Ok(String::new()));
         let Some(accept) = accept.ok().filter(|accept| acceptable(accept, &operation.writes)) else {
             let detail = format!("This call answers in {}; accept that.", operation.writes.join(" or "));

@@ -1,6 +1,6 @@
 //! The names of a request in logs: its id, and the trace that it belongs to (W3C Trace Context).
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +10,8 @@ use poem::http::{HeaderMap, HeaderValue};
 use poem::{Request, Response};
 use poem_openapi::OperationId;
 use uuid::Uuid;
+
+use crate::domain::Actor;
 
 /// The header that names a request, on its way in and out.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -69,23 +71,40 @@ struct Current {
     id: RequestId,
     trace: Option<TraceContext>,
     operation: Cell<Option<&'static str>>,
+    actor: OnceCell<Actor>,
+}
+
+/// The operation of a request and its sender, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The operation.
+    pub operation: Option<&'static str>,
+    /// The sender.
+    pub actor: Option<Actor>,
 }
 
 /// Runs a future for a request, so that every event meanwhile, a panic too, is logged with its id. Returns its output with
-/// the operation that the router found.
+/// the operation and the sender that the router found.
 pub fn as_current<F: Future>(
     id: &RequestId,
     trace: Option<&TraceContext>,
     answer: F,
-) -> impl Future<Output = (F::Output, Option<&'static str>)> {
-    let current = Current { id: id.clone(), trace: trace.cloned(), operation: Cell::new(None) };
+) -> impl Future<Output = (F::Output, Served)> {
+    let current = Current { id: id.clone(), trace: trace.cloned(), operation: Cell::new(None), actor: OnceCell::new() };
+    let served =
+        || CURRENT.with(|current| Served { operation: current.operation.get(), actor: current.actor.get().cloned() });
     // Not an async block: it would hold the future, which has kilobytes, twice.
-    CURRENT.scope(current, answer.map(|output| (output, CURRENT.with(|current| current.operation.get()))))
+    CURRENT.scope(current, answer.map(move |output| (output, served())))
 }
 
 /// Sets the operation of the current request.
 pub fn set_operation(id: &'static str) {
     let _ = CURRENT.try_with(|current| current.operation.set(Some(id)));
+}
+
+/// Sets the sender of the current request.
+pub fn set_actor(actor: &Actor) {
+    let _ = CURRENT.try_with(|current| current.actor.set(actor.clone()));
 }
 
 /// Calls `read` with the id and the trace of the current request, if there is one.
@@ -98,10 +117,18 @@ pub fn operation(response: &Response) -> Option<&'static str> {
     response.data::<OperationId>().map(|operation| operation.0)
 }
 
-/// Makes the answer say which operation it is of. poem-openapi has done so for successes.
-pub fn mark(response: &mut Response, operation: Option<&'static str>) {
-    if let Some(operation) = operation.filter(|_| response.data::<OperationId>().is_none()) {
+/// Returns the sender of the request that an answer is for.
+pub fn actor(response: &Response) -> Option<&Actor> {
+    response.data()
+}
+
+/// Adds the operation and the sender to the answer, for the log. poem-openapi has added the operation to successes.
+pub fn mark(response: &mut Response, served: Served) {
+    if let Some(operation) = served.operation.filter(|_| response.data::<OperationId>().is_none()) {
         response.set_data(OperationId(operation));
+    }
+    if let Some(actor) = served.actor {
+        response.set_data(actor);
     }
 }
 
@@ -216,7 +243,8 @@ mod tests {
             set_operation("getItem");
             current()
         };
-        assert_eq!(as_current(&id, None, answer).await, (Some(id.as_str().to_owned()), Some("getItem")));
+        let served = Served { operation: Some("getItem"), actor: None };
+        assert_eq!(as_current(&id, None, answer).await, (Some(id.as_str().to_owned()), served));
         assert_eq!(current(), None);
     }
 

@@ -3,9 +3,10 @@
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use serde_json::{Map, Value};
 
+use crate::access::Role;
 use crate::domain::{
-    Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name, Note,
-    Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
+    Actor, Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name,
+    Note, Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
 };
 use crate::files::errors::{Errors, FieldError, Pointer};
 
@@ -178,6 +179,24 @@ macro_rules! text_schemas {
     };
 }
 
+impl Schema for Actor {
+    fn schema_ref() -> MetaSchemaRef {
+        let (max_length, pattern) = (Some(Actor::MAX_CHARS), Some(Actor::PATTERN.to_owned()));
+        inline(MetaSchema { min_length: Some(1), max_length, pattern, ..MetaSchema::new("string") })
+    }
+}
+
+/// Any JSON value.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(transparent)]
+pub struct AnyJson(pub Value);
+
+impl Schema for AnyJson {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema::ANY)
+    }
+}
+
 text_schemas! {
     ItemId: Some(ItemId::MAX_CHARS);
     Name: Some(Name::MAX_CHARS);
@@ -270,6 +289,8 @@ enumerations! {
     Event;
     /// The state of a reservation.
     ReservationState;
+    /// The role of a token. Each one includes those before it.
+    Role;
 }
 
 impl Schema for ReservationId {

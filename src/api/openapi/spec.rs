@@ -14,6 +14,8 @@ use poem_openapi::{OpenApi, OpenApiService, Tags as _};
 use serde_json::{Map, Value, json};
 
 use super::Tag;
+use crate::access::Role;
+use crate::api::http::access::SCHEME;
 use crate::api::http::params::unpack;
 use crate::api::http::problem::{self, Kind};
 use crate::config::BasePath;
@@ -40,6 +42,8 @@ pub struct Operation {
     pub reads: Vec<&'static str>,
     /// The media types of its successes, the usual one first.
     pub writes: Vec<&'static str>,
+    /// The role that its callers need; `None` if it is open to everyone.
+    pub role: Option<Role>,
     /// The problems that it can answer with.
     pub problems: Vec<Kind>,
 }
@@ -58,6 +62,7 @@ pub fn operations<A: OpenApi>() -> Vec<Operation> {
                 }
             }
             Operation {
+                role: role(&operation),
                 has_parameters: operation.params.iter().any(|parameter| parameter.in_type != MetaParamIn::Path),
                 reads: operation.request.iter().flat_map(|body| &body.content).map(|body| body.content_type).collect(),
                 problems: problems(&operation, !writes.is_empty(), declared),
@@ -69,6 +74,12 @@ pub fn operations<A: OpenApi>() -> Vec<Operation> {
         })
     });
     operations.collect()
+}
+
+/// Returns the role that the handler's extractor stands for.
+fn role(operation: &MetaOperation) -> Option<Role> {
+    let name = operation.security.first()?.keys().next()?;
+    Some(name.parse().expect("a handler demands a role"))
 }
 
 /// Unpacks the parameters of an operation, and takes the problems out of its responses.
@@ -94,6 +105,12 @@ fn problems(operation: &MetaOperation, has_content: bool, declared: Vec<Kind>) -
     };
     let mut kinds =
         vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
+    if let Some(role) = role(operation) {
+        kinds.push(Kind::Unauthorized);
+        if role > Role::Read {
+            kinds.push(Kind::Forbidden);
+        }
+    }
     if parameter(MetaParamIn::Query, "cursor") {
         kinds.push(Kind::InvalidCursor);
     }
@@ -156,7 +173,7 @@ fn generated<A: OpenApi>() -> Value {
     mend(&mut document);
     document["openapi"] = json!("3.1.0");
     document["info"]["license"] = json!({ "name": "MIT", "identifier": "MIT" });
-    // None is needed; that must be said.
+    // Only the operations that say so need a token; linters want to read that.
     document["security"] = json!([]);
     // Relative to the document, so that it works behind a base path, and behind a proxy that strips one.
     document["servers"] = json!([{ "url": "." }]);
@@ -181,8 +198,12 @@ fn generated<A: OpenApi>() -> Value {
     }
     document["components"]["schemas"]["Problem"] = problem_schema();
     let mut shown = Vec::new();
-    for Operation { path, method, problems, .. } in operations::<A>() {
+    for Operation { path, method, role, problems, .. } in operations::<A>() {
         let operation = &mut document["paths"][&path][method.as_str().to_ascii_lowercase()];
+        if let Some(role) = role {
+            // Roles may stand beside any scheme since OpenAPI 3.1.
+            operation["security"] = json!([{ SCHEME: [role.as_str()] }]);
+        }
         add_problems(operation, &problems);
         shown.extend(problems);
         for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {

@@ -123,6 +123,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
             if let Some(operation) = api::operation(&response) {
                 line.text("operation", operation);
             }
+            if let Some(actor) = api::actor(&response) {
+                line.text("actor", actor.as_str());
+            }
             line.plain("status", response.status().as_u16());
             if let Some(kind) = response.data::<problem::Kind>() {
                 line.text("problem", kind.name());

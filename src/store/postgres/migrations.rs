@@ -45,6 +45,10 @@ const MIGRATIONS: &[Migration] = &[
         purpose: "receipts in place of whole answers",
         parts: &[Part::Sql(include_str!("../../../migrations/postgres/0003_receipts.sql"))],
     },
+    Migration {
+        purpose: "actors and changed fields",
+        parts: &[Part::Sql(include_str!("../../../migrations/postgres/0004_actors.sql"))],
+    },
 ];
 
 /// The newest schema that this program knows, and the only one that it writes to.

@@ -222,7 +222,7 @@ pub async fn entries(connection: &ClientWrapper, query: &EntryQuery, epoch: Epoc
 
 /// One statement, so that entries and head are of one snapshot; without entries there is still a row for the head.
 fn select_entries(query: &EntryQuery, asked: &mut Query) -> String {
-    let EntryQuery { after, reason, reference, since, limit, max_bytes: _ } = query;
+    let EntryQuery { after, reason, reference, actor, since, limit, max_bytes: _ } = query;
     let after = asked.number(after.get());
     asked.require(format!("position > {after}"));
     if let Some(reason) = reason {
@@ -232,6 +232,10 @@ fn select_entries(query: &EntryQuery, asked: &mut Query) -> String {
     if let Some(reference) = reference {
         let reference = asked.text(reference.as_str());
         asked.require(format!("reference = {reference}"));
+    }
+    if let Some(actor) = actor {
+        let actor = asked.text(actor.as_str());
+        asked.require(format!("actor = {actor}"));
     }
     if let Some(since) = since {
         // Times never run backwards in the ledger, so that all entries from there on are late enough.

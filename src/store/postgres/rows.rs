@@ -8,12 +8,13 @@ use tokio_postgres::{Row, RowStream};
 
 use super::error::Failure;
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name, Note,
-    Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp, UnitPrice,
-    Version,
+    Actor, Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name,
+    Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp,
+    UnitPrice, Version,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::ledger::changed_from_json;
 
 /// Reads a row of the columns of [`item`].
 pub fn item_from_row(row: &Row) -> Result<Item, Failure> {
@@ -54,6 +55,8 @@ pub fn record_from_row(row: &Row) -> Result<Record, Failure> {
         note: optional(row, ledger::note, Note::parse)?,
         reference: optional(row, ledger::reference, Reference::parse)?,
         reservation_id: optional(row, ledger::reservation_id, ReservationId::parse)?,
+        actor: optional(row, ledger::actor, Actor::parse)?,
+        changed: optional(row, ledger::changed, changed_from_json)?.unwrap_or_default(),
         at: timestamp(row, ledger::at)?,
     };
     Ok(Record { position: Position::new(value(row, ledger::position)?), entry })

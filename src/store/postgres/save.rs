@@ -11,12 +11,13 @@ use super::error::Failure;
 use super::head::CHANNEL;
 use super::search;
 use crate::domain::{
-    Amount, Currency, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId,
-    Timestamp,
+    Actor, Amount, Currency, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation,
+    ReservationId, Timestamp,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::disk::{DiskError, Fault};
+use crate::store::ledger::changed_to_json;
 use crate::store::machine::Changes;
 use crate::store::search::FoldedTexts;
 
@@ -235,6 +236,8 @@ async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failu
         column!(entries, |record| text(record.entry.note.as_ref().map(Note::as_str))),
         column!(entries, |record| text(record.entry.reference.as_ref().map(Reference::as_str))),
         column!(entries, |record| text(record.entry.reservation_id.as_ref().map(ReservationId::as_str))),
+        column!(entries, |record| text(record.entry.actor.as_ref().map(Actor::as_str))),
+        column!(entries, |record| changed_to_json(&record.entry.changed)),
         column!(entries, |record| record.entry.at.unix_milliseconds()),
     ];
     flight.add(&APPEND, values).await

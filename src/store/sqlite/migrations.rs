@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new("search without case and accents", include_str!("../../../migrations/sqlite/0007_search.sql"))
         .with_step(search::fill),
     Migration::new("receipts in place of whole answers", include_str!("../../../migrations/sqlite/0008_receipts.sql")),
+    Migration::new("actors and changed fields", include_str!("../../../migrations/sqlite/0009_actors.sql")),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

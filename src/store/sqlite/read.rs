@@ -183,7 +183,7 @@ pub fn entries(connection: &Connection, query: &EntryQuery) -> rusqlite::Result<
 }
 
 fn select_entries(query: &EntryQuery) -> (String, Vec<Value>) {
-    let EntryQuery { after, reason, reference, since, limit, max_bytes: _ } = query;
+    let EntryQuery { after, reason, reference, actor, since, limit, max_bytes: _ } = query;
     let mut conditions = vec!["position > ?"];
     let mut values = vec![Value::Integer(after.get())];
     if let Some(reason) = reason {
@@ -193,6 +193,10 @@ fn select_entries(query: &EntryQuery) -> (String, Vec<Value>) {
     if let Some(reference) = reference {
         conditions.push("reference = ?");
         values.push(Value::Text(reference.as_str().to_owned()));
+    }
+    if let Some(actor) = actor {
+        conditions.push("actor = ?");
+        values.push(Value::Text(actor.as_str().to_owned()));
     }
     if let Some(since) = since {
         // Times never run backwards in the ledger, so that all entries from there on are late enough.
@@ -251,7 +255,7 @@ fn select_reservations(query: &ReservationQuery) -> (String, Vec<Value>) {
 mod tests {
     use super::super::tests::plan;
     use super::*;
-    use crate::domain::{Label, Reason, Timestamp};
+    use crate::domain::{Actor, Label, Reason, Timestamp};
     use crate::store::SearchText;
 
     fn plan_of(query: &ItemQuery) -> String {
@@ -327,16 +331,19 @@ mod tests {
             after: Position::NONE,
             reason: None,
             reference: None,
+            actor: None,
             since: None,
             limit: 50,
             max_bytes: usize::MAX,
         };
         let reference = || Some(Reference::parse("order-1").unwrap());
+        let actor = || Some(Actor::parse("till-1").unwrap());
         let since = || Some(Timestamp::from_unix_milliseconds(0).unwrap());
         for (query, index) in [
             (all.clone(), "USING INTEGER PRIMARY KEY"),
             (EntryQuery { reason: Some(Reason::Sold), ..all.clone() }, "ledger_by_reason"),
             (EntryQuery { reference: reference(), ..all.clone() }, "ledger_by_reference"),
+            (EntryQuery { actor: actor(), ..all.clone() }, "ledger_by_actor"),
             (EntryQuery { since: since(), ..all.clone() }, "ledger_by_time"),
         ] {
             let (sql, values) = select_entries(&query);

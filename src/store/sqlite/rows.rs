@@ -4,11 +4,12 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::domain::{
-    Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name, Note,
-    Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp, UnitPrice,
-    Version,
+    Actor, Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name,
+    Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp,
+    UnitPrice, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::ledger::changed_from_json;
 use crate::store::{Receipt, Record};
 
 /// Returns the ledger's last position, and the time of that entry.
@@ -69,6 +70,8 @@ pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
         note: optional(row, ledger::note, Note::parse)?,
         reference: optional(row, ledger::reference, Reference::parse)?,
         reservation_id: optional(row, ledger::reservation_id, ReservationId::parse)?,
+        actor: optional(row, ledger::actor, Actor::parse)?,
+        changed: optional(row, ledger::changed, changed_from_json)?.unwrap_or_default(),
         at: timestamp(row, ledger::at)?,
     };
     Ok(Record { position: Position::new(row.get(ledger::position)?), entry })

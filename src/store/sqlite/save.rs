@@ -6,10 +6,12 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::search;
 use crate::domain::{
-    Description, Details, Item, ItemId, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId, Timestamp,
+    Actor, Description, Details, Item, ItemId, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId,
+    Timestamp,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
+use crate::store::ledger::changed_to_json;
 use crate::store::machine::{Changes, ItemChange};
 use crate::store::search::FoldedTexts;
 
@@ -172,6 +174,8 @@ fn append(connection: &Connection, entries: &[Record]) -> rusqlite::Result<()> {
         bind(&mut append, ledger::note, entry.note.as_ref().map(Note::as_str))?;
         bind(&mut append, ledger::reference, entry.reference.as_ref().map(Reference::as_str))?;
         bind(&mut append, ledger::reservation_id, entry.reservation_id.as_ref().map(ReservationId::as_str))?;
+        bind(&mut append, ledger::actor, entry.actor.as_ref().map(Actor::as_str))?;
+        bind(&mut append, ledger::changed, changed_to_json(&entry.changed))?;
         bind(&mut append, ledger::at, entry.at.unix_milliseconds())?;
         append.raw_execute()?;
     }

@@ -1,0 +1,45 @@
+use crate::access::{Credential, Expiry, Role, Token};
+use crate::config::Days;
+use crate::domain::Actor;
+
+/// `stockroom token`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Make a token: prints the token, and the line to put into --tokens-file or STOCKROOM_TOKENS
+    ///
+    /// The server keeps only the line, from which nobody can find the token. Give the token to its user, who sends it as
+    /// `Authorization: Bearer TOKEN`. It is shown only now.
+    New(New),
+}
+
+#[derive(clap::Args)]
+struct New {
+    /// Name of its user, which the ledger and the log show; two tokens may have the same one
+    #[arg(long, value_parser = |name: &str| Actor::parse(name).map_err(|invalid| invalid.detail))]
+    name: Actor,
+
+    /// Role; each one includes those before it
+    #[arg(long)]
+    role: Role,
+
+    /// Number of days after today on which it is valid, such as 90d; without an end if absent
+    #[arg(long, value_name = "DAYS")]
+    expires: Option<Days>,
+}
+
+/// Runs `stockroom token`.
+pub fn run(arguments: Arguments) -> Result<(), String> {
+    let Command::New(New { name, role, expires }) = arguments.command;
+    let token = Token::generate().map_err(|error| format!("cannot get random numbers: {error}"))?;
+    let expiry = expires.map(|days| Expiry::in_days(days).ok_or("--expires: the date is too far ahead")).transpose()?;
+    let credential = Credential { name, role, digest: token.digest(), expiry };
+    eprintln!("The first line is the token, for its user. The second is for the server: a line of --tokens-file.");
+    println!("{}\n{credential}", token.reveal());
+    Ok(())
+}
