@@ -7,6 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::tokens::{self, Tokens};
 use common::{Server, component, tell};
 use tempfile::TempDir;
 
@@ -53,7 +54,8 @@ fn document(server: &Server, folder: &TempDir) -> PathBuf {
 /// Tries the server with what Schemathesis makes up of the document, the same on every run.
 fn schemathesis(data: &str) {
     let Some(tools) = tools() else { return };
-    let server = Server::start();
+    let tokens = Tokens::new();
+    let server = tokens.start(&[]);
     let folder = TempDir::new().unwrap();
     document(&server, &folder);
     for name in ["schemathesis.toml", "refusals.py"] {
@@ -63,6 +65,7 @@ fn schemathesis(data: &str) {
         &tools,
         Command::new("st")
             .args(["run", "openapi.json", "--url", &server.url("/"), "--mode", data])
+            .args(["--header", &format!("Authorization: Bearer {}", tokens.admin.token)])
             .args(["--max-examples", "150", "--seed", "1", "--generation-deterministic", "--no-color"])
             .current_dir(folder.path()),
     );
@@ -91,10 +94,17 @@ fn the_document_is_valid_and_a_linter_has_nothing_to_say() {
     assert!(said.contains("Your API description is valid") && !said.contains("warning"), "{said}");
 }
 
+/// The clients have deleted what they created.
+fn assert_empty(server: &Server, tokens: &Tokens) {
+    let summary = tokens::send(server, &tokens.read.token, "GET", "/summary", "").expect(200);
+    assert_eq!(summary["items"], 0);
+}
+
 #[test]
 fn a_generated_python_client_works() {
     let Some(tools) = tools() else { return };
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let (tokens, folder) = (Tokens::new(), TempDir::new().unwrap());
+    let server = tokens.start(&[]);
     let document = document(&server, &folder);
     let generate = ["generate", "--meta", "none", "--output-path"];
     let said = succeed(
@@ -109,14 +119,15 @@ fn a_generated_python_client_works() {
     let of_import = said.matches("WARNING parsing POST /import").count();
     assert_eq!(said.matches("WARNING").count(), of_import, "{said}");
     let mut drive = Command::new("python");
-    succeed(&tools, drive.arg(file("client.py")).arg(server.url("")).env("PYTHONPATH", folder.path()));
-    assert_eq!(server.all_items().len(), 0);
+    succeed(&tools, drive.arg(file("client.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", folder.path()));
+    assert_empty(&server, &tokens);
 }
 
 #[test]
 fn a_client_of_openapi_generator_works() {
     let Some(tools) = tools() else { return };
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let (tokens, folder) = (Tokens::new(), TempDir::new().unwrap());
+    let server = tokens.start(&[]);
     let document = document(&server, &folder);
     let client = folder.path().join("client");
     succeed(
@@ -128,14 +139,15 @@ fn a_client_of_openapi_generator_works() {
             .arg(&client),
     );
     let mut drive = Command::new("python");
-    succeed(&tools, drive.arg(file("openapi_generator.py")).arg(server.url("")).env("PYTHONPATH", client));
-    assert_eq!(server.all_items().len(), 0);
+    succeed(&tools, drive.arg(file("openapi_generator.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", client));
+    assert_empty(&server, &tokens);
 }
 
 #[test]
 fn a_generated_typescript_client_works() {
     let Some(tools) = tools() else { return };
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let (tokens, folder) = (Tokens::new(), TempDir::new().unwrap());
+    let server = tokens.start(&[]);
     let document = document(&server, &folder);
     succeed(&tools, Command::new("openapi-typescript").arg(document).arg("-o").arg(folder.path().join("schema.d.ts")));
     std::fs::copy(file("client.ts"), folder.path().join("client.ts")).unwrap();
@@ -143,6 +155,6 @@ fn a_generated_typescript_client_works() {
     std::os::unix::fs::symlink(tools.join("node_modules"), folder.path().join("node_modules")).unwrap();
     let compile = ["--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext", "client.ts"];
     succeed(&tools, Command::new("tsc").args(compile).current_dir(folder.path()));
-    succeed(&tools, Command::new("node").arg("client.js").arg(server.url("")).current_dir(folder.path()));
-    assert_eq!(server.all_items().len(), 0);
+    succeed(&tools, Command::new("node").arg("client.js").arg(server.url("")).arg(&tokens.admin.token).current_dir(folder.path()));
+    assert_empty(&server, &tokens);
 }

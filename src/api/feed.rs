@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::http::access::{Admission, Admitted, Guarded, Reads};
+use super::http::client::{Client, Share, Shares};
 use super::http::params::Parameter;
 use super::http::problem::{Kind, Problem};
 use super::openapi::schema::{Schema, inline};
@@ -43,6 +44,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub struct Feed {
     store: Guarded,
     max_followers: u32,
+    shares: Shares<Client>,
     places: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     heartbeat: Duration,
@@ -61,6 +63,7 @@ impl Feed {
             store,
             json,
             max_followers: settings.max_followers,
+            shares: Shares::new(settings.max_followers.div_ceil(2)),
             places: Arc::new(Semaphore::new(settings.max_followers as usize)),
             reads: Arc::new(Semaphore::new(READS)),
             heartbeat: settings.heartbeat.get(),
@@ -79,6 +82,10 @@ impl Feed {
     ) -> Result<EventStream, Problem> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let detail = format!("{} follow the ledger already, and this server takes no more.", self.max_followers);
+            Problem::new(Kind::TooManyFollowers, detail)
+        })?;
+        let share = self.shares.take(caller.admission().client()).ok_or_else(|| {
+            let detail = format!("This client follows the ledger {} times already.", self.shares.each());
             Problem::new(Kind::TooManyFollowers, detail)
         })?;
         let store = self.store.open(caller);
@@ -112,7 +119,7 @@ impl Feed {
             rested: now,
             stopping: self.stopping.clone(),
             json: self.json,
-            _place: place,
+            _place: (place, share),
         };
         let chunks = stream::try_unfold(follower, |mut follower| async move {
             match follower.next().await {
@@ -143,7 +150,7 @@ struct Follower {
     rested: Instant,
     stopping: CancellationToken,
     json: WriteJson,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Share<Client>),
 }
 
 impl Follower {

@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
 
-use self::http::access::Guarded;
+use self::http::access::{AdmissionControl, Guarded};
+pub use self::http::client::{ClientAddress, Share, Shares};
 pub use self::http::problem::{self, Problem};
 pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_current_request};
 use self::http::{boundary, payload, router};
@@ -87,9 +88,10 @@ pub fn app_with(
         base_path: base_path.clone(),
     };
     let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, settings);
+    let control = Arc::new(AdmissionControl::new(Arc::clone(&access), settings));
     let system = system::System { store, leaving: shutdown.leaving };
     let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
-    let routes = add(web::add(docs::add(router::routes(api, &access), base_path, document), base_path));
+    let routes = add(web::add(docs::add(router::routes(api, &control), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
     boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), access, settings)

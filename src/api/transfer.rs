@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::access::{Administers, Admitted, Guarded, Reads};
+use super::http::client::{Client, Share, Shares};
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Parameter, parameters};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
@@ -41,6 +42,9 @@ use crate::store::{ImportMode, Imported, Store, Written};
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
 const EXPORTS: usize = 4;
 
+/// Exports of one client at once.
+const EXPORTS_PER_CLIENT: u32 = 2;
+
 /// About how many bytes are sent at once, and how many such parts may wait for a client.
 const PART: usize = 64 * 1024;
 const PARTS_AHEAD: usize = 2;
@@ -53,6 +57,7 @@ pub struct Transfer {
     store: Guarded,
     transfer_timeout: Duration,
     exports: Arc<Semaphore>,
+    shares: Shares<Client>,
     stall_timeout: Duration,
     queue_timeout: Duration,
     max_import: u64,
@@ -68,6 +73,7 @@ impl Transfer {
             store,
             transfer_timeout: settings.transfer_timeout.get(),
             exports: Arc::new(Semaphore::new(EXPORTS)),
+            shares: Shares::new(EXPORTS_PER_CLIENT),
             stall_timeout: settings.stall_timeout.get(),
             queue_timeout,
             max_import: settings.max_import.get(),
@@ -162,6 +168,11 @@ impl Transfer {
         let busy =
             |_| Problem::new(Kind::TooManyTransfers, format!("{EXPORTS} exports are under way, as many as may be."));
         let place = Arc::clone(&self.exports).try_acquire_owned().map_err(busy)?;
+        let share = self.shares.take(caller.admission().client()).ok_or_else(|| {
+            let detail = format!("{EXPORTS_PER_CLIENT} exports of this client are under way, as many as may be.");
+            Problem::new(Kind::TooManyTransfers, detail)
+        })?;
+        let place = (place, share);
         let body = stream_items(Arc::clone(self.store.open(&caller)), format, self.transfer_timeout, place).await?;
         Ok(Exported { format, body })
     }
@@ -386,7 +397,7 @@ async fn stream_items(
     store: Arc<dyn Store>,
     format: Format,
     time: Duration,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Share<Client>),
 ) -> Result<Body, Problem> {
     let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
     let deadline = Instant::now() + time;

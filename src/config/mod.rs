@@ -7,6 +7,8 @@ mod days;
 mod listen;
 mod log;
 mod postgres;
+mod proxy;
+mod rate;
 mod size;
 mod time;
 
@@ -17,6 +19,8 @@ pub use self::days::Days;
 pub use self::listen::{Listen, SocketMode};
 pub use self::log::{LogFilter, LogFormat};
 pub use self::postgres::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
+pub use self::proxy::TrustedProxy;
+pub use self::rate::Rate;
 pub use self::size::Size;
 pub use self::time::Time;
 
@@ -94,7 +98,30 @@ pub struct Settings {
     )]
     pub max_connections: u32,
 
-    /// Most clients that follow the ledger at once; further ones are refused
+    /// Most connections of one client address at once, an IPv6 network of 64 bits being one; further ones are refused
+    /// [default: half of --max-connections]
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_CONNECTIONS_PER_CLIENT", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections_per_client: Option<u32>,
+
+    /// Most requests under way at once; further ones are refused at once
+    #[arg(
+        long, global = true, env = "STOCKROOM_MAX_REQUESTS", default_value = "512", value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_requests: u32,
+
+    /// Rate limit of each client, such as 50/s or 1000/m: of each token or, without one, of each address
+    #[arg(long, global = true, env = "STOCKROOM_RATE_LIMIT", value_name = "RATE")]
+    pub rate_limit: Option<Rate>,
+
+    /// Proxies, separated by commas, whose X-Forwarded-For tells the client: addresses, networks, or unix for the socket
+    #[arg(long, global = true, env = "STOCKROOM_TRUSTED_PROXIES", value_name = "PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<TrustedProxy>,
+
+    /// Most clients that follow the ledger at once; further ones are refused. One client can have half of them
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_FOLLOWERS", default_value = "256", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)

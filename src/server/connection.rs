@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,11 +20,16 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::listener::Stream;
-use crate::config::Settings;
+use crate::api::{ClientAddress, Shares};
+use crate::config::{Settings, TrustedProxy};
 
 /// The most bytes that a request's head may have. hyper's own limit on its fields, 100, stays: to set any would take them
 /// from the stack to the heap.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// The answer to a client that has as many connections as it can, whatever it asks.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: text/plain\r\ncontent-length: 42\r\n\r\nThis client has too many connections here.";
 
 /// For how long, and for how many bytes, a client may go on sending after the last answer of its connection: a
 /// connection closed with bytes unread is reset, and the answer lost with it (RFC 9112, section 9.6).
@@ -37,6 +43,8 @@ pub struct Connections<E> {
     stall_timeout: Duration,
     max: u32,
     permits: Arc<Semaphore>,
+    shares: Shares<IpAddr>,
+    trusted_proxies: Arc<[TrustedProxy]>,
     stopping: CancellationToken,
 }
 
@@ -51,6 +59,10 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             stall_timeout: settings.stall_timeout.get(),
             max: settings.max_connections,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
+            shares: Shares::new(
+                settings.max_connections_per_client.unwrap_or_else(|| settings.max_connections.div_ceil(2)),
+            ),
+            trusted_proxies: settings.trusted_proxies.clone().into(),
             stopping: CancellationToken::new(),
         }
     }
@@ -60,13 +72,32 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
         Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Serves a connection in a task of its own, which returns the permit at its end.
+    /// Serves a connection in a task of its own, which returns the permit at its end; or closes it, if its client has as
+    /// many as one can.
     pub fn start(&self, stream: Stream, peer: RemoteAddr, permit: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
+        let peer_address = peer.as_socket_addr().map(|peer| peer.ip().to_canonical());
+        let share = match ClientAddress(peer_address).network() {
+            // A proxy has the connections of all its clients.
+            Some(_) if self.trusted_proxies.iter().any(|proxy| proxy.is(peer_address)) => None,
+            Some(network) => match self.shares.take(network) {
+                Some(share) => Some(share),
+                None => {
+                    tracing::debug!(client = %network, "a connection was refused: its client has as many as it can");
+                    let mut stream = stream;
+                    // It is not waited for: a refusal must cost less than what it refuses.
+                    let _ = stream.write_all(REFUSAL).now_or_never();
+                    return;
+                }
+            },
+            None => None,
+        };
+        let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let service = hyper::service::service_fn(move |request| {
             // No handler asks for the address that the client connected to.
             let local = LocalAddr(Addr::custom("local", ""));
-            let request = Request::from((request, local, peer.clone(), Scheme::HTTP));
+            let mut request = Request::from((request, local, peer.clone(), Scheme::HTTP));
+            request.set_data(ClientAddress::of(peer_address, request.headers(), &trusted_proxies));
             let app = Arc::clone(&app);
             // Boxed, because hyper moves the future, which has several kilobytes.
             Box::pin(async move { Ok::<poem::http::Response<_>, Infallible>(app.get_response(request).await.into()) })
@@ -99,6 +130,8 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
                 let stream = connection.into_parts().io.into_inner().stream;
                 linger(stream).await;
             }
+            // In this order: the connection that gets the permit may be of the same client.
+            drop(share);
             drop(permit);
         });
     }

@@ -179,12 +179,22 @@ fn head_tells_of_the_feed_without_following_it() {
 
 #[test]
 fn beyond_the_most_followers_the_next_is_refused_until_a_place_is_free() {
-    let server = server(&["--max-followers", "2"]);
+    let server = server(&["--max-followers", "3", "--trusted-proxies", "127.0.0.1"]);
     let mut first = Follower::connect(&server, "/ledger", None);
     let second = Follower::connect(&server, "/ledger", None);
+    // One client can have half of them.
     let refused = || server.send("GET", "/ledger", &[STREAM], "");
     let problem = refused().problem(503, "too-many-followers");
-    assert!(problem["detail"].as_str().unwrap().starts_with("2 follow"), "{problem}");
+    assert_eq!(problem["detail"], "This client follows the ledger 2 times already.");
+    let other = ureq::get(server.url("/ledger"))
+        .header(STREAM.0, STREAM.1)
+        .header("X-Forwarded-For", "192.0.2.1")
+        .call()
+        .unwrap();
+    let third = server.send("GET", "/ledger", &[STREAM, ("X-Forwarded-For", "192.0.2.2")], "");
+    let problem = third.problem(503, "too-many-followers");
+    assert!(problem["detail"].as_str().unwrap().starts_with("3 follow"), "{problem}");
+    drop(other);
     assert!(refused().header("retry-after").is_some());
     drop(second);
     let admitted = || server.send("HEAD", "/ledger", &[STREAM], "").status == 200;
@@ -245,7 +255,7 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
     const STALLED: usize = 20;
     const WRITERS: usize = 16;
     const CHANGES: usize = 250;
-    let server = server(&["--max-followers", "21", "--stall-timeout", "10s"]);
+    let server = server(&["--max-followers", "42", "--stall-timeout", "10s"]);
     // So much that no socket holds it: about 16 MB.
     let movement = json!({ "delta": 1, "reason": "received", "note": "🦀".repeat(1_000) });
     std::thread::scope(|scope| {

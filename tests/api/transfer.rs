@@ -31,9 +31,18 @@ fn fill(server: &Server, count: usize) {
 
 /// A request whose answer nobody reads yet.
 fn ask(server: &Server, path: &str) -> TcpStream {
+    ask_as(server, path, 0)
+}
+
+/// As [`ask`], as one of several clients behind a proxy; two exports of each can be under way.
+fn ask_as(server: &Server, path: &str, client: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.{client}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     stream
 }
 
@@ -115,10 +124,13 @@ fn an_export_is_of_one_moment_whatever_is_written_meanwhile() {
 
 #[test]
 fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
-    let server = Server::start_with(&["--stall-timeout", "3s"]);
+    let server = Server::start_with(&["--stall-timeout", "3s", "--trusted-proxies", "127.0.0.1"]);
     fill(&server, 1_000);
-    let stalled: Vec<_> = (0..4).map(|_| begin(&server)).collect();
-    poll("a refusal", || status_of_export(&server).filter(|status| *status == 503));
+    let mut stalled: Vec<_> = (0..2).map(|_| begin(&server, 0)).collect();
+    // One client can have half of the places.
+    assert_eq!(status_of_export(&server), Some(503));
+    stalled.extend((0..2).map(|_| begin(&server, 1)));
+    assert_eq!(status(&mut ask_as(&server, "/export", 2)), Some(503));
     let refused = server.get("/export");
     refused.problem(503, "too-many-transfers");
     assert!(refused.header("retry-after").is_some());
@@ -128,12 +140,12 @@ fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
 
 #[test]
 fn an_export_that_is_cut_by_its_time_limit_never_looks_complete() {
-    let server = Server::start_with(&["--transfer-timeout", "3s"]);
+    let server = Server::start_with(&["--transfer-timeout", "3s", "--trusted-proxies", "127.0.0.1"]);
     fill(&server, 1_000);
-    let mut stalled: Vec<_> = (0..4).map(|_| begin(&server)).collect();
+    let mut stalled: Vec<_> = (0..4).map(|number| begin(&server, number / 2)).collect();
     // None of them is read and none goes: all places are free again only because the time of each is up.
     poll("all places", || {
-        let mut others: Vec<_> = (0..4).map(|_| ask(&server, "/export")).collect();
+        let mut others: Vec<_> = (0..4).map(|number| ask_as(&server, "/export", number / 2)).collect();
         others.iter_mut().all(|other| status(other) == Some(200)).then_some(())
     });
     for stream in &mut stalled {
@@ -144,8 +156,8 @@ fn an_export_that_is_cut_by_its_time_limit_never_looks_complete() {
 }
 
 /// An export whose first bytes have come, and none of the others were taken.
-fn begin(server: &Server) -> TcpStream {
-    let mut stream = ask(server, "/export");
+fn begin(server: &Server, client: usize) -> TcpStream {
+    let mut stream = ask_as(server, "/export", client);
     let mut head = [0; 12];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");

@@ -1,9 +1,9 @@
-"""Drives the server at the URL that is its argument, by the client that openapi-python-client generated."""
+"""Drives the server at the URL and with the token that are its arguments, by the client that openapi-python-client generated."""
 
 import sys
 from io import BytesIO
 
-from stockroom_client import Client
+from stockroom_client import AuthenticatedClient
 from stockroom_client.api.inventory import (
     create_item,
     delete_item,
@@ -16,7 +16,7 @@ from stockroom_client.api.inventory import (
 from stockroom_client.models import ItemChanges, ItemPage, ItemView, NewItem, NewMovement, Problem, Reason, UnitPrice
 from stockroom_client.types import File
 
-client = Client(base_url=sys.argv[1])
+client = AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2])
 
 for number in range(5):
     price = UnitPrice(amount="12.50", currency="EUR")

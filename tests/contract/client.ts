@@ -1,4 +1,4 @@
-// Drives the server at the URL that is its argument, with the types that openapi-typescript generated.
+// Drives the server at the URL and with the token that are its arguments, by the types that openapi-typescript generated.
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -8,7 +8,10 @@ function assert(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Error(what);
 }
 
-const client = createClient<paths>({ baseUrl: process.argv[2] });
+const client = createClient<paths>({
+  baseUrl: process.argv[2],
+  headers: { Authorization: `Bearer ${process.argv[3]}` },
+});
 
 for (let number = 0; number < 5; number++) {
   const body: components["schemas"]["NewItem"] = {

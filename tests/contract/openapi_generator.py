@@ -1,4 +1,4 @@
-"""Drives the server at the URL that is its argument, by the client that openapi-generator generated."""
+"""Drives the server at the URL and with the token that are its arguments, by the client that openapi-generator generated."""
 
 import sys
 
@@ -6,7 +6,7 @@ from stockroom_generated import ApiClient, Configuration, InventoryApi, LedgerAp
 from stockroom_generated.exceptions import ApiException
 from stockroom_generated.models import ItemChanges, NewItem, NewMovement, NewReservation, Reason, UnitPrice
 
-client = ApiClient(Configuration(host=sys.argv[1]))
+client = ApiClient(Configuration(host=sys.argv[1], access_token=sys.argv[2]))
 inventory, ledger, reservations = InventoryApi(client), LedgerApi(client), ReservationsApi(client)
 
 price = UnitPrice(amount="12.50", currency="EUR")

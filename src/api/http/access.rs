@@ -11,9 +11,12 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::client::{Client, ClientAddress};
 use super::problem::{Kind, Problem};
+use super::rate::RateLimit;
 use super::trace;
 use crate::access::{Access, Caller, Role};
+use crate::config::Settings;
 use crate::domain::Actor;
 use crate::store::Store;
 
@@ -24,26 +27,49 @@ pub const SCHEME: &str = "bearer";
 #[derive(Clone, Debug)]
 pub struct Admission {
     caller: Caller,
+    client: Client,
     access: Arc<Access>,
 }
 
-impl Admission {
-    /// Refuses a request whose token, if one is demanded, does not have the role.
-    pub fn check(access: &Arc<Access>, request: &Request, role: Role) -> Result<Self, Problem> {
+/// Decides which requests are admitted.
+pub struct AdmissionControl {
+    access: Arc<Access>,
+    rate_limit: Option<RateLimit>,
+}
+
+impl AdmissionControl {
+    /// Admission by tokens, and by the rate limit of the settings.
+    pub fn new(access: Arc<Access>, settings: &Settings) -> Self {
+        Self { access, rate_limit: settings.rate_limit.map(RateLimit::new) }
+    }
+
+    /// Refuses a request whose token, if one is demanded, does not have the role, or whose client sends too many.
+    pub fn admit(&self, request: &Request, role: Role) -> Result<Admission, Problem> {
         let mut lines = request.headers().get_all(header::AUTHORIZATION).iter();
         let line = match (lines.next(), lines.next()) {
             (_, Some(_)) => return Err(unauthorized("The header Authorization must be sent only once.")),
             (line, None) => line.map(HeaderValue::as_bytes),
         };
-        let caller = access.identify(line).map_err(|denied| unauthorized(&denied.to_string()))?;
+        let caller = self.access.identify(line).map_err(|denied| unauthorized(&denied.to_string()))?;
         if let Some(actor) = &caller.actor {
             trace::set_actor(actor);
+        }
+        let client = Client::new(caller.actor.as_ref(), ClientAddress::of_request(request));
+        if let Some(rate_limit) = &self.rate_limit {
+            rate_limit.check(&client)?;
         }
         if caller.role < role {
             let detail = format!("This call needs the role {role}; the token has the role {}.", caller.role);
             return Err(Problem::new(Kind::Forbidden, detail));
         }
-        Ok(Self { caller, access: Arc::clone(access) })
+        Ok(Admission { caller, client, access: Arc::clone(&self.access) })
+    }
+}
+
+impl Admission {
+    /// The client, as limits tell it from others.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The sender of the request.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
+use tokio::sync::Semaphore;
 
 use super::browser::Door;
 use super::browser::cors::Cors;
@@ -26,6 +27,7 @@ pub struct Boundary<E> {
     access: Arc<Access>,
     door: Door,
     cors: Cors,
+    requests: Semaphore,
     response_timeout: Duration,
     body_timeout: Duration,
     transfer_timeout: Duration,
@@ -40,6 +42,7 @@ impl<E> Boundary<E> {
             access,
             door: Door::new(&settings.hosts),
             cors: Cors::new(&settings.cors_origins),
+            requests: Semaphore::new(settings.max_requests as usize),
             response_timeout: settings.response_timeout.get(),
             body_timeout: settings.body_timeout.get(),
             transfer_timeout: settings.transfer_timeout.get(),
@@ -62,9 +65,12 @@ impl<E: Endpoint<Output = Response>> Boundary<E> {
     async fn answer(&self, request: Request) -> Result<Response, Problem> {
         let host = Host::of(&request)?;
         // A page of another site has no token, and no browser adds one by itself.
-        if !self.access.demands_tokens() && !self.is_probe(&request) {
+        let is_probe = self.is_probe(&request);
+        if !self.access.demands_tokens() && !is_probe {
             self.door.check(&request, host, &self.cors)?;
         }
+        let busy = |_| Problem::new(Kind::Busy, "Too many requests are under way; nothing was changed.");
+        let _place = if is_probe { None } else { Some(self.requests.try_acquire().map_err(busy)?) };
         check_framing(&request)?;
         let target = request.original_uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET {

@@ -188,10 +188,13 @@ kinds! {
     /// The list, search or sum took longer than the server lets it (`--query-timeout`). Nothing was changed. Ask for less,
     /// by a narrower filter, a smaller page or without `count`; or try again after the seconds in `Retry-After`.
     QueryTimeout = SERVICE_UNAVAILABLE, "query-timeout", "The query took too long";
-    /// As many clients follow the ledger as this server takes (`--max-followers`). Try again after the seconds in
+    /// The client has sent more requests than the server takes of one in that time (`--rate-limit`). Nothing was changed.
+    /// Send the request again after the seconds in `Retry-After`, and fewer of them.
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client sends too many requests";
+    /// As many clients follow the ledger as this server takes (`--max-followers`), or half of them are this one. Try again after the seconds in
     /// `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
-    /// As many exports are under way as may be at once, another import, or uploads that hold all the disk space that they
+    /// As many exports are under way as may be at once, or two of this client, another import, or uploads that hold all the disk space that they
     /// may. Nothing was begun. Send the request again after the seconds in `Retry-After`.
     TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports or imports are under way";
     /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the

@@ -13,17 +13,17 @@ use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, FromRequest, IntoResponse, Request, RequestBody, Response, Route};
 use poem_openapi::OpenApi;
 
-use super::access::Admission;
+use super::access::AdmissionControl;
 use super::negotiation::{acceptable, preferred};
 use super::params::{joined, read_none};
 use super::payload::ACCEPT_PATCH;
 use super::problem::{Kind, Problem};
 use super::trace;
-use crate::access::{Access, Role};
+use crate::access::Role;
 use crate::api::openapi::spec::{self, Operation};
 
-/// Routes for all operations of an API, each for callers whose role `access` finds sufficient.
-pub fn routes<A: OpenApi>(api: A, access: &Arc<Access>) -> Route {
+/// Routes for all operations of an API, each for the requests that `control` admits.
+pub fn routes<A: OpenApi>(api: A, control: &Arc<AdmissionControl>) -> Route {
     let mut table = HashMap::new();
     api.add_routes(&mut table);
     let operations = spec::operations::<A>();
@@ -32,7 +32,7 @@ pub fn routes<A: OpenApi>(api: A, access: &Arc<Access>) -> Route {
         let mut endpoints = table.remove(&pattern).unwrap_or_default();
         let routed = operations.iter().map(|operation| {
             let endpoint = endpoints.remove(&operation.method).expect("what a handler describes can be called");
-            Routed::new(operation, endpoint, access)
+            Routed::new(operation, endpoint, control)
         });
         route.at(&pattern, Resource::new(routed.collect()))
     })
@@ -65,7 +65,7 @@ struct Routed {
     method: Method,
     endpoint: BoxEndpoint<'static>,
     /// The role that a caller needs; `None` if the operation is open to everyone.
-    role: Option<(Role, Arc<Access>)>,
+    role: Option<(Role, Arc<AdmissionControl>)>,
     /// True if the endpoint reads and checks parameters of the query and headers.
     has_parameters: bool,
     reads: Vec<&'static str>,
@@ -75,12 +75,12 @@ struct Routed {
 }
 
 impl Routed {
-    fn new(operation: &Operation, endpoint: BoxEndpoint<'static>, access: &Arc<Access>) -> Self {
+    fn new(operation: &Operation, endpoint: BoxEndpoint<'static>, control: &Arc<AdmissionControl>) -> Self {
         Self {
             id: operation.id,
             method: operation.method.clone(),
             endpoint,
-            role: operation.role.map(|role| (role, Arc::clone(access))),
+            role: operation.role.map(|role| (role, Arc::clone(control))),
             has_parameters: operation.has_parameters,
             reads: operation.reads.clone(),
             writes: operation.writes.clone(),
@@ -158,8 +158,8 @@ impl Endpoint for Resource {
                 .into());
         };
         trace::set_operation(operation.id);
-        if let Some((role, access)) = &operation.role {
-            let admission = Admission::check(access, &request, *role)?;
+        if let Some((role, control)) = &operation.role {
+            let admission = control.admit(&request, *role)?;
             request.set_data(admission);
         }
         let accept = joined(request.headers(), header::ACCEPT.as_str()).unwrap_or_else(|| Ok(String::new()));

@@ -106,7 +106,7 @@ fn problems(operation: &MetaOperation, has_content: bool, declared: Vec<Kind>) -
     let mut kinds =
         vec![Kind::MalformedRequest, Kind::InvalidParameter, Kind::CrossSite, Kind::Internal, Kind::ResponseTimeout];
     if let Some(role) = role(operation) {
-        kinds.push(Kind::Unauthorized);
+        kinds.extend([Kind::Unauthorized, Kind::TooManyRequests, Kind::Busy]);
         if role > Role::Read {
             kinds.push(Kind::Forbidden);
         }

@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::line::{Line, Style};
 pub use self::writer::Guard;
 use self::writer::Writer;
-use crate::api::{self, RequestId, TraceContext, problem};
+use crate::api::{self, ClientAddress, RequestId, TraceContext, problem};
 use crate::config::{LogFormat, Settings};
 
 /// The log of this process, once it has started.
@@ -112,8 +112,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
         let log = LOG.get().filter(|_| tracing::enabled!(target: REQUESTS, Level::INFO));
         let Some(log) = log else { return self.0.call(request).await };
         let start = Instant::now();
-        let (method, uri, peer) =
-            (request.method().clone(), request.original_uri().clone(), request.remote_addr().clone());
+        let (method, uri, client) =
+            (request.method().clone(), request.original_uri().clone(), ClientAddress::of_request(&request));
         let response = self.0.get_response(request).await;
         let elapsed_us = start.elapsed().as_micros() as u64;
         log.write(&Level::INFO, REQUESTS, |line| {
@@ -131,8 +131,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
                 line.text("problem", kind.name());
             }
             line.plain("elapsed_us", elapsed_us);
-            if let Some(peer) = peer.as_socket_addr() {
-                line.text("peer", peer);
+            if let Some(client) = client.0 {
+                line.text("client", client);
             }
             if let Some(id) = response.data::<RequestId>() {
                 line.text("request_id", id.as_str());
