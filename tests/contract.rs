@@ -119,7 +119,10 @@ fn a_generated_python_client_works() {
     let of_import = said.matches("WARNING parsing POST /import").count();
     assert_eq!(said.matches("WARNING").count(), of_import, "{said}");
     let mut drive = Command::new("python");
-    succeed(&tools, drive.arg(file("client.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", folder.path()));
+    succeed(
+        &tools,
+        drive.arg(file("client.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", folder.path()),
+    );
     assert_empty(&server, &tokens);
 }
 
@@ -139,7 +142,10 @@ fn a_client_of_openapi_generator_works() {
             .arg(&client),
     );
     let mut drive = Command::new("python");
-    succeed(&tools, drive.arg(file("openapi_generator.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", client));
+    succeed(
+        &tools,
+        drive.arg(file("openapi_generator.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", client),
+    );
     assert_empty(&server, &tokens);
 }
 
@@ -155,6 +161,9 @@ fn a_generated_typescript_client_works() {
     std::os::unix::fs::symlink(tools.join("node_modules"), folder.path().join("node_modules")).unwrap();
     let compile = ["--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "nodenext", "client.ts"];
     succeed(&tools, Command::new("tsc").args(compile).current_dir(folder.path()));
-    succeed(&tools, Command::new("node").arg("client.js").arg(server.url("")).arg(&tokens.admin.token).current_dir(folder.path()));
+    succeed(
+        &tools,
+        Command::new("node").arg("client.js").arg(server.url("")).arg(&tokens.admin.token).current_dir(folder.path()),
+    );
     assert_empty(&server, &tokens);
 }

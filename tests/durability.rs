@@ -4,9 +4,12 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::tokens::{self, Tokens};
 use common::{Place, Server, check, poll, stockroom};
 use rusqlite::Connection;
+use rustix::process::Signal;
 use serde_json::json;
 
 /// The database of a server that ran in this folder.
@@ -26,6 +29,43 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     let (status, folder) = server.stop();
     assert_eq!(status.code(), Some(0));
     folder.assert_consistent();
+}
+
+#[test]
+fn a_stop_under_load_leaves_no_request_without_an_answer_and_loses_nothing() {
+    const CLIENTS: usize = 4;
+    let tokens = Tokens::new();
+    let path = tokens.path();
+    let arguments = ["--tokens-file", path.to_str().unwrap(), "--shutdown-delay", "2s"];
+    let mut server = Server::start_with(&arguments);
+    tokens::send(&server, &tokens.write.token, "POST", "/inventory", r#"{"id":"a","name":"A"}"#).expect(201);
+    let acknowledged = AtomicU64::new(0);
+    for round in 1..=2 {
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    loop {
+                        let body = r#"{"delta":1,"reason":"received"}"#;
+                        let answer = tokens::send(&server, &tokens.write.token, "POST", "/inventory/a/movements", body);
+                        answer.expect(201);
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                        // The server says that it leaves, and a client turns to another one.
+                        if answer.header("connection") == Some("close") {
+                            return;
+                        }
+                    }
+                });
+            }
+            poll("a thousand requests", || (acknowledged.load(Ordering::Relaxed) >= 1_000 * round).then_some(()));
+            server.signal(Signal::TERM);
+        });
+        let (status, place) = server.wait();
+        assert!(status.success());
+        server = Server::start_in(place, &arguments);
+        let item = tokens::send(&server, &tokens.read.token, "GET", "/inventory/a", "").expect(200);
+        assert_eq!(item["quantity"], acknowledged.load(Ordering::Relaxed));
+    }
+    server.assert_consistent();
 }
 
 #[test]
