@@ -52,6 +52,8 @@ object! {
         actor: Option<Actor>,
         /// The fields that an update changed, apart from the quantity, with their values before and after.
         changed: Option<Vec<ChangedField>>,
+        /// The position of the movement that this one reverses.
+        reverses: Option<Position>,
         /// When it happened (RFC 3339, UTC).
         at: Timestamp,
     }
@@ -76,6 +78,7 @@ impl From<Record> for EntryView {
             reservation_id,
             actor,
             changed,
+            reverses,
             at,
         } = entry;
         let changed = (!changed.is_empty()).then(|| changed.into_iter().map(ChangedField::from).collect());
@@ -93,6 +96,7 @@ impl From<Record> for EntryView {
             reservation_id,
             actor,
             changed,
+            reverses,
             at,
         }
     }

@@ -78,7 +78,8 @@ pub fn app_with(
         changes: changes.clone(),
         require_if_match: settings.require_if_match,
     };
-    let movements = movements::Movements { changes: changes.clone(), base_path: base_path.clone() };
+    let movements =
+        movements::Movements { store: guarded.clone(), changes: changes.clone(), base_path: base_path.clone() };
     let reservations =
         reservations::Reservations { store: guarded.clone(), changes: changes.clone(), base_path: base_path.clone() };
     let summaries = summary::Summaries { store: guarded.clone() };

@@ -6,12 +6,12 @@ use poem_openapi::{ApiResponse, OpenApi};
 use serde_json::Value;
 
 use super::changes::Changes;
-use super::http::access::Writes;
+use super::http::access::{Guarded, Writes};
 use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
 use super::http::params::parameters;
-use super::http::payload::{Json, JsonBody};
-use super::http::problem::kinds::{BatchRefused, InsufficientStock, TooMuchStock};
+use super::http::payload::{Json, JsonBody, OptionalBody};
+use super::http::problem::kinds::{AlreadyReversed, BatchRefused, InsufficientStock, NotReversible, TooMuchStock};
 use super::http::problem::{Kind, Problem, Refused};
 use super::items::ItemView;
 use super::ledger::EntryView;
@@ -20,10 +20,11 @@ use super::openapi::object::object;
 use super::openapi::schema::{Read, Schema, read_array};
 use crate::config::BasePath;
 use crate::domain::{
-    Delta, Invalid, ItemId, Move, Movement, Note, Precondition, Quantity, Reason, Reference, StockChange,
+    Delta, Entry, Event, Invalid, ItemId, Move, Movement, Note, Position, Precondition, Quantity, Reason, Reference,
+    Refusal, Reverse, StockChange,
 };
 use crate::files::errors::{Errors, FieldError, Pointer};
-use crate::store::{self, MoveAll, Written};
+use crate::store::{self, MoveAll, Record, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -146,6 +147,25 @@ parameters! {
     }
 }
 
+object! {
+    /// A word on a reversal.
+    reads NewReversal {
+        /// The reason why the movement was wrong.
+        note: Option<Note>,
+        /// What the reversal belongs to elsewhere.
+        reference: Option<Reference>,
+    }
+    example { "note": "wrong item scanned" }
+}
+
+parameters! {
+    ReverseMovement {
+        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
+        /// hours, the same request under the same key gets the same ledger entry, with the item as it is by then.
+        header idempotency_key "Idempotency-Key": Key,
+    }
+}
+
 parameters! {
     MoveStockOfMany {
         /// Find out what would come of it, and leave everything as it is.
@@ -194,6 +214,8 @@ pub enum Moved {
 
 /// The calls that move stock.
 pub struct Movements {
+    /// Where the movements are read that are reversed.
+    pub store: Guarded,
     /// Where it is moved.
     pub changes: Changes,
     /// What stands before every path.
@@ -223,12 +245,35 @@ impl Movements {
         let precondition = conditional::precondition(parameters.if_match, None, false);
         let operation = Move { id: id.0, movement, precondition };
         let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
-        let Written { outcome, replayed } = self.changes.make(&caller, operation, idempotency).await?;
-        let store::Moved { record, item } = outcome;
-        let location = format!("{}/ledger/{}", self.base_path, record.position.get());
-        let etag = item.as_ref().map(|item| conditional::etag(item.version));
-        let moved = MovedItem { entry: record.into(), item: item.map(ItemView::from) };
-        Ok(Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned())))
+        Ok(self.moved(self.changes.make(&caller, operation, idempotency).await?))
+    }
+
+    /// Reverse a movement
+    ///
+    /// Moves the same stock the other way, for the same reason, and ties the new ledger entry to the old one by `reverses`.
+    /// A movement is reversed once; its reversal can be reversed in turn. The rules of stock apply.
+    #[oai(path = "/ledger/:position/reverse", method = "post", operation_id = "reverseMovement")]
+    async fn reverse(
+        &self,
+        caller: Writes,
+        parameters: ReverseMovement,
+        /// The position of the movement in the ledger.
+        position: Path<Position>,
+        target: Target,
+        body: OptionalBody<NewReversal>,
+    ) -> Result<Moved, Refused<(AlreadyReversed, NotReversible, InsufficientStock, TooMuchStock)>> {
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, body.bytes());
+        let new = body.0.map(|body| body.value);
+        let (note, reference) = new.map_or((None, None), |new| (new.note, new.reference));
+        let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
+        // It never changes, so that it need not be read again with the change.
+        let Record { position, entry } = self.store.open(&caller).entry(position.0).await?.ok_or_else(missing)?;
+        let Entry { item_id: id, event: Event::Moved, delta, reason: Some(reason), at, .. } = entry else {
+            return Err(Problem::from(Refusal::NotReversible).into());
+        };
+        let delta = Delta::new(delta).map_err(|_| Problem::from(Refusal::NotReversible))?;
+        let operation = Reverse { id, position, delta, at, reason, note, reference };
+        Ok(self.moved(self.changes.make(&caller, operation, idempotency).await?))
     }
 
     /// Move stock of many items
@@ -264,6 +309,17 @@ impl Movements {
             self.changes.make(&caller, MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
         Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
+    }
+}
+
+impl Movements {
+    /// The answer to a movement that is in the ledger.
+    fn moved(&self, written: Written<store::Moved>) -> Moved {
+        let Written { outcome: store::Moved { record, item }, replayed } = written;
+        let location = format!("{}/ledger/{}", self.base_path, record.position.get());
+        let etag = item.as_ref().map(|item| conditional::etag(item.version));
+        let moved = MovedItem { entry: record.into(), item: item.map(ItemView::from) };
+        Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned()))
     }
 }
 

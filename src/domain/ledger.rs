@@ -77,6 +77,8 @@ pub struct Entry {
     pub actor: Option<Actor>,
     /// The fields that an update changed, apart from the quantity; empty for every other event.
     pub changed: Vec<FieldChange>,
+    /// The movement that it reverses.
+    pub reverses: Option<Position>,
     /// When it happened.
     pub at: Timestamp,
 }

@@ -33,7 +33,7 @@ pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{
     Ahead, Change, Command, Create, Current, Decision, Delete, Fulfil, Move, Now, Patch, Precondition, Refusal,
-    Release, Replace, Reserve, Subject, settle,
+    Release, Replace, Reserve, Reverse, Subject, settle,
 };
 pub use summary::{Summary, Total};
 pub use text::{Description, Label, Name, Note, Reference};

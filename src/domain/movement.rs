@@ -40,6 +40,11 @@ impl Delta {
         }
     }
 
+    /// The change that takes this one back.
+    pub fn opposite(self) -> Self {
+        Self(-self.0)
+    }
+
     /// The number itself.
     pub fn get(self) -> i64 {
         self.0

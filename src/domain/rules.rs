@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Portion, Quantity, Reference,
-    Reservation, ReservationId, ReservationState, StockChange, Timestamp, Version,
+    Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Note, Portion, Position,
+    Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, StockChange, Timestamp, Version,
 };
 
 /// A change that a client asks for.
@@ -89,6 +89,25 @@ pub struct Move {
     pub movement: Movement,
     /// The condition on the item's version.
     pub precondition: Precondition,
+}
+
+/// Reverses a movement: moves the same stock the other way, for the same reason.
+#[derive(Clone, Debug)]
+pub struct Reverse {
+    /// The item.
+    pub id: ItemId,
+    /// The position of the movement in the ledger.
+    pub position: Position,
+    /// The change of the stock by the movement.
+    pub delta: Delta,
+    /// The time of the movement.
+    pub at: Timestamp,
+    /// The opposite movement, without its change.
+    pub reason: Reason,
+    /// A note on the reversal.
+    pub note: Option<Note>,
+    /// A reference to something elsewhere.
+    pub reference: Option<Reference>,
 }
 
 /// Reserves some stock of an item.
@@ -277,6 +296,15 @@ pub enum Refusal {
         /// How much would be there.
         wanted: i64,
     },
+    /// The movement is reversed.
+    #[error("The movement was reversed by the ledger entry at position {position}.")]
+    AlreadyReversed {
+        /// The position of the reversal.
+        position: i64,
+    },
+    /// The entry is no movement of an item that still exists.
+    #[error("Only a movement can be reversed, a reversal included, of an item that was not deleted since.")]
+    NotReversible,
     /// Open reservations hold some of the item's stock, which therefore stays.
     #[error("Open reservations hold {reserved} of the item; fulfil or release them first.")]
     HasReservations {
@@ -305,6 +333,8 @@ impl Refusal {
             Refusal::Invalid(_) => "invalid-body",
             Refusal::InsufficientStock { .. } => "insufficient-stock",
             Refusal::TooMuchStock { .. } => "too-much-stock",
+            Refusal::AlreadyReversed { .. } => "already-reversed",
+            Refusal::NotReversible => "not-reversible",
             Refusal::HasReservations { .. } => "has-reservations",
             Refusal::ReservationExpired => "reservation-expired",
             Refusal::ReservationClosed { .. } => "reservation-closed",
@@ -489,6 +519,32 @@ impl Command for Move {
     }
 }
 
+impl Command for Reverse {
+    type Outcome = Arc<Item>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Item(&self.id)
+    }
+
+    /// The stock of an item that was deleted left the ledger with it. So its movements are not reversed, also if another
+    /// item has its id now.
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
+        let before = current.before(now).map_err(|_| Refusal::NotReversible)?;
+        if before.item.created_at > self.at {
+            return Err(Refusal::NotReversible);
+        }
+        let (note, reference) = (self.note.clone(), self.reference.clone());
+        let movement =
+            Movement { change: StockChange::By(self.delta.opposite()), reason: self.reason, note, reference };
+        let movement = Move { id: self.id.clone(), movement, precondition: Precondition::None };
+        let mut decision = movement.decide(current, now)?;
+        if let Some(change) = &mut decision.change {
+            change.entry.reverses = Some(self.position);
+        }
+        Ok(decision)
+    }
+}
+
 impl Command for Reserve {
     type Outcome = Reservation;
 
@@ -614,6 +670,7 @@ fn entry(event: Event, quantity_before: Quantity, after: &Item) -> Entry {
         reservation_id: None,
         actor: None,
         changed: Vec::new(),
+        reverses: None,
         at: after.updated_at,
     }
 }

@@ -36,7 +36,7 @@ table! {
 table! {
     /// The ledger.
     ledger: position bigint, item_id text, event text, delta bigint, quantity bigint, reserved bigint, version bigint,
-    reason text, note text, reference text, reservation_id text, actor text, changed text, at bigint,
+    reason text, note text, reference text, reservation_id text, actor text, changed text, reverses bigint, at bigint,
 }
 
 table! {

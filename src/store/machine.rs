@@ -88,6 +88,8 @@ pub struct Wanted {
     pub overdue: bool,
     /// Ledger entries: the first and the last position of each range.
     pub entries: Vec<(Position, Position)>,
+    /// Movements whose reversals are needed.
+    pub reversed: HashSet<Position>,
     /// The ages from which idempotency keys and closed reservations are needed: the oldest `FORGOTTEN_AT_ONCE` of each.
     pub aged: Option<Ages>,
 }
@@ -160,6 +162,8 @@ pub struct Known {
     pub kept: HashMap<String, Kept>,
     /// Ledger entries.
     pub entries: HashMap<Position, Record>,
+    /// The reversal of each of the wanted movements that has one.
+    pub reversals: HashMap<Position, Position>,
     /// Idempotency keys of the wanted age with the times of their writes, the oldest first of each actor.
     pub aged_keys: Vec<(Key, Timestamp)>,
     /// Closed reservations of the wanted age with the times at which they were closed, the oldest first.
@@ -255,6 +259,7 @@ pub struct Batch {
     remembered: HashMap<Key, Remembered>,
     kept: HashMap<String, Kept>,
     entries: HashMap<Position, Record>,
+    reversals: HashMap<Position, Position>,
     aged_keys: Vec<(Key, Timestamp)>,
     aged_reservations: Vec<(ReservationId, Timestamp)>,
     max_keys: u64,
@@ -274,6 +279,7 @@ impl Batch {
             remembered: HashMap::new(),
             kept: HashMap::new(),
             entries: HashMap::new(),
+            reversals: HashMap::new(),
             aged_keys: Vec::new(),
             aged_reservations: Vec::new(),
             max_keys,
@@ -294,6 +300,7 @@ impl Batch {
             remembered,
             kept,
             entries,
+            reversals,
             aged_keys,
             aged_reservations,
         } = known;
@@ -305,6 +312,7 @@ impl Batch {
         self.remembered.extend(remembered);
         self.kept.extend(kept);
         self.entries.extend(entries);
+        self.reversals.extend(reversals);
         self.aged_keys.extend(aged_keys);
         self.aged_reservations.extend(aged_reservations);
     }
@@ -425,6 +433,9 @@ impl Batch {
             self.changes.reservations.insert(id.clone(), reservation.clone());
             self.reservations.insert(id, reservation);
         }
+        self.reversals.extend(
+            entries.iter().filter_map(|record| record.entry.reverses.map(|reversed| (reversed, record.position))),
+        );
         self.changes.entries.extend(entries);
         for (key, at) in self.aged_keys.drain(..forgotten_keys).collect::<Vec<_>>() {
             // This batch may have remembered another write under a key that was too old.
@@ -522,6 +533,11 @@ impl<'a> Draft<'a> {
         let written = &self.batch.changes.entries;
         let in_batch = || written.binary_search_by_key(&position, |record| record.position).ok();
         self.batch.entries.get(&position).or_else(|| in_batch().map(|index| &written[index]))
+    }
+
+    /// Returns the position of the entry that reverses a movement.
+    pub fn reversal(&self, position: Position) -> Option<Position> {
+        self.batch.reversals.get(&position).copied()
     }
 
     /// Forgets what has these ages of what was loaded. Returns whether more may have them.

@@ -7,7 +7,7 @@ use super::receipt::Receipt;
 use super::{Record, WriteError};
 use crate::domain::{
     Command, Create, Delete, Event, Fulfil, Item, Move, Patch, Position, Quantity, Refusal, Release, Replace,
-    Reservation, ReservationState, Reserve, settle,
+    Reservation, ReservationState, Reserve, Reverse, settle,
 };
 
 /// Implements [`Operation`] for commands whose outcome is that of the domain.
@@ -117,9 +117,40 @@ impl Operation for Move {
     }
 
     fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Moved, WriteError> {
-        let Receipt::Moved { position } = receipt else { return Err(unreadable().into()) };
-        let record = draft.entry(*position).ok_or_else(unreadable)?.clone();
-        Ok(Moved { item: draft.item(&record.entry.item_id).cloned(), record })
+        recall_movement(receipt, draft)
+    }
+}
+
+/// Returns the movement of a receipt, with the item as it is now.
+fn recall_movement(receipt: &Receipt, draft: &Draft<'_>) -> Result<Moved, WriteError> {
+    let Receipt::Moved { position } = receipt else { return Err(unreadable().into()) };
+    let record = draft.entry(*position).ok_or_else(unreadable)?.clone();
+    Ok(Moved { item: draft.item(&record.entry.item_id).cloned(), record })
+}
+
+impl Operation for Reverse {
+    type Outcome = Moved;
+
+    fn want(&self, wanted: &mut Wanted) {
+        wanted.add(self.subject());
+        wanted.reversed.insert(self.position);
+    }
+
+    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
+        if let Some(position) = draft.reversal(self.position) {
+            return Err(Refusal::AlreadyReversed { position: position.get() }.into());
+        }
+        let item = draft.command(self)?;
+        let record = draft.last_entry().expect("every movement writes a ledger entry").clone();
+        Ok(Moved { record, item: Some(item) })
+    }
+
+    fn receipt(&self, moved: &Moved) -> Option<Receipt> {
+        Some(Receipt::Moved { position: moved.record.position })
+    }
+
+    fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Moved, WriteError> {
+        recall_movement(receipt, draft)
     }
 }
 

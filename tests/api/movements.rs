@@ -229,3 +229,73 @@ fn movements_sent_again_under_their_key_move_once() {
     assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
     assert_eq!(quantity(&server), 6);
 }
+
+#[test]
+fn a_movement_is_reversed_once_and_its_reversal_can_be_reversed() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "widget", "name": "Widget", "quantity": 10 })).expect(201);
+    server.post("/inventory/widget/movements", &json!({ "delta": -4, "reason": "sold" })).expect(201);
+    let reversed = server.send("POST", "/ledger/2/reverse", &[], "");
+    let moved = reversed.expect(201);
+    assert_eq!((reversed.header("location"), reversed.header("etag")), (Some("/ledger/3"), Some("\"3\"")));
+    let entry = &moved["entry"];
+    assert_eq!((&entry["event"], &entry["delta"], &entry["reason"]), (&json!("moved"), &json!(4), &json!("sold")));
+    assert_eq!((&entry["reverses"], &moved["item"]["quantity"]), (&json!(2), &json!(10)));
+    let again = server.send("POST", "/ledger/2/reverse", &[], "").problem(409, "already-reversed");
+    assert_eq!(again["position"], 3);
+    // Undo of an undo.
+    let note = json!({ "note": "it was right", "reference": "order-1" });
+    let back = server.post("/ledger/3/reverse", &note).expect(201);
+    assert_eq!((&back["entry"]["delta"], &back["entry"]["note"]), (&json!(-4), &json!("it was right")));
+    assert_eq!(back["entry"]["reference"], "order-1");
+    assert_eq!(server.get("/inventory/widget").expect(200)["quantity"], 6);
+    assert_eq!(server.ledger()[2]["reverses"], 2);
+    server.assert_consistent();
+}
+
+#[test]
+fn what_is_no_movement_of_the_item_of_today_is_not_reversed() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "widget", "name": "Widget", "quantity": 10 })).expect(201);
+    server.post("/inventory/widget/movements", &json!({ "counted": 9, "reason": "counted" })).expect(201);
+    server.post("/inventory/widget/movements", &json!({ "delta": 5, "reason": "received" })).expect(201);
+    let reverse = |position: u64| server.send("POST", &format!("/ledger/{position}/reverse"), &[], "");
+    for position in [1, 2] {
+        reverse(position).problem(409, "not-reversible");
+    }
+    reverse(4).problem(404, "not-found");
+    // The rules of stock apply.
+    server.post("/inventory/widget/movements", &json!({ "delta": -12, "reason": "sold" })).expect(201);
+    let refused = reverse(3).problem(409, "insufficient-stock");
+    assert_eq!(refused["available"], 2);
+    server.delete("/inventory/widget");
+    reverse(3).problem(409, "not-reversible");
+    server.post("/inventory", &json!({ "id": "widget", "name": "Another", "quantity": 50 })).expect(201);
+    reverse(3).problem(409, "not-reversible");
+    for body in ["{", "[]", r#"{"delta":1}"#] {
+        let answer = server.send("POST", "/ledger/3/reverse", &[("Content-Type", "application/json")], body);
+        assert!(matches!(answer.status, 400 | 422), "{body}: {}", answer.status);
+    }
+    server.assert_consistent();
+}
+
+#[test]
+fn of_many_reversals_of_one_movement_at_once_one_is_made() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "widget", "name": "Widget", "quantity": 10 })).expect(201);
+    server.post("/inventory/widget/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+    let statuses: Vec<_> = std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..16).map(|_| scope.spawn(|| server.send("POST", "/ledger/2/reverse", &[], "").status)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 15, "{statuses:?}");
+    // Under its key it is the same reversal.
+    server.post("/inventory/widget/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);
+    let keyed = || server.send("POST", "/ledger/4/reverse", &[("Idempotency-Key", "undo")], "");
+    let (first, repeated) = (keyed(), keyed());
+    assert_eq!(repeated.header("idempotent-replayed"), Some("true"));
+    assert_eq!(repeated.expect(201), first.expect(201));
+    assert_eq!(server.get("/inventory/widget").expect(200)["quantity"], 10);
+}

@@ -4,6 +4,7 @@ import schemathesis
 
 # The names of problems that need no further reason, because they tell of the state of the inventory.
 OF_THE_STATE = {
+    "already-reversed",
     "batch-refused",
     "has-reservations",
     "idempotency-key-reused",
@@ -13,6 +14,7 @@ OF_THE_STATE = {
     "invalid-import",
     "item-exists",
     "not-found",
+    "not-reversible",
     "precondition-failed",
     "reservation-closed",
     "reservation-expired",

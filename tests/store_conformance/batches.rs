@@ -69,6 +69,7 @@ impl Operation for Any {
                     reservation_id: None,
                     actor: None,
                     changed: Vec::new(),
+                    reverses: None,
                     at: draft.now().at,
                 };
                 draft.apply(Change { item: Some(Arc::new(broken)), details: false, reservation: None, entry });

@@ -154,6 +154,44 @@ impl<'a, T: Read + Schema + Send + 'static, M: JsonMediaType> ApiExtractor<'a> f
     }
 }
 
+/// A plain JSON body that may be left out: a request without a body has none.
+pub struct OptionalBody<T>(pub Option<JsonBody<T>>);
+
+impl<T> OptionalBody<T> {
+    /// The bytes of the body.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(b"", |body| &body.bytes)
+    }
+}
+
+impl<'a, T: Read + Schema + Send + 'static> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        JsonBody::<T>::request_meta().map(|body| MetaRequest { required: false, ..body })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let is_empty = !request.headers().contains_key(header::TRANSFER_ENCODING)
+            && request.header(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
+        if is_empty {
+            return Ok(Self(None));
+        }
+        JsonBody::from_request(request, body, options).await.map(|body| Self(Some(body)))
+    }
+}
+
 /// Which of the `expected` media types the body has, in UTF-8.
 pub fn check_media_type(request: &Request, expected: &[&'static str]) -> Result<&'static str, Problem> {
     let sent = request.header(header::CONTENT_TYPE).unwrap_or_default();

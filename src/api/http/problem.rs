@@ -121,6 +121,12 @@ kinds! {
     /// The movement would bring the stock above 10^12, which is the most that an item can have. Nothing was changed. The
     /// member `quantity` tells what there is.
     TooMuchStock = CONFLICT, "too-much-stock", "There would be too much stock";
+    /// The movement was reversed before. Nothing was changed. The member `position` is that of the reversal, which can be
+    /// reversed in turn.
+    AlreadyReversed = CONFLICT, "already-reversed", "The movement is already reversed";
+    /// Only movements can be reversed, reversals included, and only of an item that was not deleted since. Nothing was
+    /// changed. Correct any other change by one of its kind.
+    NotReversible = CONFLICT, "not-reversible", "The entry cannot be reversed";
     /// Open reservations hold some of the item's stock, so that the item cannot be deleted. Nothing was changed. Fulfil or
     /// release them first: `GET /reservations?item={id}&state=open` lists them.
     HasReservations = CONFLICT, "has-reservations", "The item has open reservations";
@@ -420,6 +426,11 @@ impl From<Refusal> for Problem {
                 let numbers = BTreeMap::from([("reserved", reserved)]);
                 Self { numbers, ..Self::new(Kind::HasReservations, detail) }
             }
+            Refusal::AlreadyReversed { position } => {
+                let numbers = BTreeMap::from([("position", position)]);
+                Self { numbers, ..Self::new(Kind::AlreadyReversed, detail) }
+            }
+            Refusal::NotReversible => Self::new(Kind::NotReversible, detail),
             Refusal::ReservationExpired => Self::new(Kind::ReservationExpired, detail),
             Refusal::ReservationClosed { .. } => Self::new(Kind::ReservationClosed, detail),
             Refusal::ItemExists => {
@@ -515,6 +526,8 @@ mod tests {
             Refusal::Invalid(Vec::new()),
             Refusal::InsufficientStock { quantity: 1, reserved: 1, wanted: 0 },
             Refusal::TooMuchStock { quantity: 1, wanted: 2 },
+            Refusal::AlreadyReversed { position: 2 },
+            Refusal::NotReversible,
             Refusal::HasReservations { reserved: 1 },
             Refusal::ReservationExpired,
             Refusal::ReservationClosed { state: ReservationState::Released },

@@ -386,6 +386,7 @@ fn problem_schema() -> Value {
             "quantity": { "type": "integer", "format": "int64", "description": "How much there is, where there is too little or too much." },
             "reserved": { "type": "integer", "format": "int64", "description": "How much of that is reserved." },
             "available": { "type": "integer", "format": "int64", "description": "How much of it can be taken." },
+            "position": { "type": "integer", "format": "int64", "description": "The position of the reversal in the ledger, where a movement was reversed before." },
             "error_count": { "type": "integer", "format": "int64", "description": "How many things are wrong; `errors` has the first 100 of them, or fewer that are long." },
             "errors": {
                 "type": "array",

@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Statement};
 use super::error::Failure;
 use super::migrations::KNOWN;
 use super::rows::{self, item_from_row, record_from_row, required, reservation_from_row, timestamp, value};
-use crate::domain::{Epoch, ItemId, Now, ReservationId, Timestamp, Version};
+use crate::domain::{Epoch, ItemId, Now, Position, ReservationId, Timestamp, Version};
 use crate::store::Receipt;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Found, Kept, Key, Known, Remembered, Wanted};
@@ -47,6 +47,8 @@ static ENTRIES: LazyLock<String> = LazyLock::new(|| {
         ledger::LIST
     )
 });
+
+const REVERSALS: &str = "SELECT reverses, position FROM ledger WHERE reverses = ANY ($1::bigint[])";
 
 /// The oldest keys of each actor, which are a range of the index by age.
 static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
@@ -164,6 +166,7 @@ struct Statements {
     overdue: Option<Statement>,
     kept: Option<Statement>,
     entries: Option<Statement>,
+    reversals: Option<Statement>,
     aged_keys: Option<Statement>,
     aged_reservations: Option<Statement>,
 }
@@ -183,6 +186,7 @@ impl Statements {
             overdue: prepare(wanted.overdue, &OVERDUE).await?,
             kept: prepare(!wanted.keys.is_empty(), KEPT).await?,
             entries: prepare(!wanted.entries.is_empty(), &ENTRIES).await?,
+            reversals: prepare(!wanted.reversed.is_empty(), REVERSALS).await?,
             aged_keys: prepare(wanted.aged.is_some(), &AGED_KEYS).await?,
             aged_reservations: prepare(wanted.aged.is_some(), &AGED_RESERVATIONS).await?,
         })
@@ -196,11 +200,12 @@ impl Statements {
             wanted.keys.iter().map(|(actor, key)| (actor.as_str(), key.as_bytes())).unzip();
         let (firsts, lasts): (Vec<_>, Vec<_>) =
             wanted.entries.iter().map(|(first, last)| (first.get(), last.get())).unzip();
+        let reversed: Vec<_> = wanted.reversed.iter().map(|position| position.get()).collect();
         let milliseconds = |age: fn(Ages) -> Duration| {
             wanted.aged.map_or(0, |ages| i64::try_from(age(ages).as_millis()).unwrap_or(i64::MAX))
         };
         let (key_age, reservation_age) = (milliseconds(|ages| ages.keys), milliseconds(|ages| ages.reservations));
-        let (remembered, found, versions, held, due, overdue, kept, entries, aged_keys, aged_reservations) = tokio::join!(
+        let (remembered, found, versions, held, due, overdue, kept, entries, reversals, aged_keys, aged_reservations) = tokio::join!(
             biased;
             ask(connection, &self.remembered, vec![&actors, &keys]),
             ask(connection, &self.items, vec![&items, &reservations]),
@@ -210,6 +215,7 @@ impl Statements {
             ask(connection, &self.overdue, vec![]),
             ask(connection, &self.kept, vec![&actors]),
             ask(connection, &self.entries, vec![&firsts, &lasts]),
+            ask(connection, &self.reversals, vec![&reversed]),
             ask(connection, &self.aged_keys, vec![&key_age]),
             ask(connection, &self.aged_reservations, vec![&reservation_age]),
         );
@@ -222,6 +228,7 @@ impl Statements {
             overdue: overdue?,
             kept: kept?,
             entries: entries?,
+            reversals: reversals?,
             aged_keys: aged_keys?,
             aged_reservations: aged_reservations?,
         })
@@ -251,6 +258,7 @@ struct Answers {
     overdue: Vec<Row>,
     kept: Vec<Row>,
     entries: Vec<Row>,
+    reversals: Vec<Row>,
     aged_keys: Vec<Row>,
     aged_reservations: Vec<Row>,
 }
@@ -298,6 +306,9 @@ impl Answers {
         for row in &self.entries {
             let record = record_from_row(row)?;
             known.entries.insert(record.position, record);
+        }
+        for row in &self.reversals {
+            known.reversals.insert(Position::new(value(row, 0)?), Position::new(value(row, 1)?));
         }
         for row in &self.aged_keys {
             known.aged_keys.push((key(row)?, timestamp(row, 2)?));

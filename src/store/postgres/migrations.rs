@@ -49,6 +49,10 @@ const MIGRATIONS: &[Migration] = &[
         purpose: "actors and changed fields",
         parts: &[Part::Sql(include_str!("../../../migrations/postgres/0004_actors.sql"))],
     },
+    Migration {
+        purpose: "reversals",
+        parts: &[Part::Sql(include_str!("../../../migrations/postgres/0005_reversals.sql"))],
+    },
 ];
 
 /// The newest schema that this program knows, and the only one that it writes to.

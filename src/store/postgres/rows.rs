@@ -57,6 +57,7 @@ pub fn record_from_row(row: &Row) -> Result<Record, Failure> {
         reservation_id: optional(row, ledger::reservation_id, ReservationId::parse)?,
         actor: optional(row, ledger::actor, Actor::parse)?,
         changed: optional(row, ledger::changed, changed_from_json)?.unwrap_or_default(),
+        reverses: value::<Option<i64>>(row, ledger::reverses)?.map(Position::new),
         at: timestamp(row, ledger::at)?,
     };
     Ok(Record { position: Position::new(value(row, ledger::position)?), entry })

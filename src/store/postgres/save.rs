@@ -11,7 +11,7 @@ use super::error::Failure;
 use super::head::CHANNEL;
 use super::search;
 use crate::domain::{
-    Actor, Amount, Currency, Epoch, EventId, Item, Label, Note, Quantity, Reason, Reference, Reservation,
+    Actor, Amount, Currency, Epoch, EventId, Item, Label, Note, Position, Quantity, Reason, Reference, Reservation,
     ReservationId, Timestamp,
 };
 use crate::store::Record;
@@ -238,6 +238,7 @@ async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failu
         column!(entries, |record| text(record.entry.reservation_id.as_ref().map(ReservationId::as_str))),
         column!(entries, |record| text(record.entry.actor.as_ref().map(Actor::as_str))),
         column!(entries, |record| changed_to_json(&record.entry.changed)),
+        column!(entries, |record| record.entry.reverses.map(Position::get)),
         column!(entries, |record| record.entry.at.unix_milliseconds()),
     ];
     flight.add(&APPEND, values).await

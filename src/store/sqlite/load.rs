@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::cache::{Cached, ItemCache};
 use super::read::{ITEM, RESERVATION};
 use super::rows::{item_from_row, receipt, record_from_row, required, reservation_from_row, timestamp};
-use crate::domain::{ItemId, Now, Reservation, ReservationId, Version};
+use crate::domain::{ItemId, Now, Position, Reservation, ReservationId, Version};
 use crate::store::columns::{ledger, reservation};
 use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Kept, Key, Known, Remembered, Wanted};
 
@@ -38,6 +38,8 @@ const KEPT: &str = "
 static ENTRIES: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {} FROM ledger WHERE position BETWEEN ?1 AND ?2", ledger::LIST));
 
+const REVERSAL: &str = "SELECT position FROM ledger WHERE reverses = ?1";
+
 /// CROSS JOIN keeps the order of the tables: of each actor a range of the index by age.
 static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -55,6 +57,11 @@ pub fn known(connection: &Connection, cache: &ItemCache, wanted: &Wanted, now: N
     let mut known = Known { remembered: remembered(connection, wanted)?, ..Known::default() };
     load_kept(connection, wanted, &mut known)?;
     load_entries(connection, wanted, &mut known)?;
+    for reversed in &wanted.reversed {
+        let mut statement = connection.prepare_cached(REVERSAL)?;
+        let found: Option<i64> = statement.query_row([reversed.get()], |row| row.get(0)).optional()?;
+        known.reversals.extend(found.map(|position| (*reversed, Position::new(position))));
+    }
     if let Some(ages) = wanted.aged {
         load_aged(connection, ages, now, &mut known)?;
     }

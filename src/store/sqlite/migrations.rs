@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
         .with_step(search::fill),
     Migration::new("receipts in place of whole answers", include_str!("../../../migrations/sqlite/0008_receipts.sql")),
     Migration::new("actors and changed fields", include_str!("../../../migrations/sqlite/0009_actors.sql")),
+    Migration::new("reversals", include_str!("../../../migrations/sqlite/0010_reversals.sql")),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

@@ -72,6 +72,7 @@ pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
         reservation_id: optional(row, ledger::reservation_id, ReservationId::parse)?,
         actor: optional(row, ledger::actor, Actor::parse)?,
         changed: optional(row, ledger::changed, changed_from_json)?.unwrap_or_default(),
+        reverses: row.get::<_, Option<i64>>(ledger::reverses)?.map(Position::new),
         at: timestamp(row, ledger::at)?,
     };
     Ok(Record { position: Position::new(row.get(ledger::position)?), entry })

@@ -6,8 +6,8 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::search;
 use crate::domain::{
-    Actor, Description, Details, Item, ItemId, Label, Note, Quantity, Reason, Reference, Reservation, ReservationId,
-    Timestamp,
+    Actor, Description, Details, Item, ItemId, Label, Note, Position, Quantity, Reason, Reference, Reservation,
+    ReservationId, Timestamp,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
@@ -176,6 +176,7 @@ fn append(connection: &Connection, entries: &[Record]) -> rusqlite::Result<()> {
         bind(&mut append, ledger::reservation_id, entry.reservation_id.as_ref().map(ReservationId::as_str))?;
         bind(&mut append, ledger::actor, entry.actor.as_ref().map(Actor::as_str))?;
         bind(&mut append, ledger::changed, changed_to_json(&entry.changed))?;
+        bind(&mut append, ledger::reverses, entry.reverses.map(Position::get))?;
         bind(&mut append, ledger::at, entry.at.unix_milliseconds())?;
         append.raw_execute()?;
     }
