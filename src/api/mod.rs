@@ -8,6 +8,7 @@ mod changes;
 mod feed;
 mod http;
 mod items;
+mod labels;
 mod ledger;
 mod movements;
 mod openapi;
@@ -40,6 +41,7 @@ type Api = (
     movements::Movements,
     reservations::Reservations,
     summary::Summaries,
+    labels::Labels,
     ledger::Ledger,
     transfer::Transfer,
     system::System,
@@ -83,6 +85,7 @@ pub fn app_with(
     let reservations =
         reservations::Reservations { store: guarded.clone(), changes: changes.clone(), base_path: base_path.clone() };
     let summaries = summary::Summaries { store: guarded.clone() };
+    let labels = labels::Labels { store: guarded.clone(), base_path: base_path.clone() };
     let ledger = ledger::Ledger {
         store: guarded.clone(),
         feed: feed::Feed::new(guarded.clone(), settings, shutdown.stopping, ledger::entry_json),
@@ -91,7 +94,7 @@ pub fn app_with(
     let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, settings);
     let control = Arc::new(AdmissionControl::new(Arc::clone(&access), settings));
     let system = system::System { store, leaving: shutdown.leaving };
-    let api: Api = (items, movements, reservations, summaries, ledger, transfer, system);
+    let api: Api = (items, movements, reservations, summaries, labels, ledger, transfer, system);
     let routes = add(web::add(docs::add(router::routes(api, &control), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);

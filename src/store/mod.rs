@@ -4,6 +4,7 @@ mod check;
 mod columns;
 mod disk;
 mod import;
+mod labels;
 mod lanes;
 mod ledger;
 mod machine;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use self::check::Report;
 pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRows};
+pub use self::labels::{LabelField, LabelList, LabelQuery, LabelTotal};
 pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::machine::{Ages, Draft, Key, Operation, REMEMBERED, Wanted};
@@ -66,6 +68,9 @@ pub trait Store: Send + Sync {
 
     /// What all items come to together, at one moment.
     async fn summary(&self) -> Result<Summary, StoreError>;
+
+    /// A part of the categories or locations that items have, in their order.
+    async fn labels(&self, query: LabelQuery) -> Result<LabelList, StoreError>;
 
     /// Hands all items to `sink`, in the order of their ids and as they stand at one moment, and then `None`; no more
     /// once it breaks. It is called on a thread where it may wait.

@@ -17,6 +17,7 @@ mod feed;
 mod idempotency;
 mod import;
 mod items;
+mod labels;
 mod ledger;
 mod list;
 mod movements;

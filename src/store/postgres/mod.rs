@@ -41,8 +41,8 @@ use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue, Upkeep};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
-    ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, LabelList,
+    LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
@@ -305,6 +305,11 @@ impl Store for PostgresStore {
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
         self.same()?;
         read!(self.readers.look_ups, |connection| read::reservation(connection, id))
+    }
+
+    async fn labels(&self, query: LabelQuery) -> Result<LabelList, StoreError> {
+        self.same()?;
+        read!(self.readers.long, |connection| read::labels(connection, &query))
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {

@@ -6,20 +6,20 @@ use std::sync::{Arc, LazyLock};
 use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, IsolationLevel, Row};
 
 use super::error::Failure;
 use super::query::Query;
 use super::rows::{head, item_from_row, page, record_from_row, reservation_from_row, text_bytes, value};
 use super::search;
 use crate::domain::{
-    Currency, Epoch, Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Total,
-    Version,
+    Currency, Epoch, Item, ItemId, Label, Position, Reference, Reservation, ReservationId, ReservationState, Summary,
+    Total, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::{
-    After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue, Record,
-    ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
+    After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue,
+    LabelList, LabelQuery, LabelTotal, Record, ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
 };
 
 static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = $1", item::LIST));
@@ -110,6 +110,29 @@ async fn sum_up(connection: &deadpool_postgres::Transaction<'_>) -> Result<Summa
         }
     }
     Ok(summary)
+}
+
+/// Returns a part of the categories or locations, with the sums over their items.
+pub async fn labels(connection: &ClientWrapper, query: &LabelQuery) -> Result<LabelList, Failure> {
+    let LabelQuery { field, after, limit } = query;
+    let mut asked = Query::default();
+    let (column, after) = (field.column(), asked.text(after.as_ref().map_or("", Label::as_str)));
+    // One more tells whether there is more.
+    let limit = asked.number(*limit as i64 + 1);
+    let sql = format!(
+        "SELECT {column}, count(*), sum(quantity)::text, count(*) FILTER (WHERE low_stock)
+         FROM item WHERE {column} > {after} GROUP BY {column} ORDER BY {column} LIMIT {limit}"
+    );
+    let read = |row: &Row| {
+        Ok(LabelTotal {
+            label: Label::parse(value::<&str>(row, 0)?).map_err(|error| Failure::corrupt(0, &error))?,
+            items: value::<i64>(row, 1)?.unsigned_abs(),
+            units: whole(value(row, 2)?, 2)?,
+            low_stock: value::<i64>(row, 3)?.unsigned_abs(),
+        })
+    };
+    let (labels, more) = page(asked.ask(connection, &sql).await?, query.limit, usize::MAX, read).await?;
+    Ok(LabelList { labels, more })
 }
 
 fn whole(digits: &str, column: usize) -> Result<u128, Failure> {

@@ -46,8 +46,8 @@ use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue, Upkeep};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, Record,
-    ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, LabelList,
+    LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 
@@ -363,6 +363,10 @@ impl Store for SqliteStore {
 
     async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
         self.readers.look_up(|connection| read::reservation(connection, id))
+    }
+
+    async fn labels(&self, query: LabelQuery) -> Result<LabelList, StoreError> {
+        self.readers.read_long(move |connection| read::labels(connection, &query)).await
     }
 
     async fn reservations(&self, query: ReservationQuery) -> Result<ReservationList, StoreError> {

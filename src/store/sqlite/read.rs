@@ -7,15 +7,15 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::cache::ItemCache;
-use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, reservation_from_row};
+use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, required, reservation_from_row};
 use super::search::{self, Way};
 use crate::domain::{
-    Item, ItemId, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
+    Item, ItemId, Label, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::{
-    After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, KeyValue, Record,
-    ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
+    After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, KeyValue, LabelList,
+    LabelQuery, LabelTotal, Record, ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
 };
 
 /// The query for the item with an id.
@@ -72,6 +72,37 @@ pub fn summary(connection: &Connection) -> rusqlite::Result<(Position, Summary)>
     let snapshot = connection.unchecked_transaction()?;
     let (head, _) = head(&snapshot)?;
     Ok((head, sum_up(&snapshot)?))
+}
+
+/// Returns a part of the categories or locations, with the sums over their items. The stock is summed in two parts,
+/// because SQLite's sums overflow at 64 bits.
+pub fn labels(connection: &Connection, query: &LabelQuery) -> rusqlite::Result<LabelList> {
+    const MILLION: u128 = 1_000_000;
+    let (sql, values) = select_labels(query);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let number = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
+        Ok(LabelTotal {
+            label: required(row, 0, Label::parse)?,
+            items: number(1)?,
+            units: u128::from(number(2)?) * MILLION + u128::from(number(3)?),
+            low_stock: number(4)?,
+        })
+    };
+    let mut rows = statement.query(params_from_iter(values))?;
+    let (labels, more) = page(&mut rows, query.limit, usize::MAX, read, |_| 0)?;
+    Ok(LabelList { labels, more })
+}
+
+fn select_labels(query: &LabelQuery) -> (String, Vec<Value>) {
+    let LabelQuery { field, after, limit } = query;
+    let (column, after) = (field.column(), after.as_ref().map_or("", Label::as_str));
+    let sql = format!(
+        "SELECT {column}, count(*), sum(quantity / 1000000), sum(quantity % 1000000), sum(low_stock)
+         FROM item WHERE {column} > ? GROUP BY {column} ORDER BY {column} LIMIT ?"
+    );
+    // One more tells whether there is more.
+    (sql, vec![Value::Text(after.to_owned()), Value::Integer(*limit as i64 + 1)])
 }
 
 /// Sums up all items in one pass. SQLite's own sums overflow at 64 bits.
@@ -255,8 +286,8 @@ fn select_reservations(query: &ReservationQuery) -> (String, Vec<Value>) {
 mod tests {
     use super::super::tests::plan;
     use super::*;
-    use crate::domain::{Actor, Label, Reason, Timestamp};
-    use crate::store::SearchText;
+    use crate::domain::{Actor, Reason, Timestamp};
+    use crate::store::{LabelField, SearchText};
 
     fn plan_of(query: &ItemQuery) -> String {
         plan_along(query, Way::Candidates)
@@ -323,6 +354,16 @@ mod tests {
         let since = ItemFilter { updated_since: Some(moment), ..ItemFilter::default() };
         let plan = plan_of(&query(since, SortKey::UpdatedAt, true, None));
         assert!(plan.contains("SEARCH item USING INDEX item_by_update"), "{plan}");
+    }
+
+    #[test]
+    fn categories_and_locations_are_read_along_their_indexes() {
+        for field in [LabelField::Category, LabelField::Location] {
+            let (sql, values) = select_labels(&LabelQuery { field, after: None, limit: 50 });
+            let plan = plan(&sql, values);
+            assert!(plan.contains(&format!("USING INDEX item_by_{}", field.column())), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        }
     }
 
     #[test]
