@@ -348,7 +348,7 @@ async fn carry_out(key: usize, step: &Step, store: &Arc<dyn Store>, made: &mut V
         Step::Close { reservation, fulfil } => {
             let id = made[*reservation].clone();
             match fulfil {
-                true => told(store, key, Fulfil { id }, |reservation| held(made, &reservation)).await,
+                true => told(store, key, Fulfil { id, quantity: None }, |reservation| held(made, &reservation)).await,
                 false => told(store, key, Release { id }, |reservation| held(made, &reservation)).await,
             }
         }

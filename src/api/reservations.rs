@@ -9,17 +9,19 @@ use super::http::conditional::{self, EntityTags};
 use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing};
 use super::http::params::{SentQuery, parameters};
-use super::http::payload::{Json, JsonBody};
-use super::http::problem::kinds::{Busy, InsufficientStock, QueryTimeout, ReservationClosed, ReservationExpired};
+use super::http::payload::{Json, JsonBody, OptionalBody};
+use super::http::problem::kinds::{
+    Busy, ExceedsReservation, InsufficientStock, QueryTimeout, ReservationClosed, ReservationExpired,
+};
 use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
-    Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,
-    Timestamp,
+    Extend, Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState,
+    Reserve, Timestamp,
 };
-use crate::store::{Operation, ReservationFilter, ReservationList, ReservationQuery, Written};
+use crate::store::{IdempotencyKey, Operation, ReservationFilter, ReservationList, ReservationQuery, Written};
 
 object! {
     /// Stock that is held for somebody. Members without a value are left out.
@@ -28,7 +30,7 @@ object! {
         id: ReservationId,
         /// The item whose stock it holds.
         item_id: ItemId,
-        /// How much of it.
+        /// The stock that it holds; what left it in parts is no longer in it.
         quantity: Portion,
         /// Whether it holds its stock (`open`), or how that ended.
         state: ReservationState,
@@ -82,6 +84,24 @@ object! {
             "expires_at": "2026-01-02T03:19:05.678Z"
         }]
     }
+}
+
+object! {
+    /// The part of a reservation that leaves the stock.
+    reads Fulfilment {
+        /// The quantity that leaves; all that the reservation holds if absent.
+        quantity: Option<Portion>,
+    }
+    example { "quantity": 1 }
+}
+
+object! {
+    /// A new end of a reservation.
+    reads Extension {
+        /// The number of seconds from now: from 1 to 31,536,000, a year.
+        expires_in: Lifetime,
+    }
+    example { "expires_in": 900 }
 }
 
 parameters! {
@@ -155,7 +175,7 @@ pub enum Found {
     Ok(Json<ReservationView>),
 }
 
-/// What the calls that close a reservation answer.
+/// The answer to a step of a reservation.
 #[derive(ApiResponse)]
 pub enum Closed {
     /// The reservation as it is now; also if it was closed in this way before.
@@ -180,15 +200,13 @@ pub struct Reservations {
 }
 
 impl Reservations {
-    async fn close<O: Operation<Outcome = Reservation>>(
+    async fn step<O: Operation<Outcome = Reservation>>(
         &self,
         caller: &impl MayWrite,
         operation: O,
-        key: Option<Key>,
-        target: &Target,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<Closed, Problem> {
-        let Written { outcome, replayed } =
-            self.changes.make(caller, operation, target.keyed(caller, key, b"")).await?;
+        let Written { outcome, replayed } = self.changes.make(caller, operation, idempotency).await?;
         Ok(Closed::Ok(Json(outcome.into()), replayed.then(|| "true".to_owned())))
     }
 }
@@ -264,7 +282,8 @@ impl Reservations {
 
     /// Fulfil a reservation
     ///
-    /// Takes the reserved quantity out of the stock. A repeated call changes nothing and gets the same answer, as long as
+    /// Takes the reserved quantity, or with `quantity` a part of it, out of the stock; the rest of a part stays reserved. Once
+    /// nothing is left, the reservation is closed. A repeated call on a closed reservation changes nothing and gets the same answer, as long as
     /// the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
@@ -274,8 +293,28 @@ impl Reservations {
         /// The reservation's id.
         id: Path<ReservationId>,
         target: Target,
+        body: OptionalBody<Fulfilment>,
+    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed, ExceedsReservation)>> {
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, body.bytes());
+        let quantity = body.0.and_then(|body| body.value.quantity);
+        Ok(self.step(&caller, Fulfil { id: id.0, quantity }, idempotency).await?)
+    }
+
+    /// Extend a reservation
+    ///
+    /// Sets a new end of an open reservation, `expires_in` seconds from now, later or earlier than the present one.
+    #[oai(path = "/reservations/:id/extend", method = "post", operation_id = "extendReservation")]
+    async fn extend(
+        &self,
+        caller: Writes,
+        parameters: CloseReservation,
+        /// The reservation's id.
+        id: Path<ReservationId>,
+        target: Target,
+        body: JsonBody<Extension>,
     ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
-        Ok(self.close(&caller, Fulfil { id: id.0 }, parameters.idempotency_key, &target).await?)
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, &body.bytes);
+        Ok(self.step(&caller, Extend { id: id.0, lifetime: body.value.expires_in }, idempotency).await?)
     }
 
     /// Release a reservation
@@ -291,6 +330,7 @@ impl Reservations {
         id: Path<ReservationId>,
         target: Target,
     ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
-        Ok(self.close(&caller, Release { id: id.0 }, parameters.idempotency_key, &target).await?)
+        let idempotency = target.keyed(&caller, parameters.idempotency_key, b"");
+        Ok(self.step(&caller, Release { id: id.0 }, idempotency).await?)
     }
 }

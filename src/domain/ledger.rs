@@ -45,8 +45,10 @@ named! {
         Released = "released",
         /// A reservation's time was up; what it held is available again.
         Expired = "expired",
-        /// What a reservation held has left the stock.
+        /// What a reservation held, or a part of it, has left the stock.
         Fulfilled = "fulfilled",
+        /// A reservation has another end.
+        Extended = "extended",
     }
 }
 

@@ -32,7 +32,7 @@ pub use patch::{DetailsPatch, ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{
-    Ahead, Change, Command, Create, Current, Decision, Delete, Fulfil, Move, Now, Patch, Precondition, Refusal,
+    Ahead, Change, Command, Create, Current, Decision, Delete, Extend, Fulfil, Move, Now, Patch, Precondition, Refusal,
     Release, Replace, Reserve, Reverse, Subject, settle,
 };
 pub use summary::{Summary, Total};

@@ -132,6 +132,17 @@ pub struct Reserve {
 pub struct Fulfil {
     /// The reservation.
     pub id: ReservationId,
+    /// The part that leaves; the rest stays reserved. `None` is all of it.
+    pub quantity: Option<Portion>,
+}
+
+/// Gives a reservation another end.
+#[derive(Clone, Debug)]
+pub struct Extend {
+    /// The reservation.
+    pub id: ReservationId,
+    /// The time until the reservation expires, from now on.
+    pub lifetime: Lifetime,
 }
 
 /// Gives up a reservation before its time.
@@ -311,6 +322,12 @@ pub enum Refusal {
         /// How much they hold.
         reserved: i64,
     },
+    /// The reservation holds less than is to leave.
+    #[error("The reservation holds only {quantity}.")]
+    ExceedsReservation {
+        /// The stock that it holds.
+        quantity: i64,
+    },
     /// The reservation's time is up.
     #[error("The reservation has expired, and its stock is available to others. Make a new reservation.")]
     ReservationExpired,
@@ -336,6 +353,7 @@ impl Refusal {
             Refusal::AlreadyReversed { .. } => "already-reversed",
             Refusal::NotReversible => "not-reversible",
             Refusal::HasReservations { .. } => "has-reservations",
+            Refusal::ExceedsReservation { .. } => "exceeds-reservation",
             Refusal::ReservationExpired => "reservation-expired",
             Refusal::ReservationClosed { .. } => "reservation-closed",
         }
@@ -583,7 +601,7 @@ impl Command for Fulfil {
     }
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
-        close(current, ReservationState::Fulfilled, Event::Fulfilled, now)
+        close(current, (ReservationState::Fulfilled, Event::Fulfilled), self.quantity, now)
     }
 }
 
@@ -595,42 +613,73 @@ impl Command for Release {
     }
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
-        close(current, ReservationState::Released, Event::Released, now)
+        close(current, (ReservationState::Released, Event::Released), None, now)
     }
 }
 
-/// Closes a reservation. Repeating the step that closed it changes nothing; another step is refused.
+impl Command for Extend {
+    type Outcome = Reservation;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Reservation(&self.id)
+    }
+
+    fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Reservation>, Refusal> {
+        let reservation = current.reservation.ok_or(Refusal::NoReservation)?;
+        require_open(reservation, now)?;
+        let before = current.before(now)?;
+        let item = &before.item;
+        let after = Item { version: item.version.next(), updated_at: now.at, ..(**item).clone() };
+        let expires_at = now.wall.saturating_add(self.lifetime.get());
+        let reservation = Reservation { expires_at, ..reservation.clone() };
+        let change = held(Event::Extended, item, after, reservation.clone());
+        Ok(before.changed(change, reservation))
+    }
+}
+
+fn require_open(reservation: &Reservation, now: Now) -> Result<(), Refusal> {
+    match reservation.state {
+        ReservationState::Open if reservation.is_due(now.wall) => Err(Refusal::ReservationExpired),
+        ReservationState::Open => Ok(()),
+        ReservationState::Expired => Err(Refusal::ReservationExpired),
+        state => Err(Refusal::ReservationClosed { state }),
+    }
+}
+
+/// Takes a step that closes a reservation, or a part of it. Repeating the step that closed it changes nothing; another step
+/// is refused.
 fn close(
     current: &Current<'_>,
-    state: ReservationState,
-    event: Event,
+    (state, event): (ReservationState, Event),
+    part: Option<Portion>,
     now: Now,
 ) -> Result<Decision<Reservation>, Refusal> {
     let reservation = current.reservation.ok_or(Refusal::NoReservation)?;
-    match reservation.state {
-        ReservationState::Open if reservation.is_due(now.wall) => return Err(Refusal::ReservationExpired),
-        ReservationState::Open => {}
-        earlier if earlier == state => {
-            let expired = current.item.map_or_else(Vec::new, |item| settle(item, &current.due, now));
-            return Ok(Decision { expired, change: None, outcome: reservation.clone() });
-        }
-        ReservationState::Expired => return Err(Refusal::ReservationExpired),
-        earlier => return Err(Refusal::ReservationClosed { state: earlier }),
+    if reservation.state == state {
+        let expired = current.item.map_or_else(Vec::new, |item| settle(item, &current.due, now));
+        return Ok(Decision { expired, change: None, outcome: reservation.clone() });
     }
+    require_open(reservation, now)?;
     let before = current.before(now)?;
-    let item = &before.item;
-    let portion = reservation.quantity.get();
+    let (item, holds) = (&before.item, reservation.quantity.get());
+    let part = part.map_or(holds, Portion::get);
+    let Ok(rest) = Quantity::new(holds - part) else {
+        return Err(Refusal::ExceedsReservation { quantity: holds });
+    };
     let less = |quantity: Quantity, by| {
         Quantity::new(quantity.get() - by).expect("an open reservation's stock exists, and is reserved")
     };
     let after = Item {
-        quantity: less(item.quantity, if state == ReservationState::Fulfilled { portion } else { 0 }),
-        reserved: less(item.reserved, portion),
+        quantity: less(item.quantity, if state == ReservationState::Fulfilled { part } else { 0 }),
+        reserved: less(item.reserved, part),
         version: item.version.next(),
         updated_at: now.at,
         ..(**item).clone()
     };
-    let reservation = closed(reservation, state, now);
+    let reservation = match Portion::new(rest.get()) {
+        Ok(quantity) => Reservation { quantity, ..reservation.clone() },
+        Err(_nothing_is_left) => closed(reservation, state, now),
+    };
     let change = held(event, item, after, reservation.clone());
     Ok(before.changed(change, reservation))
 }
@@ -889,7 +938,7 @@ mod tests {
         let id = reservation.id.clone();
         let there = State { reservation: Some(reservation), ..there(item(10, 2)) };
         match state {
-            ReservationState::Fulfilled => there.decide(&Fulfil { id }),
+            ReservationState::Fulfilled => there.decide(&Fulfil { id, quantity: None }),
             _ => there.decide(&Release { id }),
         }
     }
@@ -960,7 +1009,7 @@ mod tests {
         assert_eq!((made.created_at, made.expires_at), (moment(9), moment(2009)));
         assert_eq!((change.entry.at, change.item.unwrap().updated_at), (moment(5_000), moment(5_000)));
         let open = State { reservation: Some(reservation("a", 2, 99)), ..there(item(10, 2)) };
-        assert!(open.decide_at(&Fulfil { id: reservation("a", 2, 99).id }, now).is_ok());
+        assert!(open.decide_at(&Fulfil { id: reservation("a", 2, 99).id, quantity: None }, now).is_ok());
     }
 
     #[test]

@@ -72,11 +72,16 @@ pub const RULES: &[&str] = &[
          SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS told
          FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id
      ) AS entry ON reservation_id = id
-     WHERE told IS DISTINCT FROM CASE state WHEN 'open' THEN 'reserved' ELSE 'reserved, ' || state END",
+     WHERE replace(replace(told, ', extended', ''), ', fulfilled', '') IS DISTINCT FROM
+               CASE WHEN state IN ('open', 'fulfilled') THEN 'reserved' ELSE 'reserved, ' || state END
+           OR (state <> 'open' AND told NOT LIKE ('%, ' || state))",
     "SELECT 'reservation ' || reservation_id || ': is not there, and the ledger says ' || told
      FROM (SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS told
            FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id) AS entry
-     WHERE told NOT IN ('reserved, fulfilled', 'reserved, released', 'reserved, expired')
+     WHERE NOT (
+               replace(replace(told, ', extended', ''), ', fulfilled', '') IN ('reserved, released', 'reserved, expired')
+               OR (replace(replace(told, ', extended', ''), ', fulfilled', '') = 'reserved' AND told LIKE '%, fulfilled')
+           )
            AND NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.id = entry.reservation_id)",
     "SELECT 'idempotency keys: ' || counted || ' are counted for one actor, and there are ' || found
      FROM (SELECT actor, sum(counted) AS counted, sum(found) AS found

@@ -6,7 +6,7 @@ use super::machine::{Ages, Draft, EXPIRED_AT_ONCE, Operation, Wanted, unreadable
 use super::receipt::Receipt;
 use super::{Record, WriteError};
 use crate::domain::{
-    Command, Create, Delete, Event, Fulfil, Item, Move, Patch, Position, Quantity, Refusal, Release, Replace,
+    Command, Create, Delete, Event, Extend, Fulfil, Item, Move, Patch, Position, Quantity, Refusal, Release, Replace,
     Reservation, ReservationState, Reserve, Reverse, settle,
 };
 
@@ -57,13 +57,24 @@ operations! {
             Some(Receipt::Reserved { id: reservation.id.clone() })
         }
 
-        /// Rebuilds the reservation as it was made; all but its end stays the same.
+        /// Rebuilds the reservation as it was made, whatever became of it.
         fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
             let reservation = recall_reservation(receipt, draft)?;
-            Ok(Reservation { state: ReservationState::Open, closed_at: None, ..reservation })
+            let expires_at = reservation.created_at.saturating_add(self.lifetime.get());
+            let (state, quantity) = (ReservationState::Open, self.quantity);
+            Ok(Reservation { state, quantity, expires_at, closed_at: None, ..reservation })
         }
     };
     Fulfil => Reservation {
+        fn receipt(&self, reservation: &Reservation) -> Option<Receipt> {
+            Some(Receipt::Reserved { id: reservation.id.clone() })
+        }
+
+        fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
+            recall_reservation(receipt, draft)
+        }
+    };
+    Extend => Reservation {
         fn receipt(&self, reservation: &Reservation) -> Option<Receipt> {
             Some(Receipt::Reserved { id: reservation.id.clone() })
         }

@@ -205,3 +205,70 @@ fn a_reservation_says_how_much_and_for_how_long() {
         .problem(404, "not-found");
     assert_eq!(stock(&server), [10, 0, 10]);
 }
+
+#[test]
+fn a_reservation_is_fulfilled_in_parts_and_the_rest_stays_open() {
+    let server = server();
+    let made = reserve(&server, 5, 3600);
+    let path = format!("/reservations/{}", made["id"].as_str().unwrap());
+    let fulfil = |quantity: i64| server.post(&format!("{path}/fulfil"), &json!({ "quantity": quantity }));
+    let part = fulfil(2).expect(200);
+    assert_eq!((&part["state"], &part["quantity"]), (&json!("open"), &json!(3)));
+    assert_eq!(stock(&server), [8, 3, 5]);
+    assert_eq!(server.get(&path).expect(200), part);
+    assert_eq!(fulfil(4).problem(409, "exceeds-reservation")["quantity"], 3);
+    assert_eq!(fulfil(0).status, 422);
+    let entry = server.get("/ledger/3").expect(200);
+    assert_eq!((&entry["event"], &entry["delta"], &entry["reserved"]), (&json!("fulfilled"), &json!(-2), &json!(3)));
+    assert_eq!(entry["reservation_id"], made["id"]);
+    let whole = fulfil(3).expect(200);
+    assert_eq!((&whole["state"], stock(&server)), (&json!("fulfilled"), [5, 0, 5]));
+    assert_eq!(fulfil(3).expect(200), whole, "a closed one is as it was");
+    // What is left of another one is released.
+    let other = reserve(&server, 4, 3600);
+    server
+        .post(&format!("/reservations/{}/fulfil", other["id"].as_str().unwrap()), &json!({ "quantity": 1 }))
+        .expect(200);
+    close(&server, &other, "release").expect(200);
+    assert_eq!(stock(&server), [4, 0, 4]);
+    server.assert_consistent();
+}
+
+#[test]
+fn a_part_is_fulfilled_once_under_its_key_and_the_first_answer_stays_what_it_was() {
+    let server = server();
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "first")];
+    let make = || server.send("POST", RESERVATIONS, &headers, r#"{"quantity": 4, "expires_in": 60}"#);
+    let made = make().expect(201);
+    let path = format!("/reservations/{}/fulfil", made["id"].as_str().unwrap());
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "part")];
+    let part = || server.send("POST", &path, &headers, r#"{"quantity": 1}"#);
+    assert_eq!(part().expect(200), part().expect(200));
+    assert_eq!(stock(&server), [9, 3, 6]);
+    let extend = format!("/reservations/{}/extend", made["id"].as_str().unwrap());
+    server.post(&extend, &json!({ "expires_in": 600 })).expect(200);
+    assert_eq!(make().expect(201), made);
+}
+
+#[test]
+fn a_reservation_gets_a_new_end_as_long_as_it_is_open() {
+    let server = server();
+    let made = reserve(&server, 4, 3600);
+    let path = format!("/reservations/{}", made["id"].as_str().unwrap());
+    let extend = |seconds: i64| server.post(&format!("{path}/extend"), &json!({ "expires_in": seconds }));
+    let extended = extend(7200).expect(200);
+    assert!(extended["expires_at"].as_str() > made["expires_at"].as_str(), "{extended}");
+    assert_eq!((server.get(&path).expect(200), stock(&server)), (extended, [10, 4, 6]));
+    let entry = server.get("/ledger/3").expect(200);
+    assert_eq!((&entry["event"], &entry["delta"], &entry["reserved"]), (&json!("extended"), &json!(0), &json!(4)));
+    extend(0).problem(422, "invalid-body");
+    // Also an earlier one, which then counts.
+    extend(1).expect(200);
+    poll("the reservation to expire", || (server.get(&path).expect(200)["state"] == "expired").then_some(()));
+    extend(60).problem(409, "reservation-expired");
+    let closed = reserve(&server, 1, 60);
+    close(&server, &closed, "fulfil").expect(200);
+    let path = format!("/reservations/{}/extend", closed["id"].as_str().unwrap());
+    server.post(&path, &json!({ "expires_in": 60 })).problem(409, "reservation-closed");
+    server.assert_consistent();
+}

@@ -6,6 +6,7 @@ import schemathesis
 OF_THE_STATE = {
     "already-reversed",
     "batch-refused",
+    "exceeds-reservation",
     "has-reservations",
     "idempotency-key-reused",
     "import-refused",

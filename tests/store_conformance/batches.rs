@@ -92,7 +92,7 @@ async fn occupy(store: &Arc<dyn Store>) -> tokio::task::JoinHandle<()> {
 pub async fn operations_of_one_batch_build_on_each_other(store: Arc<dyn Store>) {
     let busy = occupy(&store).await;
     let held = reserve("a", 4, 60);
-    let fulfil = Fulfil { id: held.id.clone() };
+    let fulfil = Fulfil { id: held.id.clone(), quantity: None };
     let outcomes = at_once(
         &store,
         vec![

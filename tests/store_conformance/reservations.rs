@@ -21,13 +21,13 @@ pub async fn what_is_reserved_is_held_until_it_is_fulfilled_or_released(store: A
     let refused = carry_out(&store, write(delete("a"))).await;
     assert!(matches!(refused, Err(WriteError::Refused(Refusal::HasReservations { reserved: 10 }))));
 
-    let fulfil = || Fulfil { id: first.id.clone() };
+    let fulfil = || Fulfil { id: first.id.clone(), quantity: None };
     let fulfilled = reserved(&store, fulfil()).await;
     assert_eq!((fulfilled.state, stock().await), (ReservationState::Fulfilled, (6, 6)));
     assert_eq!(reserved(&store, fulfil()).await, fulfilled, "to say so again changes nothing");
     let released = reserved(&store, Release { id: second.id.clone() }).await;
     assert_eq!((released.state, stock().await), (ReservationState::Released, (6, 0)));
-    let refused = carry_out(&store, write(Fulfil { id: second.id.clone() })).await;
+    let refused = carry_out(&store, write(Fulfil { id: second.id.clone(), quantity: None })).await;
     let closed = Refusal::ReservationClosed { state: ReservationState::Released };
     assert!(matches!(refused, Err(WriteError::Refused(refusal)) if refusal == closed));
     let unknown = carry_out(&store, write(Release { id: ReservationId::generate() })).await;
@@ -72,7 +72,7 @@ pub async fn a_reservation_expires_also_if_nobody_touches_its_item(store: Arc<dy
     let last = store.entry(Position::new(4)).await.unwrap().unwrap().entry;
     assert_eq!((last.event, last.reservation_id), (Event::Expired, Some(short.id.clone())));
     for refused in [
-        carry_out(&store, write(Fulfil { id: short.id.clone() })).await.unwrap_err(),
+        carry_out(&store, write(Fulfil { id: short.id.clone(), quantity: None })).await.unwrap_err(),
         carry_out(&store, write(Release { id: short.id })).await.unwrap_err(),
     ] {
         assert!(matches!(refused, WriteError::Refused(Refusal::ReservationExpired)));
@@ -128,7 +128,7 @@ pub async fn reservations_are_listed_by_item_state_and_reference(store: Arc<dyn 
 pub async fn a_reservation_sent_again_under_its_key_is_as_it_was_made(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 10))).await.unwrap();
     let first = store.queue().write(keyed("make", 1, write(reserve("a", 4, 60)))).await.unwrap();
-    let fulfil = || keyed("close", 2, write(Fulfil { id: first.outcome.id.clone() }));
+    let fulfil = || keyed("close", 2, write(Fulfil { id: first.outcome.id.clone(), quantity: None }));
     let fulfilled = store.queue().write(fulfil()).await.unwrap();
     let again = store.queue().write(keyed("make", 1, write(reserve("a", 4, 60)))).await.unwrap();
     assert_eq!(again, Written { replayed: true, ..first.clone() });

@@ -89,7 +89,7 @@ async fn repeat_everything(store: &Arc<dyn Store>) {
 
     let made = store.queue().write(by_all("reserved", write(reserve("a", 2, 3_600)))).await.unwrap();
     assert_eq!((made.outcome.id.as_str(), made.outcome.state), (RESERVATION, ReservationState::Open));
-    let fulfil = Fulfil { id: ReservationId::parse(RESERVATION).unwrap() };
+    let fulfil = Fulfil { id: ReservationId::parse(RESERVATION).unwrap(), quantity: None };
     let fulfilled = store.queue().write(by_all("fulfilled", write(fulfil))).await.unwrap();
     assert_eq!(fulfilled.outcome.state, ReservationState::Fulfilled);
 

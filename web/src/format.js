@@ -124,6 +124,8 @@ export function words(entry, before) {
       return `Reservation${held ? ` of${held}` : ""} released`;
     case "expired":
       return `Reservation${held ? ` of${held}` : ""} expired`;
+    case "extended":
+      return `Reservation${held ? ` of${held}` : ""} extended`;
     case "fulfilled":
       return `Reservation of ${size} fulfilled`;
     default: {

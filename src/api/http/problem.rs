@@ -130,6 +130,8 @@ kinds! {
     /// Open reservations hold some of the item's stock, so that the item cannot be deleted. Nothing was changed. Fulfil or
     /// release them first: `GET /reservations?item={id}&state=open` lists them.
     HasReservations = CONFLICT, "has-reservations", "The item has open reservations";
+    /// The reservation holds less than was to leave. Nothing was changed. The member `quantity` tells what it holds.
+    ExceedsReservation = CONFLICT, "exceeds-reservation", "The reservation holds less";
     /// The reservation's time was up before it was fulfilled or released: what it held is available to others. Nothing was
     /// changed. Make a new reservation.
     ReservationExpired = CONFLICT, "reservation-expired", "The reservation has expired";
@@ -426,6 +428,10 @@ impl From<Refusal> for Problem {
                 let numbers = BTreeMap::from([("reserved", reserved)]);
                 Self { numbers, ..Self::new(Kind::HasReservations, detail) }
             }
+            Refusal::ExceedsReservation { quantity } => {
+                let numbers = BTreeMap::from([("quantity", quantity)]);
+                Self { numbers, ..Self::new(Kind::ExceedsReservation, detail) }
+            }
             Refusal::AlreadyReversed { position } => {
                 let numbers = BTreeMap::from([("position", position)]);
                 Self { numbers, ..Self::new(Kind::AlreadyReversed, detail) }
@@ -526,6 +532,7 @@ mod tests {
             Refusal::Invalid(Vec::new()),
             Refusal::InsufficientStock { quantity: 1, reserved: 1, wanted: 0 },
             Refusal::TooMuchStock { quantity: 1, wanted: 2 },
+            Refusal::ExceedsReservation { quantity: 1 },
             Refusal::AlreadyReversed { position: 2 },
             Refusal::NotReversible,
             Refusal::HasReservations { reserved: 1 },

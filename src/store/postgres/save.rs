@@ -43,7 +43,9 @@ const DELETE_ITEMS: &str = "DELETE FROM item WHERE id = ANY ($1::text[])";
 
 static PUT_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
     let insert = insert("reservation", reservation::COLUMNS, reservation::TYPES);
-    format!("{insert} ON CONFLICT (id) DO UPDATE SET state = excluded.state, closed_at = excluded.closed_at")
+    let changed =
+        ["quantity", "state", "expires_at", "closed_at"].map(|column| format!("{column} = excluded.{column}"));
+    format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", changed.join(", "))
 });
 
 static APPEND: LazyLock<String> = LazyLock::new(|| insert("ledger", ledger::COLUMNS, ledger::TYPES));

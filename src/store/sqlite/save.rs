@@ -29,7 +29,9 @@ const DELETE_ITEM: &str = "DELETE FROM item WHERE id = ?1 RETURNING row";
 
 static PUT_RESERVATION: LazyLock<String> = LazyLock::new(|| {
     let insert = insert("reservation", reservation::COLUMNS);
-    format!("{insert} ON CONFLICT (id) DO UPDATE SET state = excluded.state, closed_at = excluded.closed_at")
+    let changed =
+        ["quantity", "state", "expires_at", "closed_at"].map(|column| format!("{column} = excluded.{column}"));
+    format!("{insert} ON CONFLICT (id) DO UPDATE SET {}", changed.join(", "))
 });
 
 static APPEND: LazyLock<String> = LazyLock::new(|| insert("ledger", ledger::COLUMNS));
