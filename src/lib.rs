@@ -9,7 +9,8 @@
 //! - [`files`]: CSV and NDJSON, rows in and rows out; no HTTP;
 //! - [`store`]: where an inventory is kept, and what a keeper of it promises;
 //! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
-//! - [`config`]: every setting.
+//! - [`config`]: every setting;
+//! - [`tls`]: TLS of the connections that this program opens.
 
 #![warn(clippy::unwrap_used)]
 
@@ -24,3 +25,4 @@ pub mod domain;
 pub mod files;
 pub mod server;
 pub mod store;
+pub mod tls;

@@ -3,9 +3,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::tls::{self, Terminator};
 use common::{Server, run, stockroom, tokens};
 use serde_json::json;
 use tempfile::TempDir;
@@ -193,7 +195,10 @@ fn healthcheck_does_not_wait_for_ever() {
 
 /// Runs the program to its end in a folder; what it said on standard output and error.
 fn said(folder: &Path, arguments: &[&str], input: &str) -> (bool, String, String) {
-    let mut command = stockroom(folder, arguments);
+    said_by(&mut stockroom(folder, arguments), input)
+}
+
+fn said_by(command: &mut Command, input: &str) -> (bool, String, String) {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().unwrap();
     process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -287,7 +292,7 @@ fn an_import_or_export_that_cannot_be_says_in_one_line_what_to_do() {
         (&["import", "items.csv"][..], "--server"),
         (&["import", "items.txt"], "say --format csv or --format ndjson"),
         (&["import", "none.csv"], "cannot read none.csv"),
-        (&["import", "items.csv", "--server", "https://a"], "http://HOST:PORT"),
+        (&["import", "items.csv", "--server", "ftp://a"], "https://HOST[:PORT]"),
         (&["import", "items.csv", "--server", "unix:none"], "the server at unix:none does not answer"),
         (&["export", "--server", "http://127.0.0.1:1/shop"], "the server at http://127.0.0.1:1/shop does not answer"),
         (&["export", "items.csv"], "nothing is overwritten"),
@@ -299,6 +304,148 @@ fn an_import_or_export_that_cannot_be_says_in_one_line_what_to_do() {
         assert!(!success && output.is_empty() && errors.lines().count() == 1, "{arguments:?}: {output}{errors}");
         assert!(errors.contains(expected), "{expected} in {errors}");
     }
+}
+
+/// A token that no output may show.
+const TOKEN: &str = "stk_0Secret9";
+
+#[test]
+fn a_server_behind_tls_proves_its_name_and_gets_the_token() {
+    if !tls::has_openssl() {
+        return;
+    }
+    let server = Server::start();
+    let folder = server.folder();
+    assert!(tls::certify(folder, tls::QUICK_KEYS).status().unwrap().success());
+    let proxy = Terminator::start(folder, server.address());
+    let url = proxy.url("localhost", "");
+    std::fs::write(folder.join("items.csv"), "id,name\na,A\n").unwrap();
+    std::fs::write(folder.join("till.token"), format!("{TOKEN}\n")).unwrap();
+    let by_variables = said_by(
+        stockroom(folder, &["import", "items.csv", "--server", &url])
+            .env("STOCKROOM_TOKEN", TOKEN)
+            .env("STOCKROOM_CA_FILE", "ca.pem"),
+        "",
+    );
+    assert_eq!(by_variables, done("items.csv: created 1, updated 0, unchanged 0\n"));
+    let by_flags = ["export", "--server", &url, "--token-file", "till.token", "--ca-file", "ca.pem"];
+    let exported = said_by(stockroom(folder, &by_flags).env("STOCKROOM_TOKEN", "another"), "");
+    assert!(exported.0 && exported.1.contains("\"id\":\"a\""), "{exported:?}");
+    let seen = proxy.seen();
+    assert_eq!(seen.protocols, [Some("http/1.1".to_owned()), Some("http/1.1".to_owned())]);
+    let tokens: Vec<_> = seen.sent.lines().filter(|line| line.starts_with("authorization:")).collect();
+    assert_eq!(tokens, [format!("authorization: Bearer {TOKEN}"), format!("authorization: Bearer {TOKEN}")]);
+    for (host, authority, expected) in [
+        ("localhost", &[][..], "UnknownIssuer"),
+        ("localhost", &["--ca-file", "other.pem"], "BadSignature"),
+        ("127.0.0.1", &["--ca-file", "ca.pem"], "not valid for name"),
+        ("localhost", &["--ca-file", "none.pem"], "cannot use the authorities in none.pem"),
+        ("localhost", &["--ca-file", "server.key"], "it holds no certificate"),
+    ] {
+        let url = proxy.url(host, "");
+        let arguments = [&["export", "--server", &url, "--token-file", "till.token"], authority].concat();
+        let (success, output, errors) = said(folder, &arguments, "");
+        assert!(!success && output.is_empty() && errors.lines().count() == 1, "{errors}");
+        assert!(errors.contains(expected) && errors.contains("--ca-file") && !errors.contains(TOKEN), "{errors}");
+    }
+    assert_eq!(proxy.seen().protocols.len(), 2, "nothing was sent to a server that is not trusted");
+}
+
+#[test]
+fn a_token_is_sent_in_plain_text_to_this_machine_alone() {
+    for url in ["http://shop.example", "http://192.0.2.1:8080/shop"] {
+        let folder = TempDir::new().unwrap();
+        let arguments = ["export", "out.csv", "--server", url];
+        let (success, _, errors) = said_by(stockroom(folder.path(), &arguments).env("STOCKROOM_TOKEN", TOKEN), "");
+        assert!(!success && errors.starts_with("stockroom: cannot send a token to http://"), "{errors}");
+        assert!(errors.contains("use https://") && !errors.contains(TOKEN) && errors.lines().count() == 1, "{errors}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+    let (head, _) = answer_once(200, "", &["export"], Some(TOKEN));
+    assert!(head.contains(&format!("authorization: Bearer {TOKEN}\r\n")), "{head}");
+    let (head, _) = answer_once(200, "", &["export"], None);
+    assert!(!head.contains("authorization"), "{head}");
+}
+
+/// Runs a subcommand with a server that answers one request so; returns the request's head, and the errors.
+fn answer_once(status: u16, body: &str, arguments: &[&str], token: Option<&str>) -> (String, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("items.csv"), "name\nA\n").unwrap();
+    let mut command = stockroom(folder.path(), &[arguments, &["--server", &url]].concat());
+    if let Some(token) = token {
+        command.env("STOCKROOM_TOKEN", token);
+    }
+    let (heads, head) = std::sync::mpsc::channel();
+    let answer = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+        let head: String = lines.take_while(|line| !line.is_empty()).map(|line| line + "\r\n").collect();
+        stream.write_all(answer.as_bytes()).unwrap();
+        heads.send(head).unwrap();
+    });
+    let (_, output, errors) = said_by(&mut command, "");
+    assert!(!output.contains(TOKEN) && !errors.contains(TOKEN), "{output}{errors}");
+    (head.try_recv().unwrap_or_else(|_| panic!("nothing was sent: {errors}")), errors)
+}
+
+#[test]
+fn a_refused_token_is_told_with_what_the_server_says_and_a_remedy() {
+    for (status, detail, remedy) in [
+        (401, "This call needs a token.", "Pass a token that it accepts, by STOCKROOM_TOKEN or --token-file."),
+        (403, "This call needs the role admin.", "Pass a token whose role may do this, by STOCKROOM_TOKEN or"),
+    ] {
+        let problem = json!({ "status": status, "detail": detail }).to_string();
+        let (_, errors) = answer_once(status, &problem, &["export"], Some(TOKEN));
+        assert!(errors.contains(&format!("refuses: {detail} {remedy}")) && errors.lines().count() == 1, "{errors}");
+        let (_, errors) = answer_once(status, &problem, &["import", "items.csv"], Some(TOKEN));
+        assert!(
+            errors.contains(&format!("from items.csv: {detail} {remedy}")) && errors.lines().count() == 1,
+            "{errors}"
+        );
+    }
+    let (_, errors) = answer_once(401, "<html>", &["export"], None);
+    assert!(errors.contains("It answered 401 Unauthorized. Pass a token"), "{errors}");
+}
+
+#[test]
+fn a_token_that_is_none_is_told_before_anything_is_sent() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    for (arguments, variable, expected) in [
+        (&["--token-file", "none"][..], "x", "cannot read the token in none: "),
+        (&["--token-file", "empty"], "x", "cannot use the token in empty: it is empty"),
+        (&[], "", "cannot use the token in STOCKROOM_TOKEN: it is empty"),
+        (&[], "stk_a b", "cannot use the token in STOCKROOM_TOKEN: it has characters that no token has"),
+    ] {
+        let arguments = [&["export", "--server", "http://127.0.0.1:1"], arguments].concat();
+        let (success, _, errors) = said_by(stockroom(folder.path(), &arguments).env("STOCKROOM_TOKEN", variable), "");
+        assert!(!success && errors.contains(expected) && errors.lines().count() == 1, "{errors}");
+    }
+}
+
+#[test]
+fn what_proves_who_asks_belongs_to_the_subcommands_that_ask() {
+    for (subcommand, uses) in [("import", true), ("export", true), ("check", false), ("serve", false)] {
+        let help = String::from_utf8(run(&[subcommand, "--help"]).stdout).unwrap();
+        for expected in ["--server <URL>", "--token-file <FILE>", "--ca-file <FILE>"] {
+            assert_eq!(help.contains(expected), uses, "{subcommand}: {expected} in {help}");
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    let warned = |arguments: &[&str]| {
+        let mut command = stockroom(folder.path(), arguments);
+        let (_, _, errors) = said_by(command.env("STOCKROOM_TOKEN", TOKEN).env("STOCKROOM_CA_FILE", "ca.pem"), "");
+        assert!(!errors.contains(TOKEN), "{errors}");
+        errors.contains("STOCKROOM_TOKEN")
+    };
+    assert!(!warned(&["openapi"]), "it may be set for all subcommands");
+    assert!(
+        warned(&["serve", "--listen", "192.0.2.1:0", "--auth", "none"]),
+        "the service has other names for its tokens"
+    );
 }
 
 #[test]

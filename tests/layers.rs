@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The folders of `src/`, each of which may use those behind it.
-const LAYERS: [&str; 8] = ["cli", "server", "api", "access", "files", "store", "domain", "config"];
+/// The folders and modules of `src/`, each of which may use those behind it.
+const LAYERS: [&str; 9] = ["cli", "server", "api", "access", "files", "store", "domain", "config", "tls"];
 
 /// The modules that each module names, both as paths such as `api::http::page`.
 type Imports = BTreeMap<String, BTreeSet<String>>;
@@ -31,7 +31,7 @@ fn read(folder: &Path, path: &[&str], texts: &mut BTreeMap<String, (String, Stri
         } else if stem == "mod" {
             let parent = path[..path.len() - 1].join("::");
             texts.insert(path.join("::"), (fs::read_to_string(&file).unwrap(), parent));
-        } else if !path.is_empty() {
+        } else if !path.is_empty() || LAYERS.contains(&stem) {
             texts.insert([path, &[stem]].concat().join("::"), (fs::read_to_string(&file).unwrap(), path.join("::")));
         }
     }

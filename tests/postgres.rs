@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::feed::Follower;
 use common::held::{HeldTable, LONG_READ};
 use common::postgres::{Postgres, connect, execute, query};
-use common::{Place, Server, poll};
+use common::{Place, Server, poll, tls};
 use futures_util::FutureExt;
 use serde_json::json;
 use stockroom::config::PostgresUrl;
@@ -832,32 +832,16 @@ fn a_database_that_cannot_be_reached_is_named_with_each_host_and_without_its_pas
     }
 }
 
-/// Makes an authority, another one of the same name, and a certificate for `localhost` that the first one signed, with
-/// keys of one kind, in the folder of the server.
-const CERTIFY: &str = r#"
-    set -e
-    cd "$0"
-    openssl req -x509 -newkey $1 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
-    openssl req -x509 -newkey $1 -nodes -days 2 -subj /CN=authority -keyout other.key -out other.pem
-    openssl req -newkey $1 -nodes -subj /CN=localhost -keyout server.key -out server.csr
-    printf 'subjectAltName=DNS:localhost' > names
-    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
-    chmod a+r,u=rw,go= server.key
-    chmod a+r ca.pem other.pem
-"#;
-
 /// A server that can be made to take encrypted connections.
 fn start_with_openssl() -> Option<Postgres> {
-    common::component("openssl", || common::executable("openssl").ok_or_else(|| "no openssl".to_owned()))?;
-    Postgres::start(&[])
+    if tls::has_openssl() { Postgres::start(&[]) } else { None }
 }
 
 /// Lets a server of this test take encrypted connections, under a new certificate.
 fn encrypt(server: &Postgres, keys: &str) {
     let folder = server.folder().to_str().unwrap().to_owned();
     let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&folder).unwrap());
-    let mut certify = std::process::Command::new("sh");
-    certify.args(["-c", CERTIFY, &folder, keys]).stderr(std::process::Stdio::null());
+    let mut certify = tls::certify(server.folder(), keys);
     if rustix::process::geteuid().is_root() {
         std::os::unix::process::CommandExt::uid(&mut certify, user);
     }

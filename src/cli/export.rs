@@ -29,18 +29,18 @@ pub struct Arguments {
     #[arg(long)]
     format: Option<Format>,
 
-    /// The server to ask, http://HOST:PORT or unix:PATH; without it, --database is read, also while a server uses it
-    #[arg(long, value_name = "URL")]
-    server: Option<Remote>,
+    #[command(flatten)]
+    server: remote::Server,
 }
 
 /// Writes all items as they stand at one moment.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
     let Arguments { file, format, server } = arguments;
     let format = format.or_else(|| Format::of_file(file)).unwrap_or(Format::Ndjson);
+    let server = server.remote()?;
     let mut output = Output::create(file)?;
     match server {
-        Some(server) => super::runtime()?.block_on(ask(server, format, &mut output))?,
+        Some(server) => super::runtime()?.block_on(ask(&server, format, &mut output))?,
         None => read(settings, format, &mut output)?,
     }
     output.finish()

@@ -49,10 +49,8 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// The server to send it to, http://HOST:PORT or unix:PATH; without it, it goes straight into --database, which no
-    /// server may use meanwhile if it is a file
-    #[arg(long, value_name = "URL")]
-    server: Option<Remote>,
+    #[command(flatten)]
+    server: remote::Server,
 }
 
 /// Imports the items of a file, all of them or none, and prints what became of them, or everything that is wrong.
@@ -63,8 +61,8 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
         format!("{name} does not tell by its name in which form it is: say --format csv or --format ndjson")
     })?;
     let runtime = super::runtime()?;
-    let answer = match server {
-        Some(server) => runtime.block_on(send(server, &name, format, arguments))?,
+    let answer = match server.remote()? {
+        Some(server) => runtime.block_on(send(&server, &name, format, arguments))?,
         None => runtime.block_on(import(settings, &name, format, arguments))?,
     };
     match answer {

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, a file for each subcommand.
 
 mod backup;
+mod bearer;
 mod check;
 mod export;
 mod healthcheck;
@@ -44,8 +45,11 @@ enum Command {
     ///
     /// The file is one that `stockroom export` wrote, or one like it: with a header line that names the columns, or with
     /// a JSON object in each line. Everything that is wrong with it is told with its line, and then nothing is changed.
+    /// Without --server it goes straight into --database, which no server may use meanwhile if it is a file.
     Import(import::Arguments),
     /// Export a consistent snapshot of all items as CSV or NDJSON
+    ///
+    /// Without --server it is read from --database, also while a server uses it.
     Export(export::Arguments),
     /// Check that the ledger of --database adds up to its stock; exit with 0 if it does, else with 1
     ///
@@ -75,8 +79,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&definition, &error),
     };
-    let unknown = unknown_variables(&definition, std::env::vars_os());
     let serves = matches!(command, None | Some(Command::Serve));
+    let mut unknown = unknown_variables(&definition, std::env::vars_os());
+    // A service has other variables for its tokens, whose names are like it.
+    unknown.retain(|name| serves || name != bearer::VARIABLE);
     for name in unknown.iter().filter(|_| !serves) {
         eprintln!("stockroom: {name} is no setting and is ignored; see stockroom --help");
     }
@@ -155,7 +161,8 @@ fn refuse(definition: &clap::Command, error: &clap::Error) -> ExitCode {
 /// The environment variables that look like settings and are none, but for those that Kubernetes makes for the services
 /// beside a service called `stockroom`.
 fn unknown_variables(definition: &clap::Command, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
-    let known: Vec<_> = definition.get_arguments().filter_map(clap::Arg::get_env).collect();
+    let of_subcommands = definition.get_subcommands().flat_map(clap::Command::get_arguments);
+    let known: Vec<_> = definition.get_arguments().chain(of_subcommands).filter_map(clap::Arg::get_env).collect();
     let of_kubernetes = |name: &str, value: &str| {
         name.contains("_SERVICE_HOST")
             || name.contains("_SERVICE_PORT")

@@ -7,6 +7,7 @@ pub mod held;
 pub mod load;
 pub mod network;
 pub mod postgres;
+pub mod tls;
 pub mod tokens;
 pub mod webdriver;
 

@@ -5,10 +5,11 @@ use std::io::ErrorKind;
 use tokio_postgres::error::{Severity, SqlState};
 
 use super::migrations::KNOWN;
-use super::tls::{ClearTextPassword, TlsError};
+use super::tls::ClearTextPassword;
 use crate::domain::Invalid;
 use crate::store::StoreError;
 use crate::store::disk::{DiskError, Fault};
+use crate::tls::TlsError;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

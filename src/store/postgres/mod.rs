@@ -22,7 +22,6 @@ mod tls;
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,15 +76,10 @@ pub struct PostgresStore {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file of trusted authorities cannot be used.
-    #[error(
-        "cannot open the database {database}: the authorities in {path} (sslrootcert) cannot be used: {error}",
-        path = path.display()
-    )]
+    #[error("cannot open the database {database}: sslrootcert: {error}")]
     Roots {
         /// The database.
         database: String,
-        /// The file.
-        path: PathBuf,
         /// What is wrong with it.
         error: String,
     },

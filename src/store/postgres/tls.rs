@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL over TLS, with rustls and its provider `ring`, and in plain text.
+//! Connections to PostgreSQL, over TLS and in plain text.
 //!
 //! A server may ask for the password itself (`password`, LDAP, PAM and RADIUS in its `pg_hba.conf`), and tokio-postgres
 //! sends it. So a connection in plain text watches over what it sends, and breaks off before that message.
@@ -9,40 +9,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 use super::OpenError;
 use crate::config::{PostgresUrl, Tls};
+use crate::tls::{self, TlsError};
 
 /// Returns the configuration of TLS, or `None` where the URL asks for plain text.
 fn client_config(url: &PostgresUrl) -> Result<Option<Arc<ClientConfig>>, OpenError> {
-    let Tls::Verified { roots: file } = &url.tls else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    match file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let unusable = |error: String| OpenError::Roots { database: url.to_string(), path: path.clone(), error };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(unusable("there is no certificate in it".to_owned()));
-            }
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring offers TLS 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let Tls::Verified { roots } = &url.tls else { return Ok(None) };
+    let config =
+        tls::client_config(roots.as_deref()).map_err(|error| OpenError::Roots { database: url.to_string(), error })?;
     Ok(Some(Arc::new(config)))
 }
 
@@ -94,28 +74,9 @@ impl TlsConnect<Socket> for Handshake {
             let Some(config) = self.tls.config else {
                 return Ok(Encrypted::Plain { stream, secret: self.tls.secret });
             };
-            let name = ServerName::try_from(self.host.clone())
-                .map_err(|_| TlsError::Refused(format!("{} is no name that a certificate can have", self.host)))?;
-            match tokio_rustls::TlsConnector::from(config).connect(name, stream).await {
-                Ok(stream) => Ok(Encrypted::Tls(Box::new(stream))),
-                Err(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                    Err(TlsError::Refused(format!("{} does not prove who it is: {error}", self.host)))
-                }
-                Err(error) => Err(TlsError::Io(error)),
-            }
+            tls::connect(config, &self.host, stream).await.map(|stream| Encrypted::Tls(Box::new(stream)))
         })
     }
-}
-
-/// Why a connection cannot be encrypted.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The server is not trusted.
-    #[error("{0}")]
-    Refused(String),
-    /// The connection broke.
-    #[error(transparent)]
-    Io(io::Error),
 }
 
 /// The refusal to send a password in clear text.
