@@ -10,7 +10,8 @@
 //! - [`store`]: where an inventory is kept, and what a keeper of it promises;
 //! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
 //! - [`config`]: every setting;
-//! - [`tls`]: TLS of the connections that this program opens.
+//! - [`tls`]: TLS of the connections that this program opens;
+//! - [`metrics`]: counters for Prometheus, and their registry.
 
 #![warn(clippy::unwrap_used)]
 
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod files;
+pub mod metrics;
 pub mod server;
 pub mod store;
 pub mod tls;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The folders and modules of `src/`, each of which may use those behind it.
-const LAYERS: [&str; 9] = ["cli", "server", "api", "access", "files", "store", "domain", "config", "tls"];
+const LAYERS: [&str; 10] = ["cli", "server", "api", "access", "files", "store", "domain", "config", "metrics", "tls"];
 
 /// The modules that each module names, both as paths such as `api::http::page`.
 type Imports = BTreeMap<String, BTreeSet<String>>;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use stockroom::access::Access;
 use stockroom::api;
 use stockroom::config::{Listen, Settings};
+use stockroom::metrics::Metrics;
 use stockroom::server::{self, Listener};
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{Draft, LONG_READS, Operation, Store, Wanted, Write as StoreWrite, WriteError};
@@ -586,13 +587,16 @@ impl InProcess {
         let folder = tempfile::TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("stockroom.db")).unwrap());
         let access = Arc::new(Access::new(&settings).unwrap().0);
-        let app = api::app_with(store, access, &settings, api::Shutdown::default(), add);
-        let listener =
-            Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap()), settings.socket_mode).await.unwrap();
+        let metrics = Arc::new(Metrics::new(api::operation_ids()));
+        let shutdown = api::Shutdown::default();
+        let scrape = Arc::new(api::Scrape::new(Arc::clone(&metrics), shutdown.leaving.clone()));
+        let app = api::app_with(store, access, &settings, scrape, shutdown, add);
+        let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind("--listen", &listen, settings.socket_mode).await.unwrap();
         let url = listener.url(&settings.base_path, "");
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            server::serve(listener, app, &settings, async { stopped.await.unwrap_or_default() }).await;
+            server::serve(listener, app, &settings, &metrics, async { stopped.await.unwrap_or_default() }).await;
         });
         Self { url, stop: Some(stop), served, _folder: folder }
     }

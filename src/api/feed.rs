@@ -24,6 +24,7 @@ use super::http::problem::{Kind, Problem};
 use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Epoch, EventId, Invalid, Position};
+use crate::metrics::{Held, Metrics};
 use crate::store::{EntryList, EntryQuery, Record, SHORT_PAGE, Store, StoreError};
 
 /// After how many bytes of text a page of the feed ends: less than in a list, as there are many followers, and one that
@@ -49,6 +50,7 @@ pub struct Feed {
     reads: Arc<Semaphore>,
     heartbeat: Duration,
     stopping: CancellationToken,
+    metrics: Arc<Metrics>,
     json: WriteJson,
 }
 
@@ -58,7 +60,13 @@ type WriteJson = fn(Record) -> String;
 impl Feed {
     /// A feed that nobody follows yet, whose events have what `json` writes as their data. All streams end when
     /// `stopping` is cancelled.
-    pub fn new(store: Guarded, settings: &Settings, stopping: CancellationToken, json: WriteJson) -> Self {
+    pub fn new(
+        store: Guarded,
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+        stopping: CancellationToken,
+        json: WriteJson,
+    ) -> Self {
         Self {
             store,
             json,
@@ -68,6 +76,7 @@ impl Feed {
             reads: Arc::new(Semaphore::new(READS)),
             heartbeat: settings.heartbeat.get(),
             stopping,
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -119,14 +128,19 @@ impl Feed {
             rested: now,
             stopping: self.stopping.clone(),
             json: self.json,
-            _place: (place, share),
+            _place: (place, share, Held::new(&self.metrics.followers)),
         };
-        let chunks = stream::try_unfold(follower, |mut follower| async move {
-            match follower.next().await {
-                Ok(events) => Ok(events.map(|events| (events, follower))),
-                Err(error) => {
-                    tracing::warn!(error = %error, "a feed is cut off");
-                    Err(std::io::Error::other(error))
+        let cut_off = self.metrics.feeds_cut_off.clone();
+        let chunks = stream::try_unfold(follower, move |mut follower| {
+            let cut_off = cut_off.clone();
+            async move {
+                match follower.next().await {
+                    Ok(events) => Ok(events.map(|events| (events, follower))),
+                    Err(error) => {
+                        cut_off.inc();
+                        tracing::warn!(error = %error, "a feed is cut off");
+                        Err(std::io::Error::other(error))
+                    }
                 }
             }
         });
@@ -150,7 +164,7 @@ struct Follower {
     rested: Instant,
     stopping: CancellationToken,
     json: WriteJson,
-    _place: (OwnedSemaphorePermit, Share<Client>),
+    _place: (OwnedSemaphorePermit, Share<Client>, Held),
 }
 
 impl Follower {

@@ -10,6 +10,7 @@ mod http;
 mod items;
 mod labels;
 mod ledger;
+mod metrics;
 mod movements;
 mod openapi;
 mod reservations;
@@ -29,6 +30,7 @@ pub use self::http::problem::{self, Problem};
 pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_current_request};
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemReplacement, ItemView};
+pub use self::metrics::{Scrape, metrics_app};
 use self::openapi::{docs, spec};
 pub use self::starting::starting;
 pub use self::system::Shutdown;
@@ -52,14 +54,22 @@ pub fn document(base_path: &BasePath) -> String {
     spec::document::<Api>(base_path)
 }
 
+/// The ids of all operations, those of pages too.
+pub fn operation_ids() -> Vec<&'static str> {
+    let mut ids: Vec<_> = spec::operations::<Api>().iter().map(|operation| operation.id).collect();
+    ids.extend(docs::OPERATIONS.iter().chain(&web::OPERATIONS));
+    ids
+}
+
 /// All of the API, over this store, until `shutdown` says otherwise.
 pub fn app(
     store: Arc<dyn Store>,
     access: Arc<Access>,
     settings: &Settings,
+    scrape: Arc<Scrape>,
     shutdown: Shutdown,
 ) -> impl Endpoint<Output = Response> + 'static {
-    app_with(store, access, settings, shutdown, |routes| routes)
+    app_with(store, access, settings, scrape, shutdown, |routes| routes)
 }
 
 /// As [`app`], with further routes: so that a test can see how the app treats a handler that panics or hangs.
@@ -67,6 +77,7 @@ pub fn app_with(
     store: Arc<dyn Store>,
     access: Arc<Access>,
     settings: &Settings,
+    scrape: Arc<Scrape>,
     shutdown: Shutdown,
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
@@ -88,12 +99,12 @@ pub fn app_with(
     let labels = labels::Labels { store: guarded.clone(), base_path: base_path.clone() };
     let ledger = ledger::Ledger {
         store: guarded.clone(),
-        feed: feed::Feed::new(guarded.clone(), settings, shutdown.stopping, ledger::entry_json),
+        feed: feed::Feed::new(guarded.clone(), settings, scrape.metrics(), shutdown.stopping, ledger::entry_json),
         base_path: base_path.clone(),
     };
-    let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, settings);
+    let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, scrape.metrics(), settings);
     let control = Arc::new(AdmissionControl::new(Arc::clone(&access), settings));
-    let system = system::System { store, leaving: shutdown.leaving };
+    let system = system::System { store, leaving: shutdown.leaving, scrape };
     let api: Api = (items, movements, reservations, summaries, labels, ledger, transfer, system);
     let routes = add(web::add(docs::add(router::routes(api, &control), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };

@@ -9,6 +9,7 @@ use super::http::access::{Admitted, Reads};
 use super::http::payload::Json;
 use super::http::problem::kinds::ShuttingDown;
 use super::http::problem::{Kind, Problem, Refused};
+use super::metrics::{Measured, Scrape};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::access::{Caller, Role};
@@ -73,6 +74,8 @@ pub struct System {
     pub store: Arc<dyn Store>,
     /// What ends the readiness.
     pub leaving: CancellationToken,
+    /// The metrics of the server.
+    pub scrape: Arc<Scrape>,
 }
 
 #[OpenApi(tag = "Tag::Operations")]
@@ -85,6 +88,15 @@ impl System {
     async fn access(&self, caller: Reads) -> Identified {
         let Caller { actor, role, .. } = caller.admission().caller();
         Identified::Ok(Json(CallerView { name: actor.clone(), role: *role }))
+    }
+
+    /// Get the metrics
+    ///
+    /// Answers the metrics of this server for Prometheus, in the text format of OpenMetrics. The same is at the address of
+    /// `--metrics-listen`, where no token is demanded.
+    #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
+    async fn metrics(&self, _caller: Reads) -> Measured {
+        Measured::Ok(self.scrape.exposition().await)
     }
 
     /// Whether the process lives

@@ -37,6 +37,7 @@ use crate::domain::{Invalid, Item};
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
 use crate::files::rows::Format;
+use crate::metrics::{Gauge, Held, Metrics};
 use crate::store::{ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
@@ -57,6 +58,7 @@ pub struct Transfer {
     store: Guarded,
     transfer_timeout: Duration,
     exports: Arc<Semaphore>,
+    exporting: Gauge,
     shares: Shares<Client>,
     stall_timeout: Duration,
     queue_timeout: Duration,
@@ -68,11 +70,12 @@ pub struct Transfer {
 
 impl Transfer {
     /// The calls on this store.
-    pub fn new(store: Guarded, queue_timeout: Duration, settings: &Settings) -> Self {
+    pub fn new(store: Guarded, queue_timeout: Duration, metrics: &Metrics, settings: &Settings) -> Self {
         Self {
             store,
             transfer_timeout: settings.transfer_timeout.get(),
             exports: Arc::new(Semaphore::new(EXPORTS)),
+            exporting: metrics.exports.clone(),
             shares: Shares::new(EXPORTS_PER_CLIENT),
             stall_timeout: settings.stall_timeout.get(),
             queue_timeout,
@@ -172,7 +175,7 @@ impl Transfer {
             let detail = format!("{EXPORTS_PER_CLIENT} exports of this client are under way, as many as may be.");
             Problem::new(Kind::TooManyTransfers, detail)
         })?;
-        let place = (place, share);
+        let place = (place, share, Held::new(&self.exporting));
         let body = stream_items(Arc::clone(self.store.open(&caller)), format, self.transfer_timeout, place).await?;
         Ok(Exported { format, body })
     }
@@ -397,7 +400,7 @@ async fn stream_items(
     store: Arc<dyn Store>,
     format: Format,
     time: Duration,
-    place: (OwnedSemaphorePermit, Share<Client>),
+    place: (OwnedSemaphorePermit, Share<Client>, Held),
 ) -> Result<Body, Problem> {
     let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
     let deadline = Instant::now() + time;

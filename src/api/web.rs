@@ -35,6 +35,9 @@ const INDEX_HEADERS: [(HeaderName, &str); 3] = [
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
+/// The operations of the pages, in the log and in metrics.
+pub const OPERATIONS: [&str; 3] = ["getPage", "listProblems", "getProblem"];
+
 /// Adds the pages to the routes.
 pub fn add(routes: Route, base_path: &BasePath) -> Route {
     let index = Compressed::new("text/html; charset=utf-8", Bytes::from_static(INDEX), false);

@@ -33,6 +33,10 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: Listen,
 
+    /// Address of the metrics alone, at /metrics and without a token: ADDRESS:PORT, or unix:PATH
+    #[arg(long, global = true, env = "STOCKROOM_METRICS_LISTEN", value_name = "LISTEN")]
+    pub metrics_listen: Option<Listen>,
+
     /// Database of the inventory: sqlite:PATH, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
     #[arg(
         long,

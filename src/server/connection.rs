@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::listener::Stream;
 use crate::api::{ClientAddress, Shares};
 use crate::config::{Settings, TrustedProxy};
+use crate::metrics::{ConnectionMetrics, Held};
 
 /// The most bytes that a request's head may have. hyper's own limit on its fields, 100, stays: to set any would take them
 /// from the stack to the heap.
@@ -46,11 +47,12 @@ pub struct Connections<E> {
     shares: Shares<IpAddr>,
     trusted_proxies: Arc<[TrustedProxy]>,
     stopping: CancellationToken,
+    metrics: ConnectionMetrics,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
     /// Returns the limits of `settings`, without any connection yet; `app` answers the requests.
-    pub fn new(app: E, settings: &Settings) -> Self {
+    pub fn new(app: E, settings: &Settings, metrics: &ConnectionMetrics) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout.get()).max_buf_size(MAX_HEAD);
         Self {
@@ -64,7 +66,13 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             ),
             trusted_proxies: settings.trusted_proxies.clone().into(),
             stopping: CancellationToken::new(),
+            metrics: metrics.clone(),
         }
+    }
+
+    /// The metrics of the connections.
+    pub fn metrics(&self) -> &ConnectionMetrics {
+        &self.metrics
     }
 
     /// Waits until one more connection may be accepted.
@@ -83,6 +91,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             Some(network) => match self.shares.take(network) {
                 Some(share) => Some(share),
                 None => {
+                    self.metrics.refused.inc();
                     tracing::debug!(client = %network, "a connection was refused: its client has as many as it can");
                     let mut stream = stream;
                     // It is not waited for: a refusal must cost less than what it refuses.
@@ -92,6 +101,8 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             },
             None => None,
         };
+        self.metrics.accepted.inc();
+        let open = Held::new(&self.metrics.open);
         let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let service = hyper::service::service_fn(move |request| {
             // No handler asks for the address that the client connected to.
@@ -102,7 +113,12 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             // Boxed, because hyper moves the future, which has several kilobytes.
             Box::pin(async move { Ok::<poem::http::Response<_>, Infallible>(app.get_response(request).await.into()) })
         });
-        let io = TokioIo::new(Guarded { stream, stall_timeout: self.stall_timeout, stalled: None });
+        let io = TokioIo::new(Guarded {
+            stream,
+            stall_timeout: self.stall_timeout,
+            stalled: None,
+            metrics: self.metrics.clone(),
+        });
         let mut connection = self.http.serve_connection(io, service);
         let stopping = self.stopping.clone();
         tokio::spawn(async move {
@@ -131,6 +147,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
                 linger(stream).await;
             }
             // In this order: the connection that gets the permit may be of the same client.
+            drop(open);
             drop(share);
             drop(permit);
         });
@@ -176,6 +193,7 @@ struct Guarded {
     stall_timeout: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    metrics: ConnectionMetrics,
 }
 
 impl Guarded {
@@ -187,13 +205,25 @@ impl Guarded {
         }
         let timeout = self.stall_timeout;
         ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx));
+        self.metrics.stalled.inc();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Counts the bytes that were sent, or waits for the client as [`Guarded::unless_stalled`] does.
+    fn counted(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(sent)) = &outcome {
+            self.metrics.sent.inc_by(*sent as u64);
+        }
+        self.unless_stalled(cx, outcome)
     }
 }
 
 impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let (this, before) = (self.get_mut(), buf.filled().len());
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.metrics.received.inc_by((buf.filled().len() - before) as u64);
+        outcome
     }
 }
 
@@ -201,7 +231,7 @@ impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.unless_stalled(cx, outcome)
+        this.counted(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -211,7 +241,7 @@ impl AsyncWrite for Guarded {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.unless_stalled(cx, outcome)
+        this.counted(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

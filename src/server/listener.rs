@@ -25,16 +25,18 @@ enum Socket {
 
 /// The address cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at {listen}: {error}: choose another address with --listen")]
+#[error("cannot listen at {listen}: {error}: choose another address with {setting}")]
 pub struct BindError {
+    setting: &'static str,
     listen: Listen,
     error: io::Error,
 }
 
 impl Listener {
-    /// Listens at this address, at a Unix socket with this mode. A socket that a dead server left behind is replaced.
-    pub async fn bind(listen: &Listen, mode: SocketMode) -> Result<Self, BindError> {
-        let failed = |error| BindError { listen: listen.clone(), error };
+    /// Listens at the address of this setting, at a Unix socket with this mode. A socket that a dead server left behind is
+    /// replaced.
+    pub async fn bind(setting: &'static str, listen: &Listen, mode: SocketMode) -> Result<Self, BindError> {
+        let failed = |error| BindError { setting, listen: listen.clone(), error };
         match listen {
             Listen::Tcp(address) => {
                 let socket = TcpListener::bind(address).await.map_err(failed)?;

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use poem::{Endpoint, Response, Route};
+use tokio_util::sync::CancellationToken;
 
 pub use self::listener::{BindError, Listener};
 pub use self::log::start as start_log;
@@ -20,9 +21,13 @@ use self::signal::stop_signal;
 use crate::access::{self, Access, AccessError};
 use crate::api;
 use crate::config::{Database, Settings};
+use crate::metrics::Metrics;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{GROUP, Store, Upkeep};
+
+/// The most connections at the address of the metrics: Prometheus needs one, and a pair of it two.
+const METRICS_CONNECTIONS: u32 = 16;
 
 /// Why the service does not start, or cannot go on, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +69,17 @@ pub async fn run_with(
         tokio::spawn(access::watch(Arc::clone(&access), path.clone(), content));
     }
     connection::raise_file_limit(settings.max_connections);
-    let listener = Listener::bind(&settings.listen, settings.socket_mode).await?;
+    let listener = Listener::bind("--listen", &settings.listen, settings.socket_mode).await?;
+    let metrics_listener = match &settings.metrics_listen {
+        Some(listen) => Some(Listener::bind("--metrics-listen", listen, settings.socket_mode).await?),
+        None => None,
+    };
+    let metrics = Arc::new(Metrics::new(api::operation_ids()));
+    metrics.register_lost_lines(log::lost_lines());
     let (listen, docs) = (listener.local().clone(), listener.url(&settings.base_path, "/docs"));
     let shutdown = api::Shutdown::default();
+    let scrape = Arc::new(api::Scrape::new(Arc::clone(&metrics), shutdown.leaving.clone()));
+    let metrics_app = api::metrics_app(Arc::clone(&scrape), Arc::clone(&access), settings);
     let app = Arc::new(OnceLock::new());
     let switch = switch::Switch { starting: api::starting(Arc::clone(&access), settings), app: Arc::clone(&app) };
     let front = closing::Closing { app: switch, leaving: shutdown.leaving.clone() };
@@ -80,7 +93,8 @@ pub async fn run_with(
         };
         app.get_or_init(|| {
             let added = Arc::clone(&store);
-            api::app_with(Arc::clone(&store), access, settings, shutdown.clone(), move |routes| add(added, routes))
+            scrape.set_store(&store);
+            api::app_with(Arc::clone(&store), access, settings, scrape, shutdown.clone(), |routes| add(added, routes))
         });
         tracing::info!(
             listen = %listen, docs, database = %settings.database, version = env!("CARGO_PKG_VERSION"),
@@ -99,7 +113,24 @@ pub async fn run_with(
         shutdown.stopping.cancel();
         stopped.map(|()| Some(store))
     };
-    let store = serve(listener, front, settings, until).await?;
+    let ended = CancellationToken::new();
+    let serving = async {
+        let _ends_the_other = ended.clone().drop_guard();
+        serve(listener, front, settings, &metrics, until).await
+    };
+    let measuring = async {
+        if let Some(listener) = metrics_listener {
+            tracing::info!(metrics = %listener.local(), "metrics are served");
+            let of_metrics = Settings {
+                max_connections: METRICS_CONNECTIONS,
+                max_connections_per_client: Some(METRICS_CONNECTIONS),
+                ..settings.clone()
+            };
+            serve(listener, metrics_app, &of_metrics, &metrics, ended.cancelled()).await;
+        }
+    };
+    let (store, ()) = tokio::join!(serving, measuring);
+    let store = store?;
     if let Some(store) = store {
         store.close().await;
     }
@@ -130,9 +161,11 @@ pub async fn serve<T>(
     mut listener: Listener,
     app: impl Endpoint<Output = Response> + 'static,
     settings: &Settings,
+    metrics: &Arc<Metrics>,
     until: impl Future<Output = T>,
 ) -> T {
-    let connections = connection::Connections::new(log::Logged(app), settings);
+    let app = log::Logged { app, metrics: Arc::clone(metrics) };
+    let connections = connection::Connections::new(app, settings, &metrics.connections);
     let outcome = tokio::select! {
         never = accept(&mut listener, &connections) => match never {},
         outcome = until => outcome,
@@ -153,6 +186,7 @@ async fn accept<E: Endpoint<Output = Response> + 'static>(
             Ok((stream, peer)) => connections.start(stream, peer, permit),
             // Mostly too many open files, or a client that was gone already. Trying at once again would spin.
             Err(error) => {
+                connections.metrics().failed.inc();
                 tracing::warn!(error = %error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -40,6 +40,7 @@ pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuer
 pub use self::search::{SearchText, fold};
 pub use self::writer::{GROUP, Queue, Upkeep};
 use crate::domain::{Actor, Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
+use crate::metrics::Registry;
 
 /// A store of one inventory.
 ///
@@ -100,6 +101,13 @@ pub trait Store: Send + Sync {
 
     /// The queue that leads to the writer.
     fn queue(&self) -> &Queue;
+
+    /// Adds the metrics of the store to a registry.
+    fn register_metrics(&self, registry: &mut Registry);
+
+    /// Brings those metrics up to date that are sampled at a scrape. It reads a few rows at most; what it cannot read
+    /// stays as it was.
+    async fn sample(&self);
 
     /// Imports many items, or none, with the promises of [`Queue::write`]; but an import whose caller goes, or that is not
     /// done when the store closes, is rolled back. Other writes wait for it, unless it is a dry run.

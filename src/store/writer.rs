@@ -21,6 +21,7 @@ use super::operations::{Expire, Forget};
 use super::{StoreError, Write, WriteError, Written};
 use crate::config::Settings;
 use crate::domain::Actor;
+use crate::metrics::WriterMetrics;
 
 /// The most writes that may wait; one more is refused with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -89,6 +90,7 @@ impl Default for Upkeep {
 pub struct Queue {
     sender: Mutex<Option<mpsc::Sender<Waiting>>>,
     state: Arc<State>,
+    metrics: WriterMetrics,
 }
 
 impl Queue {
@@ -98,8 +100,9 @@ impl Queue {
     pub fn new<D: Disk>(disk: D, group: usize, upkeep: Upkeep) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, jobs) = mpsc::channel(QUEUE);
         let state = Arc::new(State { healthy: AtomicBool::new(true), closing: AtomicBool::new(false) });
-        let writer = Writer { disk, group, upkeep, state: Arc::clone(&state) };
-        (Self { sender: Mutex::new(Some(sender)), state }, writer.run(jobs))
+        let metrics = WriterMetrics::default();
+        let writer = Writer { disk, group, upkeep, state: Arc::clone(&state), metrics: metrics.clone() };
+        (Self { sender: Mutex::new(Some(sender)), state, metrics }, writer.run(jobs))
     }
 
     /// Hands a write to the writer and waits for its answer, or withdraws it at its deadline.
@@ -138,6 +141,14 @@ impl Queue {
             // The writer has begun it, and so will finish it.
             Err(_elapsed) => answered.await.map_err(|_| stopped())?,
         }
+    }
+
+    /// Returns the metrics of the writer, with the length of the queue of this moment.
+    pub fn metrics(&self) -> &WriterMetrics {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = sender.as_ref().map_or(0, |sender| sender.max_capacity() - sender.capacity());
+        self.metrics.queue.set(length as i64);
+        &self.metrics
     }
 
     /// Returns whether the writer runs and its last commit succeeded.
@@ -294,6 +305,7 @@ struct Writer<D> {
     group: usize,
     upkeep: Upkeep,
     state: Arc<State>,
+    metrics: WriterMetrics,
 }
 
 impl<D: Disk> Writer<D> {
@@ -382,13 +394,20 @@ impl<D: Disk> Writer<D> {
                 Fault::Lost if !lost => lost = true,
                 _ => return Err(error),
             }
+            self.metrics.retries.inc();
         }
     }
 
     async fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), DiskError> {
         let changes = caught(false, self.decide(jobs)).await?;
         let confirms = jobs.iter().any(|job| job.confirms());
-        caught(true, self.save(&changes, confirms)).await
+        let start = Instant::now();
+        caught(true, self.save(&changes, confirms)).await?;
+        if !changes.is_empty() {
+            self.metrics.commit.observe(start.elapsed().as_secs_f64());
+            self.metrics.batch.observe(jobs.len() as f64);
+        }
+        Ok(())
     }
 
     /// Begins a transaction and decides each write in it.

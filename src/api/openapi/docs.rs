@@ -41,6 +41,9 @@ pub const HTML: &[&str] = &["text/html"];
 
 const JSON: &str = "application/json";
 
+/// The operations of the documents, in the log and in metrics.
+pub const OPERATIONS: [&str; 2] = ["getDocs", "getDocument"];
+
 /// Adds the documents to the routes; `write` writes the OpenAPI document.
 pub fn add(mut routes: Route, base_path: &BasePath, write: fn(&BasePath) -> String) -> Route {
     routes = routes.at("/docs/", Resource::page("getDocs", &[], make(|_| std::future::ready(redirect("../docs"))))).at(

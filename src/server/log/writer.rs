@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::line::{Line, Style};
+use crate::metrics::Counter;
 
 /// The most bytes of lines that wait for the reader of the log. Without a reader further lines are lost, and the
 /// inventory goes on.
@@ -24,6 +25,8 @@ pub struct Writer(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// All lines that were lost.
+    lost: Counter,
 }
 
 #[derive(Default)]
@@ -45,7 +48,7 @@ pub struct Guard {
 impl Writer {
     /// Starts the thread.
     pub fn start(style: Style) -> (Self, Guard) {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), lost: Counter::default() });
         let (ends, ended) = channel();
         let of_thread = Arc::clone(&shared);
         let run = move || {
@@ -56,11 +59,17 @@ impl Writer {
         (Self(Arc::clone(&shared)), Guard { shared, ended })
     }
 
+    /// Returns the count of the lines that were lost.
+    pub fn lost(&self) -> Counter {
+        self.0.lost.clone()
+    }
+
     /// Hands over a line.
     pub fn write(&self, line: &str) {
         let mut state = self.0.state();
         if state.waiting.len() + line.len() > MAX_WAITING {
             state.lost += 1;
+            self.0.lost.inc();
             return;
         }
         state.waiting.extend_from_slice(line.as_bytes());

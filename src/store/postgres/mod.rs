@@ -45,6 +45,7 @@ use super::{
 };
 use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
+use crate::metrics::Registry;
 
 /// How long the database may be away when the store is opened.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -313,6 +314,19 @@ impl Store for PostgresStore {
 
     fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        self.queue.metrics().register(registry);
+        self.readers.metrics().register(registry);
+    }
+
+    async fn sample(&self) {
+        let metrics = self.queue.metrics();
+        let keys = async { read!(self.readers.look_ups, |connection| read::idempotency_keys(connection)) };
+        if let Ok(keys) = keys.await {
+            metrics.idempotency_keys.set(keys);
+        }
     }
 
     async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {

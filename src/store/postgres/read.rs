@@ -37,6 +37,8 @@ static EACH_ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM it
 
 const HEAD: &str = "SELECT position, epoch FROM head";
 
+const IDEMPOTENCY_KEYS: &str = "SELECT coalesce(sum(count), 0)::bigint FROM idempotency_count";
+
 /// The most items of an export that are in memory at once.
 const FETCHED_AT_ONCE: i32 = 100;
 
@@ -79,6 +81,12 @@ pub async fn last_position(connection: &ClientWrapper) -> Result<Position, Failu
     let statement = connection.prepare_cached(HEAD).await?;
     let (position, _) = head(&connection.query_one(&statement, &[]).await?, 0)?;
     Ok(position)
+}
+
+/// Returns the number of idempotency keys that are remembered, from the count of each actor.
+pub async fn idempotency_keys(connection: &ClientWrapper) -> Result<i64, Failure> {
+    let statement = connection.prepare_cached(IDEMPOTENCY_KEYS).await?;
+    value(&connection.query_one(&statement, &[]).await?, 0)
 }
 
 /// Returns the sums over all items, and the last position of the ledger in the same snapshot.

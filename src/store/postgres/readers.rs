@@ -1,10 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use tokio::runtime::Handle;
 
 use super::connect::Connector;
 use super::error::Failure;
+use crate::metrics::{Held, LaneMetrics, Lanes};
 use crate::store::disk::Fault;
 use crate::store::lanes::LONG_READS;
 
@@ -20,6 +21,7 @@ pub struct Readers {
     pub look_ups: Lane,
     /// For those that may take longer.
     pub long: Lane,
+    lanes: Lanes,
 }
 
 impl Readers {
@@ -28,10 +30,17 @@ impl Readers {
     pub fn new(connector: &Connector, query_timeout: Duration) -> Self {
         // The time limit covers the wait for a lock.
         let options = format!("-c statement_timeout={} -c lock_timeout=0", query_timeout.as_millis().max(1));
+        let lanes = Lanes::default();
         Self {
-            look_ups: Lane::new(connector, LOOK_UPS, LOOK_UP_WAIT, ""),
-            long: Lane::new(connector, LONG_READS, query_timeout, &options),
+            look_ups: Lane::new(connector, LOOK_UPS, LOOK_UP_WAIT, "", lanes.lane("look-up")),
+            long: Lane::new(connector, LONG_READS, query_timeout, &options, lanes.lane("long")),
+            lanes,
         }
+    }
+
+    /// The metrics of both lanes.
+    pub fn metrics(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Refuses further reads and closes the connections that are idle.
@@ -45,16 +54,27 @@ impl Readers {
 pub struct Lane {
     pool: Pool,
     connector: Connector,
+    metrics: LaneMetrics,
 }
 
 impl Lane {
-    fn new(connector: &Connector, places: usize, wait: Duration, options: &str) -> Self {
-        Self { pool: connector.pool(places, wait, options), connector: connector.clone() }
+    fn new(connector: &Connector, places: usize, wait: Duration, options: &str, metrics: LaneMetrics) -> Self {
+        Self { pool: connector.pool(places, wait, options), connector: connector.clone(), metrics }
     }
 
     /// Waits for a place; its connection may have been idle for long.
     pub async fn enter(&self) -> Result<Place, Failure> {
-        Ok(Place { connection: Some(self.pool.get().await?), connector: self.connector.clone() })
+        let (arrived, waiting) = (Instant::now(), Held::new(&self.metrics.waiting));
+        let connection = self.pool.get().await;
+        drop(waiting);
+        self.metrics.wait.observe(arrived.elapsed().as_secs_f64());
+        let running = Held::new(&self.metrics.running);
+        Ok(Place { connection: Some((connection?, running)), connector: self.connector.clone() })
+    }
+
+    /// Counts a read that spent its time limit.
+    pub fn spent(&self) {
+        self.metrics.timeouts.inc();
     }
 
     /// Closes the connections that are idle, after one was found dead: they are as old, and so likely to be dead too.
@@ -68,14 +88,14 @@ impl Lane {
 /// A read that was dropped before that may still be under way in the database. Then the place is free only once it is
 /// not, and gets a new connection: nobody knows in which state the read left the old one.
 pub struct Place {
-    connection: Option<Object>,
+    connection: Option<(Object, Held)>,
     connector: Connector,
 }
 
 impl Place {
     /// The connection.
     pub fn connection(&mut self) -> &mut Object {
-        self.connection.as_mut().expect("it is there until the place is left")
+        &mut self.connection.as_mut().expect("it is there until the place is left").0
     }
 
     /// Frees the place after a read that came to its end.
@@ -86,13 +106,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
+        if let Some((connection, running)) = self.connection.take()
             && let Ok(runtime) = Handle::try_current()
         {
             let connector = self.connector.clone();
             runtime.spawn(async move {
                 connector.cancel(&connection).await;
                 drop(Object::take(connection));
+                drop(running);
             });
         }
     }
@@ -120,7 +141,13 @@ macro_rules! read {
                     $lane.close_idle();
                     is_second = true;
                 }
-                read => break read.map_err(StoreError::from),
+                read => {
+                    let read = read.map_err(StoreError::from);
+                    if matches!(read, Err(StoreError::QueryTimeout)) {
+                        $lane.spent();
+                    }
+                    break read;
+                }
             }
         }
     }};

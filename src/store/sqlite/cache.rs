@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use crate::domain::{Details, Item, ItemId};
+use crate::metrics::CacheMetrics;
 use crate::store::machine::Changes;
 
 /// The most items in the cache. An item that is not large takes half a kilobyte, and never more than nine.
@@ -27,7 +28,10 @@ const DESCRIPTION: usize = 2048;
 const ATTRIBUTES: usize = 256;
 
 /// The cache.
-pub struct ItemCache(Mutex<State>);
+pub struct ItemCache {
+    state: Mutex<State>,
+    metrics: CacheMetrics,
+}
 
 struct State {
     items: LruCache<ItemId, Arc<Item>>,
@@ -57,15 +61,23 @@ pub struct Ticket(Option<u64>);
 impl ItemCache {
     /// Returns an empty cache.
     pub fn new() -> Self {
-        Self(Mutex::new(State { items: LruCache::new(ITEMS), committing: Committing::Nothing, commits: 0 }))
+        let state = State { items: LruCache::new(ITEMS), committing: Committing::Nothing, commits: 0 };
+        Self { state: Mutex::new(state), metrics: CacheMetrics::default() }
+    }
+
+    /// The metrics of the look-ups.
+    pub fn metrics(&self) -> &CacheMetrics {
+        &self.metrics
     }
 
     /// Looks up an item.
     pub fn get(&self, id: &ItemId) -> Cached {
         let mut state = self.state();
         if let Some(item) = state.items.get(id) {
+            self.metrics.hits.inc();
             return Cached::Hit(Arc::clone(item));
         }
+        self.metrics.misses.inc();
         let committing = match &state.committing {
             Committing::Nothing => false,
             Committing::Items(ids) => ids.contains(id),
@@ -120,7 +132,7 @@ impl ItemCache {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

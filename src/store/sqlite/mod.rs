@@ -50,6 +50,7 @@ use super::{
     LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
+use crate::metrics::{Gauge, Registry, Unit};
 
 /// Earlier versions can corrupt a database when the write-ahead log is reset under concurrent checkpoints.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -65,6 +66,8 @@ pub struct SqliteStore {
     queue: Queue,
     head: watch::Receiver<Position>,
     epoch: Epoch,
+    /// The size of the write-ahead log at the last scrape.
+    wal: Gauge,
     /// Ends with the writer's thread.
     writer: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -281,6 +284,7 @@ impl SqliteStore {
             queue,
             head,
             epoch,
+            wal: Gauge::default(),
             writer: Mutex::new(Some(ends)),
         })
     }
@@ -375,6 +379,22 @@ impl Store for SqliteStore {
 
     fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        self.queue.metrics().register(registry);
+        self.readers.metrics().register(registry);
+        self.cache.metrics().register(registry);
+        registry.register_with_unit("wal", "Size of the write-ahead log", Unit::Bytes, self.wal.clone());
+    }
+
+    async fn sample(&self) {
+        let metrics = self.queue.metrics();
+        let (Ok(lock), Ok(keys)) = (self.readers.lock(), self.readers.look_up(read::idempotency_keys)) else { return };
+        metrics.idempotency_keys.set(keys);
+        // The file is not opened: closing it would drop SQLite's locks.
+        let size = std::fs::metadata(file::with_suffix(lock.path(), "-wal")).map_or(0, |log| log.len());
+        self.wal.set(i64::try_from(size).unwrap_or(i64::MAX));
     }
 
     async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {

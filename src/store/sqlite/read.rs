@@ -33,9 +33,16 @@ static HISTORY: LazyLock<String> = LazyLock::new(|| {
 
 static EACH_ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item ORDER BY id", item::LIST));
 
+const IDEMPOTENCY_KEYS: &str = "SELECT coalesce(sum(count), 0) FROM idempotency_count";
+
 /// Returns the item with this id.
 pub fn item(connection: &Connection, id: &ItemId) -> rusqlite::Result<Option<Item>> {
     connection.prepare_cached(&ITEM)?.query_row([id.as_str()], item_from_row).optional()
+}
+
+/// Returns the number of idempotency keys that are remembered, from the count of each actor.
+pub fn idempotency_keys(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached(IDEMPOTENCY_KEYS)?.query_row([], |row| row.get(0))
 }
 
 /// Returns the reservation with this id.

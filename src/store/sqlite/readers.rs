@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::open_read_only;
 use super::error::unavailable;
 use super::lock::Lock;
+use crate::metrics::{Held, LaneMetrics, Lanes};
 use crate::store::StoreError;
 use crate::store::lanes::LONG_READS;
 
@@ -21,6 +22,8 @@ pub struct Readers {
     /// The places of long reads.
     long: Arc<Semaphore>,
     query_timeout: Duration,
+    lanes: Lanes,
+    lane: LaneMetrics,
     /// None once the readers are closed.
     lock: Mutex<Option<Arc<Lock>>>,
 }
@@ -36,7 +39,14 @@ impl Readers {
     /// long read, and its wait for a place.
     pub fn new(lock: Arc<Lock>, query_timeout: Duration) -> Self {
         let long = Arc::new(Semaphore::new(LONG_READS));
-        Self { idle: Mutex::default(), long, query_timeout, lock: Mutex::new(Some(lock)) }
+        let lanes = Lanes::default();
+        let lane = lanes.lane("long");
+        Self { idle: Mutex::default(), long, query_timeout, lanes, lane, lock: Mutex::new(Some(lock)) }
+    }
+
+    /// The metrics of the long reads. Look-ups have no lane: they wait for nothing.
+    pub fn metrics(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// The lock under which connections are opened.
@@ -56,12 +66,16 @@ impl Readers {
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = timeout(self.query_timeout, Arc::clone(&self.long).acquire_owned());
-        let place = place.await.map_err(|_elapsed| StoreError::Busy)?.map_err(|_| closed())?;
+        let (arrived, waiting) = (Instant::now(), Held::new(&self.lane.waiting));
+        let place = timeout(self.query_timeout, Arc::clone(&self.long).acquire_owned()).await;
+        drop(waiting);
+        self.lane.wait.observe(arrived.elapsed().as_secs_f64());
+        let place = place.map_err(|_elapsed| StoreError::Busy)?.map_err(|_| closed())?;
+        let running = Held::new(&self.lane.running);
         let (dropped, deadline) = (CancellationToken::new(), Instant::now() + self.query_timeout);
         let _guard = dropped.clone().drop_guard();
-        self.aside(move |readers| {
-            let _place = place;
+        let result = self.aside(move |readers| {
+            let _place = (place, running);
             let mut reader = readers.reader()?;
             let connection = &mut reader.connection;
             // Not sqlite3_interrupt, which could hit the next statement of the connection.
@@ -74,8 +88,12 @@ impl Readers {
             connection.progress_handler(0, None::<fn() -> bool>).map_err(unavailable)?;
             readers.keep(reader);
             result
-        })
-        .await
+        });
+        let result = result.await;
+        if matches!(result, Err(StoreError::QueryTimeout)) {
+            self.lane.timeouts.inc();
+        }
+        result
     }
 
     /// Runs a read of all items on a thread of its own. Its caller bounds its time, and how many there are.
