@@ -3,12 +3,12 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
 use common::postgres::Postgres;
-use common::{poll, stockroom};
+use common::{PATIENCE, Server, poll, stockroom};
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -111,4 +111,41 @@ fn a_server_that_waited_for_its_database_serves_once_it_is_there() {
     poll("the server to be ready", || server.try_get("/readyz").filter(|(status, _)| *status == 200));
     assert_eq!(request(&socket, "GET", "/inventory").unwrap().0, 200);
     server.assert_obeys(Signal::TERM);
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once_with_a_code_of_its_own() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let server = Server::start_with(&["--shutdown-delay", "1h"]);
+        server.signal(signal);
+        server.logged(|line| line["message"].as_str().is_some_and(|message| message.starts_with("leaving")));
+        server.get("/readyz").problem(503, "shutting-down");
+        // Signals that come together with the first one count as that.
+        let stat = format!("/proc/{}/stat", server.pid());
+        poll("the end", || {
+            server.signal(signal);
+            std::fs::read_to_string(&stat).unwrap().contains(") Z ").then_some(())
+        });
+        let (status, _place) = server.wait();
+        assert_eq!(status.code(), Some(code));
+    }
+}
+
+#[test]
+fn systemd_is_told_when_a_server_serves_and_when_it_stops() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut message = [0; 100];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).trim().to_owned()
+    };
+    let server = Server::start_under(&["env", &format!("NOTIFY_SOCKET={}", path.display())], &[]);
+    assert_eq!(told(), "READY=1");
+    server.get("/readyz").expect(200);
+    server.signal(Signal::TERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(server.wait().0.code(), Some(0));
 }

@@ -26,7 +26,7 @@ use crate::config::Settings;
 ///
 /// Without a subcommand it serves. Each setting is a flag or an environment variable; a flag beats its variable.
 #[derive(Parser)]
-#[command(version, about, long_about)]
+#[command(version, about, long_about, after_long_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -34,6 +34,14 @@ struct Cli {
     #[command(flatten, next_help_heading = "Settings")]
     settings: Settings,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    it ended in order: also a server after SIGTERM or SIGINT
+  1    it could not start or go on, or what was asked for failed
+  2    the command line or an environment variable is wrong
+  130  a second SIGINT ended a server at once
+  143  a second SIGTERM ended a server at once";
 
 #[derive(Subcommand)]
 enum Command {

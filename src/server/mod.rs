@@ -6,6 +6,7 @@ mod listener;
 mod log;
 mod signal;
 mod switch;
+mod systemd;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -87,6 +88,7 @@ pub async fn run_with(
         let store = tokio::select! {
             store = open(settings) => store?,
             () = &mut stop => {
+                systemd::stopping();
                 tracing::info!("stopping before the database was there");
                 return Ok(None);
             }
@@ -100,10 +102,12 @@ pub async fn run_with(
             listen = %listen, docs, database = %settings.database, version = env!("CARGO_PKG_VERSION"),
             "stockroom is ready"
         );
+        systemd::ready();
         let stopped = tokio::select! {
             () = &mut stop => Ok(()),
             () = store.queue().ended() => Err(ServeError::Writer),
         };
+        systemd::stopping();
         if let (Ok(()), Some(delay)) = (&stopped, settings.shutdown_delay) {
             shutdown.leaving.cancel();
             tracing::info!(delay_ms = delay.get().as_millis() as u64, "leaving: not ready any more, and still serving");
