@@ -84,10 +84,19 @@ in
     auth = lib.mkOption {
       type = lib.types.enum [
         "auto"
+        "tokens"
         "none"
       ];
-      default = "auto";
-      description = "Who may use the API: with `auto` this machine only, with `none` whoever reaches it.";
+      default = if cfg.tokensFile == null then "auto" else "tokens";
+      defaultText = lib.literalMD "`tokens` with a `tokensFile`, else `auto`";
+      description = "Clients that may use the API: with `tokens` those with a token, with `auto` those on this machine, with `none` all.";
+    };
+
+    tokensFile = lib.mkOption {
+      type = lib.types.nullOr lib.types.externalPath;
+      default = null;
+      example = "/run/secrets/stockroom-tokens";
+      description = "A file with the lines that `stockroom token new` prints. Only root needs to be able to read it; it is read at each start.";
     };
 
     database = {
@@ -157,7 +166,11 @@ in
       }
       {
         assertion = cfg.openFirewall -> cfg.auth != "auto";
-        message = "services.stockroom.openFirewall lets others reach the API: say auth = \"none\" if that is meant";
+        message = "services.stockroom.openFirewall lets others reach the API: set tokensFile, or auth = \"none\" to let everyone in";
+      }
+      {
+        assertion = cfg.auth == "tokens" -> cfg.tokensFile != null;
+        message = "services.stockroom.auth = \"tokens\" needs tokensFile";
       }
     ];
 
@@ -185,11 +198,18 @@ in
           STOCKROOM_DATABASE=$(< "$CREDENTIALS_DIRECTORY/database")
           export STOCKROOM_DATABASE
         ''}
-        exec ${lib.getExe cfg.package}
+        exec ${lib.getExe cfg.package} ${
+          lib.optionalString (cfg.tokensFile != null) ''--tokens-file "$CREDENTIALS_DIRECTORY/tokens"''
+        }
       '';
 
       serviceConfig = confined // {
-        LoadCredential = lib.optional (cfg.database.urlFile != null) "database:${cfg.database.urlFile}";
+        Type = "notify";
+        LoadCredential =
+          lib.optional (cfg.database.urlFile != null) "database:${cfg.database.urlFile}"
+          ++ lib.optional (cfg.tokensFile != null) "tokens:${cfg.tokensFile}";
+        # A migration of a large database takes minutes.
+        TimeoutStartSec = "30min";
         Restart = "on-failure";
         # More than the 8 s that requests may go on after SIGTERM.
         TimeoutStopSec = 15;

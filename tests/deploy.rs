@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{component, executable, tell};
+use common::tokens::{self, Tokens};
+use common::{Place, component, executable, poll, stockroom, tell, tls};
 use serde_yaml::Value;
+use stockroom::access::Keyring;
 use stockroom::config::{Database, Time};
 use tempfile::TempDir;
 
@@ -98,7 +102,13 @@ fn a_pod_may_do_nothing_but_serve_and_has_time_to_end_in_order() {
     let delay = variables.iter().find(|variable| variable["name"] == "STOCKROOM_SHUTDOWN_DELAY").unwrap();
     let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_u64().unwrap());
     assert!(grace > time(text(&delay["value"])) + SHUTDOWN_GRACE);
-    text(&read("kubernetes/secret.example.yaml")["stringData"]["database"]).parse::<Database>().unwrap();
+    let secret = read("kubernetes/secret.example.yaml");
+    text(&secret["stringData"]["database"]).parse::<Database>().unwrap();
+    Keyring::parse(text(&secret["stringData"]["tokens"])).unwrap();
+    let file = variables.iter().find(|variable| variable["name"] == "STOCKROOM_TOKENS_FILE").unwrap();
+    let mounts = container["volumeMounts"].as_sequence().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == "tokens").unwrap();
+    assert_eq!(text(&file["value"]), format!("{}/tokens", text(&mount["mountPath"])));
 }
 
 #[test]
@@ -116,6 +126,9 @@ fn each_service_of_the_composition_may_do_nothing_but_serve_and_each_replica_has
         let (start, rest) = url.split_once("${STOCKROOM_PASSWORD:?").unwrap();
         let (_, end) = rest.split_once('}').unwrap();
         format!("{start}secret{end}").parse::<Database>().unwrap();
+        assert_eq!(replica["environment"]["STOCKROOM_AUTH"], "tokens");
+        assert_eq!(replica["environment"]["STOCKROOM_TOKENS_FILE"], "/run/secrets/tokens");
+        assert_eq!(replica["secrets"][0], "tokens");
         let delay = time(text(&replica["environment"]["STOCKROOM_SHUTDOWN_DELAY"]));
         assert!(time(text(&replica["stop_grace_period"])) > delay + SHUTDOWN_GRACE);
     }
@@ -158,4 +171,160 @@ fn the_composition_is_what_docker_takes_and_only_with_passwords() {
     let refused = configure("");
     assert!(!refused.status.success() && said(&refused).contains("see .env.example"), "{}", said(&refused));
     tell(&format!("{} takes the composition", compose.join(" ")));
+}
+
+/// A tool of systemd, of nginx or of Caddy; nginx is not in the PATH of every user.
+fn tool(component_name: &str, program: &str) -> Option<PathBuf> {
+    component(component_name, || {
+        let elsewhere = Some(Path::new("/usr/sbin").join(program)).filter(|path| path.is_file());
+        executable(program).or(elsewhere).ok_or_else(|| format!("there is no {program} here"))
+    })
+}
+
+#[test]
+fn the_units_are_what_systemd_takes_and_confined() {
+    let Some(analyze) = tool("systemd", "systemd-analyze") else { return };
+    let folder = TempDir::new().unwrap();
+    let names = ["stockroom.service", "stockroom-backup.service", "stockroom-backup.timer"];
+    let paths = names.map(|name| {
+        let unit = std::fs::read_to_string(deploy("systemd").join(name)).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, unit.replace("/usr/local/bin/stockroom", env!("CARGO_BIN_EXE_stockroom"))).unwrap();
+        path
+    });
+    let output = Command::new(&analyze).args(["verify", "--man=no"]).args(&paths).output().unwrap();
+    assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
+    for path in &paths[..2] {
+        let output =
+            Command::new(&analyze).args(["security", "--offline=true", "--no-pager"]).arg(path).output().unwrap();
+        let said = said(&output);
+        let level = said.lines().last().unwrap().rsplit(": ").next().unwrap();
+        let level: f32 = level.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{said}"));
+        assert!(level < 2.0, "{}: {level}", path.display());
+    }
+}
+
+#[test]
+fn the_settings_of_the_service_exist_and_demand_tokens() {
+    let text = std::fs::read_to_string(deploy("systemd/stockroom.env")).unwrap();
+    let settings = text.lines().filter_map(|line| line.trim_start_matches('#').split_once('='));
+    let settings: Vec<_> = settings.filter(|(name, _)| name.starts_with("STOCKROOM_")).collect();
+    assert!(settings.len() >= 8, "{settings:?}");
+    for (name, value) in settings {
+        let place = Place::new();
+        let output = stockroom(place.path(), &["openapi"]).env(name, value).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{name}: {}", said(&output));
+    }
+    let unit = std::fs::read_to_string(deploy("systemd/stockroom.service")).unwrap();
+    assert!(unit.contains("--tokens-file %d/tokens") && unit.contains("LoadCredential=tokens:"), "{unit}");
+}
+
+/// A proxy that runs until the test lets go of it.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Not SIGKILL: the workers of nginx would outlive it.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Tries a proxy that `start` starts with TLS at a port, before a server at an address, with certificates in a folder: an
+/// import, an export, and a feed whose events come as they happen.
+fn passes_on_everything(start: impl Fn(&Path, u16, &str) -> Command) {
+    if !tls::has_openssl() {
+        return;
+    }
+    let Some(curl) = component("curl", || executable("curl").ok_or_else(|| "there is no curl here".to_owned())) else {
+        return;
+    };
+    let tokens = Tokens::new();
+    let server = tokens.start(&["--auth", "tokens", "--trusted-proxies", "127.0.0.1"]);
+    let (folder, port) = (TempDir::new().unwrap(), free_port());
+    assert!(tls::certify(folder.path(), tls::QUICK_KEYS).status().unwrap().success());
+    let mut command = start(folder.path(), port, &server.address().to_string());
+    let _proxy = Proxy(command.current_dir(folder.path()).stdin(Stdio::null()).spawn().unwrap());
+    let url = format!("https://localhost:{port}");
+    let rows: String = (0..20_000).map(|number| format!("item-{number},Item {number}\n")).collect();
+    std::fs::write(folder.path().join("items.csv"), format!("id,name\n{rows}")).unwrap();
+    let transfer = |arguments: &[&str]| {
+        let arguments = [arguments, &["--server", &url, "--ca-file", "ca.pem"]].concat();
+        stockroom(folder.path(), &arguments).env("STOCKROOM_TOKEN", &tokens.admin.token).output().unwrap()
+    };
+    let imported =
+        poll("the proxy", || Some(transfer(&["import", "items.csv"])).filter(|output| output.status.success()));
+    assert!(said(&imported).contains("created 20000"), "{}", said(&imported));
+    let exported = transfer(&["export"]);
+    assert_eq!(exported.stdout.iter().filter(|byte| **byte == b'\n').count(), 20_000);
+    let mut feed = Command::new(curl)
+        .args(["--silent", "--no-buffer", "--max-time", "60", "--cacert", "ca.pem"])
+        .args(["--header", "Accept: text/event-stream"])
+        .args(["--header", &format!("Authorization: Bearer {}", tokens.read.token), &format!("{url}/ledger")])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Proxy)
+        .unwrap();
+    let mut lines = BufReader::new(feed.0.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("id: "));
+    let movement = r#"{"delta":3,"reason":"received"}"#;
+    tokens::send(&server, &tokens.write.token, "POST", "/inventory/item-7/movements", movement).expect(201);
+    let event = lines.map(Result::unwrap).find(|line| line.starts_with("data: ")).unwrap();
+    assert!(event.contains(r#""item_id":"item-7""#), "{event}");
+}
+
+#[test]
+fn nginx_passes_on_everything() {
+    let Some(nginx) = tool("nginx", "nginx") else { return };
+    passes_on_everything(|folder, port, server| {
+        let site = std::fs::read_to_string(deploy("nginx/stockroom.conf")).unwrap();
+        let certificates = folder.display();
+        let site = site
+            .replace("127.0.0.1:8080", server)
+            .replace("listen 443", &format!("listen 127.0.0.1:{port}"))
+            .replace("listen 80", &format!("listen 127.0.0.1:{}", free_port()))
+            .replace("/etc/ssl/certs/stockroom.pem", &format!("{certificates}/server.pem"))
+            .replace("/etc/ssl/private/stockroom.key", &format!("{certificates}/server.key"));
+        let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
+        let temporary =
+            ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {name};"));
+        let main = format!(
+            "daemon off; {user} pid nginx.pid; error_log stderr warn; events {{}} http {{ access_log off; {} {site} }}",
+            temporary.join(" ")
+        );
+        let path = folder.join("nginx.conf");
+        std::fs::write(&path, main).unwrap();
+        let checked = Command::new(&nginx).arg("-t").arg("-p").arg(folder).arg("-c").arg(&path).output().unwrap();
+        assert!(checked.status.success() && !said(&checked).contains("[warn]"), "{}", said(&checked));
+        let mut command = Command::new(&nginx);
+        command.arg("-p").arg(folder).arg("-c").arg(path);
+        command
+    });
+}
+
+#[test]
+fn caddy_passes_on_everything() {
+    let Some(caddy) = tool("caddy", "caddy") else { return };
+    passes_on_everything(|folder, port, server| {
+        let site = std::fs::read_to_string(deploy("caddy/Caddyfile")).unwrap();
+        let certificates = folder.display();
+        let tls = format!("https://localhost:{port} {{\n\ttls {certificates}/server.pem {certificates}/server.key");
+        let site = site.replace("shop.example {", &tls).replace("127.0.0.1:8080", server);
+        let path = folder.join("Caddyfile");
+        std::fs::write(&path, format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{site}")).unwrap();
+        let caddy = |subcommand: &str| {
+            let mut command = Command::new(&caddy);
+            command.args([subcommand, "--adapter", "caddyfile", "--config"]).arg(&path).env("HOME", folder);
+            command.stderr(Stdio::null());
+            command
+        };
+        let checked = caddy("validate").stderr(Stdio::piped()).output().unwrap();
+        assert!(checked.status.success(), "{}", said(&checked));
+        caddy("run")
+    });
 }
