@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 
+use common::tokens::Tokens;
 use common::webdriver::{Browser, Sent};
 use common::{Server, component};
 use serde_json::{Value, json};
@@ -66,6 +67,51 @@ fn the_page_works_behind(base_path: &str) {
     assert!(kept.len() == 3 && kept.iter().all(|request| request.cached && request.bytes == 0), "{kept:#?}");
     assert!(asked.len() == 2 && asked.iter().all(|request| !request.cached), "{asked:#?}");
     browser.assert_quiet();
+}
+
+#[test]
+fn a_token_outlives_a_reload_only_if_the_reader_asks_for_that() {
+    let Some(browser) = component("browser", Browser::start) else { return };
+    let tokens = Tokens::new();
+    let server = tokens.start(&[]);
+    browser.collect_policy_violations();
+    let status_after_reload = || {
+        browser.open(&server.url("/docs"));
+        execute(&browser, "listItems").0
+    };
+    let authorize = |token: &str| {
+        browser.find("//button[contains(@class, 'authorize') and contains(@class, 'btn')]").click();
+        browser.find("//div[@class='auth-container']//input").fill(token);
+        browser.find("//div[@class='auth-container']//button[@type='submit']").click();
+        browser.find("//button[contains(@class, 'btn-done')]").click();
+    };
+
+    assert_eq!(status_after_reload(), "401");
+    browser.open(&server.url("/docs"));
+    authorize(&tokens.read.token);
+    assert_eq!(execute(&browser, "listItems").0, "200");
+    assert_eq!(status_after_reload(), "401", "nobody asked to keep the token");
+
+    // The token that is there already is kept, and one that comes later.
+    for box_first in [false, true] {
+        browser.open(&server.url("/docs"));
+        let keep = || browser.find("//input[@id='keep']").click();
+        if box_first {
+            keep();
+        }
+        authorize(&tokens.read.token);
+        if !box_first {
+            keep();
+        }
+        assert_eq!(status_after_reload(), "200");
+        let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs-authorized.png");
+        std::fs::write(screenshot, browser.screenshot()).unwrap();
+        keep();
+        assert_eq!(status_after_reload(), "401");
+        let kept = browser.run("return Object.values(localStorage).join()");
+        assert!(!kept.as_str().unwrap().contains(&tokens.read.token), "{kept}");
+    }
+    browser.assert_quiet_but_for(&["401"]);
 }
 
 /// The requests over the network, each of which was to this server and answered well.
