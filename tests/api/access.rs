@@ -262,6 +262,7 @@ fn a_token_is_repeated_nowhere() {
         ask("POST", "/inventory", &[known, ("Content-Type", "application/json")], r#"{"id":"a","name":"A"}"#);
         ask("POST", "/import", &[known, ("Content-Type", "text/csv")], "id\n");
         ask("GET", "/export", &[known], "");
+        ask("GET", "/metrics", &[known], "");
         ask("GET", "/ledger", &[known], "");
         ask("GET", "/inventory", &[("Authorization", token)], "");
         ask("GET", "/inventory", &[("Authorization", &format!("Token {token}"))], "");
