@@ -244,6 +244,8 @@ fn files_go_into_a_database_and_out_again_without_a_server() {
     assert_eq!(exported.1.lines().count(), 2);
     let again = said(folder, &["import", "-", "--format", "ndjson", "--mode", "upsert"], &exported.1);
     assert_eq!(again, done("standard input: created 0, updated 0, unchanged 2\n"));
+    let stock = said(folder, &["import", "-", "--format", "csv", "--mode", "update"], "id,quantity\na,7\nb,2\n");
+    assert_eq!(stock, done("standard input: created 0, updated 1 (quantity 1), unchanged 1\n"));
     assert!(common::check(folder).status.success());
 }
 
@@ -270,7 +272,7 @@ fn a_file_that_cannot_be_imported_is_told_line_by_line() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("bad.csv"), "id,name,quantity\na,,1\nb,B,many\n").unwrap();
-    let expected = "bad.csv:2: name: must be there\nbad.csv:3: quantity: must be an integer\n\
+    let expected = "bad.csv:2: name: must not be empty\nbad.csv:3: quantity: must be an integer\n\
         stockroom: nothing was imported from bad.csv: see the 2 errors above\n";
     for arguments in [&["import", "bad.csv"][..], &["import", "bad.csv", "--server", &url]] {
         assert_eq!(said(folder, arguments, ""), (false, String::new(), expected.to_owned()));

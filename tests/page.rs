@@ -473,16 +473,16 @@ fn a_person_takes_files_in_and_out() {
     let picker = || browser.find("//input[@type='file']");
     picker().type_in(&file("bad.csv", "id,name,quantity\nx1,,5\nx2,Second,many\n"));
     wait_for_text(&browser, ".result", "This file cannot be imported");
-    wait_for_text(&browser, ".errors", "Line 2namemust be thereLine 3quantitymust be an integer");
+    wait_for_text(&browser, ".errors", "Line 2namemust not be emptyLine 3quantitymust be an integer");
     picker().type_in(&file("taken.csv", "id,name,quantity\nwidget-1,Widget,3\n"));
     wait_for_text(&browser, ".errors", "There is already an item with this id");
     browser.find("//input[@value='upsert']").click();
     wait_for_text(&browser, ".result", "taken.csv would");
     picker().type_in(&file("delivery.csv", "id,name,quantity\nwidget-1,Widget,3\nx2,Second,2\n"));
-    wait_for_text(&browser, ".result", "delivery.csv wouldcreate1replace1leave unchanged0");
+    wait_for_text(&browser, ".result", "delivery.csv wouldcreate1change1leave unchanged0Changed fields: quantity 1");
     assert_eq!(server.get("/inventory").expect(200)["items"].as_array().unwrap().len(), 1, "that was a dry run");
     browser.find("//button[text()='Import 2 items']").click();
-    wait_for_text(&browser, ".result", "Importedcreated1replaced1unchanged0");
+    wait_for_text(&browser, ".result", "Importedcreated1changed1unchanged0Changed fields: quantity 1");
     assert_eq!(server.get("/inventory/widget-1").expect(200)["quantity"], 3);
 
     let downloads = json!({ "behavior": "allow", "downloadPath": folder.path().display().to_string() });

@@ -16,8 +16,8 @@ use futures_util::FutureExt;
 use serde_json::json;
 use stockroom::config::PostgresUrl;
 use stockroom::domain::{
-    Create, Delta, Details, ItemId, Lifetime, Move, Movement, Name, Portion, Position, Precondition, Quantity, Reason,
-    ReservationId, Reserve, StockChange,
+    Create, Delta, Details, DetailsPatch, ItemId, ItemPatch, Lifetime, Move, Movement, Name, Portion, Position,
+    Precondition, Quantity, Reason, ReservationId, Reserve, StockChange,
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
@@ -740,8 +740,9 @@ async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
     let database = server.database();
     let (one, other) = (open(&database).await, open(&database).await);
     let rows = (0..).map(|number| {
-        let details = Details::named(Name::parse("New").unwrap());
-        Ok(ImportRow { line: number, id: Some(id(&format!("i{number}"))), details, quantity: None })
+        let details = DetailsPatch { name: Some(Name::parse("New").unwrap()), ..DetailsPatch::default() };
+        let patch = Box::new(ItemPatch { details, quantity: None });
+        Ok(ImportRow { line: number, id: Some(id(&format!("i{number}"))), version: None, patch })
     });
     let endless = Import {
         rows: Box::new(rows),

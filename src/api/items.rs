@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, OpenApi};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::changes::Changes;
 use super::http::access::{Administers, Guarded, MayWrite, Reads, Writes};
@@ -18,12 +18,12 @@ use super::http::problem::kinds::{Busy, HasReservations, InsufficientStock, Item
 use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
-use super::openapi::schema::{Read, Schema, inline};
+use super::openapi::schema::{Read, Schema, inline, refuse};
 use crate::config::BasePath;
 use crate::domain::{
-    Amount, Attributes, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item, ItemId, ItemPatch,
-    Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice, UnitPricePatch,
-    Version,
+    Amount, Attributes, AttributesPatch, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item,
+    ItemId, ItemPatch, Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice,
+    UnitPricePatch, Version,
 };
 use crate::files::columns::Column;
 use crate::files::errors::{Errors, FieldError, Place, Pointer};
@@ -47,7 +47,7 @@ object! {
         /// The price of one unit.
         unit_price: Option<UnitPrice> => Member<UnitPricePatch>,
         /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
-        attributes: Attributes => Member<Map<String, Value>>,
+        attributes: Attributes => Member<AttributesPatch>,
     }
 }
 
@@ -137,7 +137,7 @@ object! {
 object! {
     /// All writable fields of an item. A field that is absent is removed, except `quantity`, without which the stock
     /// stays. Read-only members may be sent and are ignored, so that an item can be sent back as it was read.
-    reads row ItemReplacement {
+    reads ItemReplacement {
         /// The item's id; if it is sent, the same as in the path.
         id: Option<ItemId>,
         ..details: Details,
@@ -166,17 +166,53 @@ object! {
     }
 }
 
-impl ReadRow for ItemReplacement {
+object! {
+    /// An item in a file: some of its fields, or all of them, as the mode of the import takes them.
+    reads row ItemRow {
+        /// The item's id; a UUID of version 7 if absent.
+        id: Option<ItemId>,
+        ..details: DetailsPatch,
+        /// Its stock, in its smallest unit; unchanged if absent.
+        quantity: Option<Quantity>,
+        /// The version of the item that the row was made of; a row with another one is refused.
+        version: Option<Version>,
+    }
+    ignores {
+        /// Read-only.
+        reserved: Quantity,
+        /// Read-only.
+        available: Quantity,
+        /// Read-only.
+        low_stock: bool,
+        /// Read-only.
+        etag: String,
+        /// Read-only.
+        created_at: Timestamp,
+        /// Read-only.
+        updated_at: Timestamp,
+    }
+    example { "id": "widget-1", "quantity": 12, "version": 3 }
+}
+
+impl ReadRow for ItemRow {
     fn columns() -> Vec<Column> {
         Self::columns()
     }
 
     fn read(value: Value, errors: &mut Errors) -> Option<Self> {
-        Read::read(value, Pointer::Root, errors)
+        let mut row: Self = Read::read(value, Pointer::Root, errors)?;
+        // A row has all of the attributes: it is no merge patch of them, or an export would not come back as it was.
+        if let Member::Set(AttributesPatch::Merge(object)) = &mut row.details.attributes {
+            match Attributes::new(std::mem::take(object)) {
+                Ok(attributes) => row.details.attributes = Member::Set(AttributesPatch::Whole(attributes)),
+                Err(invalid) => return refuse(Pointer::Root.member("attributes"), invalid, errors),
+            }
+        }
+        Some(row)
     }
 
-    fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>) {
-        (self.id, self.details, self.quantity)
+    fn into_parts(self) -> (Option<ItemId>, Option<Version>, ItemPatch) {
+        (self.id, self.version, ItemPatch { details: self.details, quantity: self.quantity })
     }
 }
 

@@ -29,7 +29,7 @@ pub use self::http::client::{ClientAddress, Share, Shares};
 pub use self::http::problem::{self, Problem};
 pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_current_request};
 use self::http::{boundary, payload, router};
-pub use self::items::{ItemReplacement, ItemView};
+pub use self::items::{ItemRow, ItemView};
 pub use self::metrics::{Scrape, metrics_app};
 use self::openapi::{docs, spec};
 pub use self::starting::starting;

@@ -1,5 +1,6 @@
 //! `/export` and `/import`: the inventory as a file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -28,12 +29,12 @@ use super::http::payload::{Json, check_coding, check_media_type, cut_short};
 use super::http::problem::kinds::{Busy, ImportRefused, InvalidImport, TooManyColumns, TooManyTransfers};
 use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
-use super::items::{ItemReplacement, ItemView};
+use super::items::{ItemRow, ItemView};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
-use crate::domain::{Invalid, Item};
+use crate::domain::{Field, Invalid, Item};
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
 use crate::files::rows::Format;
@@ -89,7 +90,9 @@ impl Transfer {
 
 parameters! {
     ImportItems {
-        /// Treatment of an item that exists: `create` refuses it, `upsert` replaces it, as `PUT` does.
+        /// `create` creates items, and refuses those that exist. `upsert` creates items, or changes only the columns or
+        /// members that are in the file. `update` does the same to existing items only. `replace` creates items, or
+        /// replaces existing ones whole, as `PUT` does.
         query mode: ImportMode,
         /// Find out what would come of it, and leave everything as it is.
         query dry_run: bool,
@@ -214,9 +217,10 @@ impl Transfer {
             on_read: None,
         };
         let Written { outcome, replayed } =
-            import_file::<ItemReplacement>(Arc::clone(self.store.open(&caller)), file, plan).await?;
-        let Imported { created, updated, unchanged } = outcome;
-        let imported = Json(ImportedItems { created, updated, unchanged });
+            import_file::<ItemRow>(Arc::clone(self.store.open(&caller)), file, plan).await?;
+        let Imported { created, updated, unchanged, changed_fields } = outcome;
+        let changed_fields = FieldCounts(changed_fields);
+        let imported = Json(ImportedItems { created, updated, unchanged, changed_fields });
         Ok(ImportDone::Ok(imported, replayed.then(|| "true".to_owned())))
     }
 }
@@ -350,8 +354,21 @@ object! {
         updated: u64,
         /// How many were there, and just as they are in the file.
         unchanged: u64,
+        /// In how many items each field changed: those of the items that are new are not counted.
+        changed_fields: FieldCounts,
     }
-    example { "created": 997, "updated": 2, "unchanged": 1 }
+    example { "created": 997, "updated": 2, "unchanged": 1, "changed_fields": { "quantity": 2, "location": 1 } }
+}
+
+/// Numbers of items by field.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FieldCounts(BTreeMap<Field, u64>);
+
+impl Schema for FieldCounts {
+    fn schema_ref() -> MetaSchemaRef {
+        let count = Some(Box::new(u64::schema_ref()));
+        inline(MetaSchema { additional_properties: count, ..MetaSchema::new("object") })
+    }
 }
 
 /// What `POST /import` answers.
@@ -371,8 +388,8 @@ pub enum ImportDone {
 impl Schema for ImportMode {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema {
-            enum_items: vec!["create".into(), "upsert".into()],
-            default: Some("create".into()),
+            enum_items: ImportMode::ALL.iter().map(|mode| mode.as_str().into()).collect(),
+            default: Some(ImportMode::default().as_str().into()),
             ..MetaSchema::new("string")
         })
     }
@@ -380,11 +397,11 @@ impl Schema for ImportMode {
 
 impl Parameter for ImportMode {
     fn parse(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "create" => Ok(ImportMode::Create),
-            "upsert" => Ok(ImportMode::Upsert),
-            _ => Err(Invalid::new("enum", "must be create or upsert")),
-        }
+        let mode = ImportMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+        mode.ok_or_else(|| {
+            let names = ImportMode::ALL.map(ImportMode::as_str);
+            Invalid::new("enum", format!("must be one of {}", names.join(", ")))
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 
 use super::progress;
 use super::remote::{self, Body, Remote};
-use crate::api::ItemReplacement;
+use crate::api::ItemRow;
 use crate::config::{Database, Settings};
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
@@ -26,7 +26,7 @@ use crate::files::rows::Format;
 use crate::server;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
-use crate::store::{GROUP, ImportMode, Imported, Store, Upkeep, WriteError};
+use crate::store::{GROUP, ImportMode, Imported, Store, Upkeep};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     format: Option<Format>,
 
-    /// What becomes of items that are there already: with `create` they are refused, with `upsert` they are replaced
+    /// What the rows of the file may do
     #[arg(long, default_value = "create")]
     mode: ImportMode,
 
@@ -66,8 +66,11 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
         None => runtime.block_on(import(settings, &name, format, arguments))?,
     };
     match answer {
-        Ok(Imported { created, updated, unchanged }) => {
-            let counts = format!("created {created}, updated {updated}, unchanged {unchanged}");
+        Ok(Imported { created, updated, unchanged, changed_fields }) => {
+            let fields = changed_fields.iter().map(|(field, count)| format!("{} {count}", field.as_str()));
+            let fields = fields.collect::<Vec<_>>().join(", ");
+            let fields = if fields.is_empty() { fields } else { format!(" ({fields})") };
+            let counts = format!("created {created}, updated {updated}{fields}, unchanged {unchanged}");
             println!("{name}: {}", if *dry_run { format!("nothing was changed; to come: {counts}") } else { counts });
             Ok(())
         }
@@ -80,10 +83,7 @@ type Answer = Result<Imported, Refused>;
 
 async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
     let Arguments { file, mode, dry_run, .. } = arguments;
-    let mode = match mode {
-        ImportMode::Create => "create",
-        ImportMode::Upsert => "upsert",
-    };
+    let mode = mode.as_str();
     let request =
         Request::post(format!("/import?mode={mode}&dry_run={dry_run}")).header(CONTENT_TYPE, format.media_type());
     let (input, length) = open(file).map_err(|error| cannot_read(name, &error))?;
@@ -136,7 +136,7 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
         idempotency: None,
         on_read: Some(Arc::new(move |count| counter.inc(count))),
     };
-    let outcome = import_file::<ItemReplacement>(Arc::clone(&store), file, plan).await;
+    let outcome = import_file::<ItemRow>(Arc::clone(&store), file, plan).await;
     progress.finish_and_clear();
     store.close().await;
     match outcome {
@@ -206,8 +206,7 @@ struct Refused {
 impl From<ImportError> for Refused {
     fn from(error: ImportError) -> Self {
         let errors = match error {
-            ImportError::Invalid(errors) | ImportError::TooManyColumns(errors) => errors,
-            ImportError::NotDone(WriteError::ImportRefused(rows)) => rows.into(),
+            ImportError::Invalid(errors) | ImportError::TooManyColumns(errors) | ImportError::Refused(errors) => errors,
             ImportError::NotDone(error) => return Self { reason: error.to_string(), errors: Vec::new(), count: 0 },
             ImportError::Panicked => {
                 return Self { reason: "it ended in a panic".to_owned(), errors: Vec::new(), count: 0 };

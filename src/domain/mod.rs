@@ -6,6 +6,7 @@
 mod actor;
 mod changed;
 mod epoch;
+mod field;
 mod invalid;
 mod item;
 mod ledger;
@@ -23,12 +24,13 @@ mod time;
 pub use actor::Actor;
 pub use changed::FieldChange;
 pub use epoch::{Epoch, EventId};
+pub use field::Field;
 pub use invalid::Invalid;
 pub use item::{Attributes, Details, Item, ItemId, Version};
 pub use ledger::{Entry, Event, Position};
 pub use money::{Amount, Currency, UnitPrice};
 pub use movement::{Delta, Movement, Reason, StockChange};
-pub use patch::{DetailsPatch, ItemPatch, Member, UnitPricePatch};
+pub use patch::{AttributesPatch, DetailsPatch, ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
 pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
 pub use rules::{

@@ -15,12 +15,12 @@ pub enum Member<T> {
 }
 
 impl<T> Member<T> {
-    fn apply(&self, before: &Option<T>) -> Option<T>
+    fn apply(&self, before: Option<&T>) -> Option<T>
     where
         T: Clone,
     {
         match self {
-            Member::Keep => before.clone(),
+            Member::Keep => before.cloned(),
             Member::Clear => None,
             Member::Set(value) => Some(value.clone()),
         }
@@ -53,8 +53,17 @@ pub struct DetailsPatch {
     pub reorder_level: Member<Quantity>,
     /// What changes of its price.
     pub unit_price: Member<UnitPricePatch>,
-    /// What changes of its attributes.
-    pub attributes: Member<Map<String, Value>>,
+    /// Its new attributes.
+    pub attributes: Member<AttributesPatch>,
+}
+
+/// New attributes of an item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributesPatch {
+    /// A merge patch of the present ones, as `PATCH` has it.
+    Merge(Map<String, Value>),
+    /// All of them, as the row of a file has them: what was exported comes back with its nulls.
+    Whole(Attributes),
 }
 
 /// Which members of a price are to change.
@@ -67,32 +76,38 @@ pub struct UnitPricePatch {
 }
 
 impl DetailsPatch {
-    /// The details after the patch, or what would be wrong with them: each place, as a JSON Pointer into the item.
-    pub fn apply(&self, before: &Details) -> Result<Details, Vec<(&'static str, Invalid)>> {
+    /// Returns the details after the patch, or everything that would be wrong with them: each place as a JSON Pointer
+    /// into the item. Without details before, they are those of a new item.
+    pub fn apply(&self, before: Option<&Details>) -> Result<Details, Vec<(&'static str, Invalid)>> {
         let mut wrong = Vec::new();
+        let name = self.name.clone().or_else(|| before.map(|details| details.name.clone()));
+        if name.is_none() {
+            wrong.push(("/name", Invalid::new("required", "must be there, as the item is new")));
+        }
+        let old_price = before.and_then(|details| details.unit_price.as_ref());
         let unit_price = match &self.unit_price {
-            Member::Keep => before.unit_price.clone(),
+            Member::Keep => old_price.cloned(),
             Member::Clear => None,
-            Member::Set(patch) => patch.apply(before.unit_price.as_ref(), &mut wrong),
+            Member::Set(patch) => patch.apply(old_price, &mut wrong),
         };
+        let old_attributes = || before.map(|details| details.attributes.clone()).unwrap_or_default();
         let attributes = match &self.attributes {
-            Member::Keep => before.attributes.clone(),
+            Member::Keep => old_attributes(),
             Member::Clear => Attributes::default(),
-            Member::Set(patch) => before.attributes.merged(patch).unwrap_or_else(|invalid| {
+            Member::Set(AttributesPatch::Whole(attributes)) => attributes.clone(),
+            Member::Set(AttributesPatch::Merge(patch)) => old_attributes().merged(patch).unwrap_or_else(|invalid| {
                 wrong.push(("/attributes", invalid));
                 Attributes::default()
             }),
         };
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
+        let Some(name) = name.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         Ok(Details {
-            name: self.name.clone().unwrap_or_else(|| before.name.clone()),
-            description: self.description.apply(&before.description),
-            category: self.category.apply(&before.category),
-            location: self.location.apply(&before.location),
-            unit: self.unit.apply(&before.unit),
-            reorder_level: self.reorder_level.apply(&before.reorder_level),
+            name,
+            description: self.description.apply(before.and_then(|details| details.description.as_ref())),
+            category: self.category.apply(before.and_then(|details| details.category.as_ref())),
+            location: self.location.apply(before.and_then(|details| details.location.as_ref())),
+            unit: self.unit.apply(before.and_then(|details| details.unit.as_ref())),
+            reorder_level: self.reorder_level.apply(before.and_then(|details| details.reorder_level.as_ref())),
             unit_price,
             attributes,
         })

@@ -164,6 +164,8 @@ pub enum Precondition {
     Absent,
     /// The item has one of these versions. An `If-Match` of weak tags alone has none.
     VersionIn(Vec<Version>),
+    /// The item still has this version, which the row of a file was made of, or the row changes nothing.
+    Fresh(Version),
     /// A precondition is required here, and the request has none.
     Missing,
 }
@@ -174,6 +176,8 @@ impl Precondition {
         match self {
             Precondition::None | Precondition::Exists => Ok(()),
             Precondition::VersionIn(versions) if versions.contains(&version) => Ok(()),
+            Precondition::Fresh(row) if *row == version => Ok(()),
+            Precondition::Fresh(row) => Err(Refusal::Stale { row: *row, item: version }),
             Precondition::Absent | Precondition::VersionIn(_) => Err(Refusal::PreconditionFailed),
             Precondition::Missing => Err(Refusal::PreconditionRequired),
         }
@@ -280,6 +284,18 @@ pub enum Refusal {
     /// The item is not in the state that the command demands.
     #[error("The item is not in the state that the precondition demands; nothing was changed.")]
     PreconditionFailed,
+    /// The item has changed since the row of a file was made of it.
+    #[error(
+        "The item has changed since the file was made: it has version {}, and the row has version {}. Nothing was \
+         changed. Without `version` the row is imported regardless.",
+        .item.get(), .row.get()
+    )]
+    Stale {
+        /// The version in the row.
+        row: Version,
+        /// The present version.
+        item: Version,
+    },
     /// A command of this kind must come with a precondition.
     #[error("The change comes without a precondition; nothing was changed.")]
     PreconditionRequired,
@@ -346,6 +362,7 @@ impl Refusal {
             Refusal::NotFound | Refusal::NoReservation => "not-found",
             Refusal::ItemExists => "item-exists",
             Refusal::PreconditionFailed => "precondition-failed",
+            Refusal::Stale { .. } => "stale",
             Refusal::PreconditionRequired => "precondition-required",
             Refusal::Invalid(_) => "invalid-body",
             Refusal::InsufficientStock { .. } => "insufficient-stock",
@@ -408,9 +425,12 @@ impl Before {
         let item = &self.item;
         let quantity = quantity.unwrap_or(item.quantity);
         require_stock(item, quantity.get())?;
-        precondition.check(self.read)?;
         let new_details = item.details != details;
-        if !new_details && item.quantity == quantity {
+        let unchanged = !new_details && item.quantity == quantity;
+        if !(unchanged && matches!(precondition, Precondition::Fresh(_))) {
+            precondition.check(self.read)?;
+        }
+        if unchanged {
             let outcome = Arc::clone(item);
             return Ok(Decision { expired: self.expired, change: None, outcome });
         }
@@ -480,7 +500,7 @@ impl Command for Patch {
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
         let before = current.before(now)?;
-        let details = self.patch.details.apply(&before.item.details).map_err(Refusal::Invalid)?;
+        let details = self.patch.details.apply(Some(&before.item.details)).map_err(Refusal::Invalid)?;
         before.updated(details, self.patch.quantity, &self.precondition, now)
     }
 }

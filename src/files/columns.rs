@@ -1,6 +1,9 @@
 //! The columns of a CSV file: each member of an item is one, or several.
 
-use crate::domain::{Attributes, Description, ItemId, Label, Name, Quantity, Timestamp, UnitPrice, Version};
+use crate::domain::{
+    Attributes, AttributesPatch, Description, ItemId, Label, Member, Name, Quantity, Timestamp, UnitPrice,
+    UnitPricePatch, Version,
+};
 
 use super::csv;
 
@@ -13,6 +16,19 @@ pub struct Column {
     pub member: &'static str,
     /// The form of its texts.
     pub form: Form,
+    /// The meaning of an empty cell.
+    pub empty: Empty,
+}
+
+/// The meaning of an empty cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// The member is not there.
+    Absent,
+    /// The member is `null`, which clears it.
+    Null,
+    /// It is refused.
+    Refused,
 }
 
 /// The form of the texts in a column, and the value that they have in JSON.
@@ -32,25 +48,42 @@ pub enum Form {
     Ignored,
 }
 
-/// A value that stands in columns of a CSV file.
-pub trait Cells {
+/// A type of member that has columns in a CSV file.
+pub trait Columns {
     /// The number of its columns.
     const COUNT: usize = 1;
 
     /// Adds the columns of the member `name`.
     fn columns(name: &'static str, columns: &mut Vec<Column>);
+}
 
+/// A value that is written into columns of a CSV file.
+pub trait Cells: Columns {
     /// Adds the text in each of its columns.
     fn cells(&self, cells: &mut Vec<String>);
 }
 
-impl<T: Cells> Cells for Option<T> {
+impl<T: Columns> Columns for Option<T> {
     const COUNT: usize = T::COUNT;
 
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
         T::columns(name, columns);
     }
+}
 
+impl<T: Columns> Columns for Member<T> {
+    const COUNT: usize = T::COUNT;
+
+    /// An empty cell clears the member. Of several columns the first one decides: a price without an amount is none, and
+    /// one without a currency keeps that of the item.
+    fn columns(name: &'static str, columns: &mut Vec<Column>) {
+        let first = columns.len();
+        T::columns(name, columns);
+        columns[first].empty = Empty::Null;
+    }
+}
+
+impl<T: Cells> Cells for Option<T> {
     fn cells(&self, cells: &mut Vec<String>) {
         match self {
             Some(value) => value.cells(cells),
@@ -60,13 +93,16 @@ impl<T: Cells> Cells for Option<T> {
 }
 
 macro_rules! one_column {
-    ($($type:ty: $form:ident, $text:expr;)*) => {
+    ($($type:ty: $form:ident $empty:ident, $text:expr;)*) => {
         $(
-            impl Cells for $type {
+            impl Columns for $type {
                 fn columns(name: &'static str, columns: &mut Vec<Column>) {
-                    columns.push(Column { name: name.to_owned(), member: name, form: Form::$form });
+                    let (form, empty) = (Form::$form, Empty::$empty);
+                    columns.push(Column { name: name.to_owned(), member: name, form, empty });
                 }
+            }
 
+            impl Cells for $type {
                 fn cells(&self, cells: &mut Vec<String>) {
                     let text: fn(&Self) -> String = $text;
                     cells.push(text(self));
@@ -77,27 +113,44 @@ macro_rules! one_column {
 }
 
 one_column! {
-    ItemId: Plain, |id| id.as_str().to_owned();
-    Name: Text, |name| csv::guarded(name.as_str());
-    Description: Text, |description| csv::guarded(description.as_str());
-    Label: Text, |label| csv::guarded(label.as_str());
-    Quantity: Integer, |quantity| quantity.get().to_string();
-    Version: Integer, |version| version.get().to_string();
-    bool: Plain, bool::to_string;
-    String: Plain, String::clone;
-    Timestamp: Plain, Timestamp::to_string;
-    Attributes: Json, Attributes::to_json;
+    ItemId: Plain Absent, |id| id.as_str().to_owned();
+    Name: Text Refused, |name| csv::guarded(name.as_str());
+    Description: Text Absent, |description| csv::guarded(description.as_str());
+    Label: Text Absent, |label| csv::guarded(label.as_str());
+    Quantity: Integer Absent, |quantity| quantity.get().to_string();
+    Version: Integer Absent, |version| version.get().to_string();
+    bool: Plain Absent, bool::to_string;
+    String: Plain Absent, String::clone;
+    Timestamp: Plain Absent, Timestamp::to_string;
+    Attributes: Json Absent, Attributes::to_json;
 }
 
-impl Cells for UnitPrice {
+impl Columns for AttributesPatch {
+    fn columns(name: &'static str, columns: &mut Vec<Column>) {
+        Attributes::columns(name, columns);
+    }
+}
+
+impl Columns for UnitPrice {
     const COUNT: usize = 2;
 
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
         for part in ["amount", "currency"] {
-            columns.push(Column { name: format!("{name}_{part}"), member: name, form: Form::Part(part) });
+            let (form, empty) = (Form::Part(part), Empty::Absent);
+            columns.push(Column { name: format!("{name}_{part}"), member: name, form, empty });
         }
     }
+}
 
+impl Columns for UnitPricePatch {
+    const COUNT: usize = 2;
+
+    fn columns(name: &'static str, columns: &mut Vec<Column>) {
+        UnitPrice::columns(name, columns);
+    }
+}
+
+impl Cells for UnitPrice {
     fn cells(&self, cells: &mut Vec<String>) {
         cells.push(self.amount.as_str().to_owned());
         cells.push(self.currency.as_str().to_owned());

@@ -7,7 +7,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::domain::Invalid;
+use crate::domain::{Invalid, Refusal};
 use crate::store::{RefusedRows, StoreError, WriteError};
 
 /// The reason why nothing of a file was imported.
@@ -17,6 +17,8 @@ pub enum ImportError {
     Invalid(Errors),
     /// The header of the CSV file has too many columns.
     TooManyColumns(Errors),
+    /// The rules forbid some of the rows.
+    Refused(Errors),
     /// The store refused the items or could not write them, or the file could not be read.
     NotDone(WriteError),
     /// Reading the file ended in a panic.
@@ -121,7 +123,17 @@ impl From<RefusedRows> for Errors {
         let mut errors = Errors::default();
         let unlisted = count - first.len() as u64;
         for (line, refusal) in first {
-            errors.add(|| FieldError::of_line(line, Invalid::new(refusal.code(), refusal.to_string())));
+            match refusal {
+                Refusal::Invalid(wrong) => {
+                    for (pointer, invalid) in wrong {
+                        let place = Place::Pointer(pointer.to_owned());
+                        errors.add(|| FieldError { line: Some(line), ..FieldError::new(place, invalid) });
+                    }
+                }
+                refusal => {
+                    errors.add(|| FieldError::of_line(line, Invalid::new(refusal.code(), refusal.to_string())));
+                }
+            }
         }
         errors.add_unlisted(unlisted);
         errors

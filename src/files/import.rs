@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::errors::{Errors, FieldError, ImportError};
 use super::repeats::Ids;
-use super::rows::{Format, ReadRow, Rows};
+use super::rows::{Format, ReadRow, Rows, column_of};
 use crate::domain::{Actor, Invalid};
-use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, Written};
+use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, WriteError, Written};
 
 /// Progress callback, with the bytes just read: each byte of the file comes twice, for the check and for the import.
 pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
@@ -19,7 +19,7 @@ pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
 pub struct Plan {
     /// The form of its items; `None` if its first bytes show it.
     pub format: Option<Format>,
-    /// Treatment of items that exist.
+    /// What a row may do.
     pub mode: ImportMode,
     /// True to report the outcome and change nothing.
     pub dry_run: bool,
@@ -48,12 +48,26 @@ pub async fn import_file<T: ReadRow>(
             Some(format) => format,
             None => format_of(&file)?,
         };
-        let count = check::<T>(Reader::new(&file, first)?, format, &|| checking.scratch())?;
-        Ok::<_, ImportError>((rows::<T>(Reader::new(file, reading)?, format)?, count))
+        let count = check::<T>(Reader::new(&file, first)?, format, mode, &|| checking.scratch())?;
+        Ok::<_, ImportError>((rows::<T>(Reader::new(file, reading)?, format, mode)?, count, format))
     });
-    let (rows, count) = checked.await.map_err(|_| ImportError::Panicked)??;
+    let (rows, count, format) = checked.await.map_err(|_| ImportError::Panicked)??;
     let deadline = Instant::now() + queue_timeout;
-    Ok(store.import(Import { rows, count, mode, dry_run, actor, deadline, idempotency }).await?)
+    let imported = store.import(Import { rows, count, mode, dry_run, actor, deadline, idempotency }).await;
+    imported.map_err(|error| match error {
+        WriteError::ImportRefused(rows) => ImportError::Refused(in_file::<T>(format, rows.into())),
+        error => error.into(),
+    })
+}
+
+/// The errors of rows, at their places in the file.
+fn in_file<T: ReadRow>(format: Format, errors: Errors) -> Errors {
+    if format == Format::Ndjson {
+        return errors;
+    }
+    let (columns, mut placed) = (T::columns(), Errors::default());
+    placed.extend(errors, |error| FieldError { place: error.place.map(|place| column_of(&columns, place)), ..error });
+    placed
 }
 
 /// The bytes of a file that show its format, unless it begins with more white space.
@@ -70,9 +84,10 @@ fn format_of(mut file: &File) -> io::Result<Format> {
 fn check<T: ReadRow>(
     file: Reader<&File>,
     format: Format,
+    mode: ImportMode,
     scratch: &dyn Fn() -> io::Result<File>,
 ) -> Result<u64, ImportError> {
-    let mut rows = Rows::<_, T>::new(format, BufReader::new(file))?;
+    let mut rows = Rows::<_, T>::new(format, mode, BufReader::new(file))?;
     let (mut count, mut ids, mut errors) = (0, Ids::new(scratch), Errors::default());
     while let Some(row) = rows.next_row()? {
         count += 1;
@@ -94,9 +109,9 @@ fn check<T: ReadRow>(
 }
 
 /// Returns the items of a file that was found to be in order, read as they are asked for.
-fn rows<T: ReadRow>(file: Reader<File>, format: Format) -> io::Result<ImportRows> {
+fn rows<T: ReadRow>(file: Reader<File>, format: Format, mode: ImportMode) -> io::Result<ImportRows> {
     let changed = || io::Error::other("the file is another than the one that was checked");
-    let mut rows = Rows::<_, T>::new(format, BufReader::new(file)).map_err(|_| changed())?;
+    let mut rows = Rows::<_, T>::new(format, mode, BufReader::new(file)).map_err(|_| changed())?;
     Ok(Box::new(std::iter::from_fn(move || rows.next_row().transpose().map(|row| row?.map_err(|_| changed())))))
 }
 

@@ -10,13 +10,13 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Form};
+use super::columns::{Column, Empty, Form};
 use super::csv;
 use super::errors::{Errors, FieldError, ImportError, Place};
 use super::json::{self, Document};
 use super::lines::{BYTE_ORDER_MARK, Flaw, Lines};
-use crate::domain::{Details, Invalid, ItemId, Quantity};
-use crate::store::ImportRow;
+use crate::domain::{Invalid, ItemId, ItemPatch, Version};
+use crate::store::{ImportMode, ImportRow};
 
 /// Format of a file of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -103,18 +103,22 @@ pub trait ReadRow: Sized + Send + 'static {
     /// Reads the row as a JSON object; on `None` it has put everything that is wrong into `errors`.
     fn read(value: Value, errors: &mut Errors) -> Option<Self>;
 
-    /// Returns its id, its details and its stock.
-    fn into_parts(self) -> (Option<ItemId>, Details, Option<Quantity>);
+    /// Returns the item's id, the version that the row was made of, and the fields that are there.
+    fn into_parts(self) -> (Option<ItemId>, Option<Version>, ItemPatch);
 }
 
-/// The items of a file, as an import takes them: each with the writable members of an item, of which those that are
-/// absent are as in `PUT /inventory/{id}`, and read-only members, which are ignored.
+/// The items of a file, as an import of a mode takes them: each with some of the writable members of an item, and
+/// read-only members, which are ignored.
 pub struct Rows<R, T> {
     lines: Lines<R>,
+    mode: ImportMode,
     /// The columns of a CSV file, in its order.
     columns: Option<Vec<Column>>,
     row: PhantomData<T>,
 }
+
+/// The item's id, the version that its row was made of, and the fields that are there.
+type Parts = (Option<ItemId>, Option<Version>, ItemPatch);
 
 /// One item of a file, or everything that is wrong with it.
 pub type Row = Result<ImportRow, Errors>;
@@ -124,13 +128,13 @@ const MAX_COLUMNS: usize = 1_000;
 
 impl<R: BufRead, T: ReadRow> Rows<R, T> {
     /// The items of `input`; fails if the header of a CSV file is wrong.
-    pub fn new(format: Format, input: R) -> Result<Self, ImportError> {
+    pub fn new(format: Format, mode: ImportMode, input: R) -> Result<Self, ImportError> {
         let mut lines = Lines::new(input);
         let columns = match format {
             Format::Ndjson => None,
-            Format::Csv => Some(read_header(&mut lines, &T::columns())?),
+            Format::Csv => Some(read_header(&mut lines, &T::columns(), mode)?),
         };
-        Ok(Self { lines, columns, row: PhantomData })
+        Ok(Self { lines, mode, columns, row: PhantomData })
     }
 
     /// Reads the next item.
@@ -138,20 +142,58 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
         let (line, item) = match &self.columns {
             None => match self.lines.next_line()? {
                 Some(record) => {
-                    (record.line, record.content.map_err(of_record).and_then(|text| parse_line::<T>(&text)))
+                    (record.line, record.content.map_err(of_record).and_then(|text| self.parse_line(&text)))
                 }
                 None => return Ok(None),
             },
             Some(columns) => match csv::next_record(&mut self.lines, columns.len())? {
-                Some(record) => (record.line, parse_record::<T>(columns, record.content)),
+                Some(record) => (record.line, self.parse_record(columns, record.content)),
                 None => return Ok(None),
             },
         };
-        let row = item.map(|item| {
-            let (id, details, quantity) = item.into_parts();
-            ImportRow { line, id, details, quantity }
-        });
+        let row = item.map(|(id, version, patch)| ImportRow { line, id, version, patch: Box::new(patch) });
         Ok(Some(row.map_err(|errors| on_line(line, errors))))
+    }
+
+    fn parse_line(&self, text: &[u8]) -> Result<Parts, Errors> {
+        let Document { value, inexact } = json::read(text, json::MAX_VALUES).map_err(json_errors)?;
+        self.read(value, inexact)
+    }
+
+    /// Reads a record as the JSON object with the same members.
+    fn parse_record(&self, columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<Parts, Errors> {
+        let (object, errors) = object_of(columns, fields)?;
+        self.read(Value::Object(object), errors).map_err(|errors| {
+            let (columns, mut placed) = (T::columns(), Errors::default());
+            placed.extend(errors, |error| FieldError {
+                place: error.place.map(|place| column_of(&columns, place)),
+                ..error
+            });
+            placed
+        })
+    }
+
+    /// Reads a row that has what its mode needs.
+    fn read(&self, value: Value, mut errors: Errors) -> Result<Parts, Errors> {
+        let parts = T::read(value, &mut errors).map(T::into_parts);
+        // An empty name is not missing too.
+        if let Some((id, _, patch)) = parts.as_ref().filter(|_| errors.is_empty()) {
+            if self.mode == ImportMode::Update && id.is_none() {
+                let required = Invalid::new("required", "must be there, to say which item to update");
+                errors.add(|| FieldError::new(Place::Pointer("/id".to_owned()), required));
+            }
+            if self.mode.is_whole()
+                && let Err(wrong) = patch.details.apply(None)
+            {
+                for (pointer, invalid) in wrong {
+                    errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+                }
+            }
+        }
+        match parts {
+            Some(parts) if errors.is_empty() => Ok(parts),
+            _ => Err(errors),
+        }
     }
 }
 
@@ -167,18 +209,6 @@ fn of_record(invalid: impl Into<Invalid>) -> Errors {
     FieldError { line: None, place: None, ..FieldError::of_line(0, invalid.into()) }.into()
 }
 
-fn read_item<T: ReadRow>(value: Value, mut errors: Errors) -> Result<T, Errors> {
-    match T::read(value, &mut errors) {
-        Some(item) if errors.is_empty() => Ok(item),
-        _ => Err(errors),
-    }
-}
-
-fn parse_line<T: ReadRow>(text: &[u8]) -> Result<T, Errors> {
-    let Document { value, inexact } = json::read(text, json::MAX_VALUES).map_err(json_errors)?;
-    read_item(value, inexact)
-}
-
 fn json_errors(flaw: json::Flaw) -> Errors {
     match flaw {
         json::Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
@@ -190,8 +220,12 @@ fn json_errors(flaw: json::Flaw) -> Errors {
     }
 }
 
-/// Reads the names of the columns: each `known`, and once, and one of them the name.
-fn read_header<R: BufRead>(lines: &mut Lines<R>, known: &[Column]) -> Result<Vec<Column>, ImportError> {
+/// Reads the names of the columns: each `known`, and once, and among them those that the mode needs.
+fn read_header<R: BufRead>(
+    lines: &mut Lines<R>,
+    known: &[Column],
+    mode: ImportMode,
+) -> Result<Vec<Column>, ImportError> {
     let invalid = |line, invalid| ImportError::Invalid(FieldError::of_line(line, invalid).into());
     let names_of =
         |columns: &[Column], separator| columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(separator);
@@ -222,14 +256,20 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>, known: &[Column]) -> Result<Vec
             Some(column) => columns.push(column.clone()),
         }
     }
-    if !names.iter().any(|name| name == "name") {
-        refuse("name", "required", &|| "must be there".to_owned());
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let missing = match mode {
+        ImportMode::Create | ImportMode::Replace => (!has("name")).then_some("name"),
+        ImportMode::Update => (!has("id")).then_some("id"),
+        ImportMode::Upsert => (!has("id") && !has("name")).then_some("id"),
+    };
+    if let Some(missing) = missing {
+        refuse(missing, "required", &|| format!("must be there with mode={}", mode.as_str()));
     }
     if errors.is_empty() { Ok(columns) } else { Err(ImportError::Invalid(on_line(line, errors))) }
 }
 
-/// Reads a record as the JSON object with the same members; an empty field is an absent member.
-fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<T, Errors> {
+/// Makes the JSON object with the members of a record, and the errors of the texts that are none.
+fn object_of(columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<(Map<String, Value>, Errors), Errors> {
     let other_number = |count| {
         let detail = format!("must have {} fields, as the header does, and has {count}", columns.len());
         of_record(Invalid::new("fields", detail))
@@ -241,7 +281,20 @@ fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw
         Err(flaw) => return Err(of_record(flaw)),
     };
     let (mut object, mut errors) = (Map::new(), Errors::default());
-    for (Column { name, member, form }, field) in columns.iter().zip(fields).filter(|(_, field)| !field.is_empty()) {
+    let mut cleared = Vec::new();
+    for (column, field) in columns.iter().zip(fields) {
+        let Column { name, member, form, empty } = column;
+        if field.is_empty() {
+            match empty {
+                Empty::Absent => {}
+                Empty::Null => cleared.push(column),
+                Empty::Refused => {
+                    let invalid = || Invalid::new("required", "must not be empty");
+                    errors.add(|| FieldError::new(Place::column(name), invalid()));
+                }
+            }
+            continue;
+        }
         let value = match form {
             Form::Plain => field.into(),
             Form::Text => csv::unguarded(&field).into(),
@@ -266,16 +319,15 @@ fn parse_record<T: ReadRow>(columns: &[Column], fields: Result<Vec<String>, Flaw
         };
         object.insert((*member).to_owned(), value);
     }
-    let mut wrong = Errors::default();
-    match T::read(Value::Object(object), &mut wrong) {
-        Some(item) if errors.is_empty() && wrong.is_empty() => Ok(item),
-        _ => {
-            let columns = T::columns();
-            let in_column = |place| column_of(&columns, place);
-            errors.extend(wrong, |error| FieldError { place: error.place.map(in_column), ..error });
-            Err(errors)
+    for Column { name, member, .. } in cleared {
+        if object.contains_key(*member) {
+            let invalid = || Invalid::new("required", "must not be empty beside a currency");
+            errors.add(|| FieldError::new(Place::column(name), invalid()));
+        } else {
+            object.insert((*member).to_owned(), Value::Null);
         }
     }
+    Ok((object, errors))
 }
 
 /// An error of the JSON in a column, which names the place in it.
@@ -288,7 +340,7 @@ fn in_json(column: &str, error: FieldError) -> FieldError {
 }
 
 /// The column in which the member at a pointer stands.
-fn column_of(columns: &[Column], place: Place) -> Place {
+pub fn column_of(columns: &[Column], place: Place) -> Place {
     let Place::Pointer(pointer) = place else { return place };
     let mut steps = pointer.split('/').skip(1);
     let (member, part) = (steps.next().unwrap_or_default(), steps.next());

@@ -1,6 +1,8 @@
 //! Imports: many items in one transaction, decided and saved chunk by chunk, so that memory stays flat.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -9,7 +11,7 @@ use super::disk::{Disk, DiskError, Transaction};
 use super::machine::{self, Batch, Draft, Operation, Wanted};
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
-use crate::domain::{Actor, Create, Details, ItemId, Precondition, Quantity, Refusal, Replace, Subject};
+use crate::domain::{Actor, Create, Field, ItemId, ItemPatch, Patch, Precondition, Refusal, Replace, Subject, Version};
 
 /// The number of rows that are decided and saved at once.
 const CHUNK: usize = 500;
@@ -20,7 +22,7 @@ pub struct Import {
     pub rows: ImportRows,
     /// How many there are: an import that comes to another number is not done.
     pub count: u64,
-    /// What becomes of items that are there already.
+    /// What a row may do.
     pub mode: ImportMode,
     /// Whether to find out what would come of it, and leave everything as it is.
     pub dry_run: bool,
@@ -42,10 +44,10 @@ pub struct ImportRow {
     pub line: u64,
     /// Its id; without one it is a new item with an id of Stockroom's making.
     pub id: Option<ItemId>,
-    /// What is said of it.
-    pub details: Details,
-    /// Its stock; `None` leaves that of an item as it is (and a new item without stock).
-    pub quantity: Option<Quantity>,
+    /// The version of the item that the row was made of. An item that has changed since is left alone.
+    pub version: Option<Version>,
+    /// Its fields, as far as they are there. A new item has no others.
+    pub patch: Box<ItemPatch>,
 }
 
 /// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
@@ -66,7 +68,7 @@ pub async fn carry_out<D: Disk>(
     match batch.repeated(idempotency.as_ref()) {
         Err(refused) => return Ok(Err(refused)),
         Ok(Some(Receipt::Imported(imported))) => {
-            let outcome = *imported;
+            let outcome = imported.clone();
             disk.settle().await?;
             return Ok(Ok(Written { outcome, replayed: true }));
         }
@@ -112,7 +114,7 @@ pub async fn carry_out<D: Disk>(
     };
     if !dry_run {
         if let Some(key) = &idempotency {
-            batch.remember(key, Receipt::Imported(imported));
+            batch.remember(key, Receipt::Imported(imported.clone()));
         }
         disk.commit(&batch.take_changes()).await?;
     }
@@ -127,27 +129,28 @@ fn read(mut rows: ImportRows) -> JoinHandle<(ImportRows, io::Result<Vec<ImportRo
     })
 }
 
-/// A row of an import, as an operation: an item that is created or replaced.
+/// A row of an import, as an operation on one item.
 struct Row {
     line: u64,
     id: ItemId,
-    details: Details,
-    quantity: Option<Quantity>,
+    patch: Box<ItemPatch>,
+    precondition: Precondition,
     mode: ImportMode,
 }
 
 impl Row {
     fn new(row: ImportRow, mode: ImportMode) -> Self {
-        let ImportRow { line, id, details, quantity } = row;
-        Self { line, id: id.unwrap_or_else(ItemId::generate), details, quantity, mode }
+        let ImportRow { line, id, version, patch } = row;
+        let precondition = version.map_or(Precondition::None, Precondition::Fresh);
+        Self { line, id: id.unwrap_or_else(ItemId::generate), patch, precondition, mode }
     }
 }
 
 /// The effect of a row.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Effect {
     Created,
-    Updated,
+    Updated(Vec<Field>),
     Unchanged,
 }
 
@@ -159,18 +162,29 @@ impl Operation for Row {
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Effect, WriteError> {
-        let Self { id, details, quantity, mode, .. } = self;
-        let (id, details, precondition) = (id.clone(), details.clone(), Precondition::None);
-        if draft.item(&id).is_none() {
-            let quantity = quantity.unwrap_or_default();
-            draft.command(&Create { id, details, quantity, precondition })?;
+        let Self { id, patch, precondition, mode, .. } = self;
+        let id = id.clone();
+        let whole = || patch.details.apply(None).map_err(Refusal::Invalid);
+        let Some(before) = draft.item(&id).map(Arc::clone) else {
+            if *mode == ImportMode::Update {
+                return Err(Refusal::NotFound.into());
+            }
+            let (details, quantity) = (whole()?, patch.quantity.unwrap_or_default());
+            // A version that the row has is of another inventory, or of an item that was deleted.
+            draft.command(&Create { id, details, quantity, precondition: Precondition::None })?;
             return Ok(Effect::Created);
-        }
-        if *mode == ImportMode::Create {
-            return Err(Refusal::ItemExists.into());
-        }
-        let (_item, changed) = draft.decide(&Replace { id, details, quantity: *quantity, precondition })?;
-        Ok(if changed { Effect::Updated } else { Effect::Unchanged })
+        };
+        let precondition = precondition.clone();
+        let (after, changed) = match mode {
+            ImportMode::Create => return Err(Refusal::ItemExists.into()),
+            ImportMode::Upsert | ImportMode::Update => {
+                draft.decide(&Patch { id, patch: patch.clone(), precondition })?
+            }
+            ImportMode::Replace => {
+                draft.decide(&Replace { id, details: whole()?, quantity: patch.quantity, precondition })?
+            }
+        };
+        Ok(if changed { Effect::Updated(before.changed_fields(&after)) } else { Effect::Unchanged })
     }
 }
 
@@ -188,7 +202,12 @@ impl Tally {
         self.count += 1;
         match decided {
             Ok(Effect::Created) => self.imported.created += 1,
-            Ok(Effect::Updated) => self.imported.updated += 1,
+            Ok(Effect::Updated(fields)) => {
+                self.imported.updated += 1;
+                for field in fields {
+                    *self.imported.changed_fields.entry(field).or_default() += 1;
+                }
+            }
             Ok(Effect::Unchanged) => self.imported.unchanged += 1,
             Err(WriteError::Refused(refusal)) => self.refused.add(line, refusal),
             Err(error) => return Err(error),
@@ -212,25 +231,52 @@ fn unreadable(cause: impl std::fmt::Display) -> WriteError {
     StoreError::Unavailable(format!("cannot read the import: {cause}")).into()
 }
 
-/// What becomes of an item of an import that is there already.
+/// What the rows of an import may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ImportMode {
-    /// It is refused.
+    /// Create items; those that exist are refused
     #[default]
     Create,
-    /// It is replaced.
+    /// Create items, or change the fields of existing ones that are in the file
     Upsert,
+    /// Change the fields of existing items that are in the file
+    Update,
+    /// Create items, or replace existing ones whole
+    Replace,
 }
 
-/// What an import came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+impl ImportMode {
+    /// All modes, the default first.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Upsert, Self::Update, Self::Replace];
+
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ImportMode::Create => "create",
+            ImportMode::Upsert => "upsert",
+            ImportMode::Update => "update",
+            ImportMode::Replace => "replace",
+        }
+    }
+
+    /// Returns whether each row has all of an item, so that it needs a name.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, ImportMode::Create | ImportMode::Replace)
+    }
+}
+
+/// The outcome of an import.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Imported {
-    /// How many items are new.
+    /// The number of new items.
     pub created: u64,
-    /// How many were there and are others now.
+    /// The number of items that changed.
     pub updated: u64,
-    /// How many were there, and just as they are in the import.
+    /// The number of items that were as in the import already.
     pub unchanged: u64,
+    /// The number of items in which each field changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed_fields: BTreeMap<Field, u64>,
 }
 
 /// The items of an import that the rules forbid.

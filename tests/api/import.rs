@@ -16,7 +16,11 @@ fn import(server: &Server, query: &str, media_type: &str, file: &str) -> Answer 
 }
 
 fn counts(created: u64, updated: u64, unchanged: u64) -> Value {
-    json!({ "created": created, "updated": updated, "unchanged": unchanged })
+    changed(created, updated, unchanged, json!({}))
+}
+
+fn changed(created: u64, updated: u64, unchanged: u64, fields: Value) -> Value {
+    json!({ "created": created, "updated": updated, "unchanged": unchanged, "changed_fields": fields })
 }
 
 /// The errors of a problem: their lines, places and codes.
@@ -232,9 +236,9 @@ fn a_file_of_bytes_shows_its_own_form() {
 }
 
 #[test]
-fn what_is_there_already_is_refused_or_replaced_as_the_mode_says() {
+fn an_item_that_exists_is_refused_changed_or_replaced_as_the_mode_says() {
     let server = Server::start();
-    let item = json!({ "id": "a", "name": "A", "quantity": 10, "category": "old" });
+    let item = json!({ "id": "a", "name": "A", "quantity": 10, "category": "old", "location": "A1" });
     server.post("/inventory", &item).expect(201);
     server.post("/inventory/a/reservations", &json!({ "quantity": 4, "expires_in": 600 })).expect(201);
     let refused = import(&server, "", CSV, "id,name\nb,B\na,Other\n");
@@ -244,14 +248,105 @@ fn what_is_there_already_is_refused_or_replaced_as_the_mode_says() {
     let taken = import(&server, "?mode=upsert", CSV, "id,name,quantity\nb,B,1\na,A,3\n");
     taken.problem(409, "import-refused");
     assert_eq!(told(&taken), expected(&[(3, "", "insufficient-stock")]));
-    assert_eq!(import(&server, "?mode=upsert", CSV, "id,name\nb,B\na,Other\n").expect(200), counts(1, 1, 0));
-    let replaced = server.get("/inventory/a").expect(200);
-    assert_eq!(
-        (&replaced["name"], &replaced["quantity"], &replaced["reserved"]),
-        (&json!("Other"), &json!(10), &json!(4))
-    );
-    assert_eq!(replaced.get("category"), None, "all that can be written is replaced");
+    let partial = import(&server, "?mode=upsert", CSV, "id,name,location\nb,B,\na,Other,\n").expect(200);
+    assert_eq!(partial, changed(1, 1, 0, json!({ "name": 1, "location": 1 })));
+    let item = server.get("/inventory/a").expect(200);
+    assert_eq!((&item["name"], &item["category"], item.get("location")), (&json!("Other"), &json!("old"), None));
+    let absent =
+        import(&server, "?mode=update", NDJSON, "{\"id\":\"a\",\"quantity\":8}\n{\"id\":\"c\",\"quantity\":1}\n");
+    absent.problem(409, "import-refused");
+    assert_eq!(told(&absent), expected(&[(2, "", "not-found")]));
+    let updated =
+        import(&server, "?mode=update", NDJSON, "{\"id\":\"a\",\"quantity\":8,\"category\":null}\n").expect(200);
+    assert_eq!(updated, changed(0, 1, 0, json!({ "category": 1, "quantity": 1 })));
+    import(&server, "?mode=update", CSV, "id,category\na,new\n").expect(200);
+    let replaced = import(&server, "?mode=replace", CSV, "id,name\nb,B\na,A\n").expect(200);
+    assert_eq!(replaced, changed(0, 1, 1, json!({ "name": 1, "category": 1 })));
+    let item = server.get("/inventory/a").expect(200);
+    assert_eq!((&item["quantity"], &item["reserved"], item.get("category")), (&json!(8), &json!(4), None));
     server.assert_consistent();
+}
+
+#[test]
+fn a_row_needs_only_what_its_mode_needs() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 3 })).expect(201);
+    assert_eq!(import(&server, "?mode=upsert", CSV, "id,quantity\na,\n").expect(200), counts(0, 0, 1));
+    for (query, file, status, kind, all) in [
+        ("?mode=upsert", "id,quantity\nb,1\n", 409, "import-refused", &[(2, "name", "required")][..]),
+        ("?mode=upsert", "id,name\na,\n", 422, "invalid-import", &[(2, "name", "required")]),
+        ("?mode=upsert", "quantity\n1\n", 422, "invalid-import", &[(1, "id", "required")]),
+        ("?mode=update", "name,quantity\nA,1\n", 422, "invalid-import", &[(1, "id", "required")]),
+        ("?mode=update", "id,name\n,B\n", 422, "invalid-import", &[(2, "id", "required")]),
+        ("?mode=replace", "id,quantity\na,1\n", 422, "invalid-import", &[(1, "name", "required")]),
+        (
+            "?mode=upsert",
+            "id,unit_price_amount\na,1\n",
+            409,
+            "import-refused",
+            &[(2, "unit_price_currency", "required")],
+        ),
+        (
+            "?mode=upsert",
+            "id,unit_price_amount,unit_price_currency\na,,EUR\n",
+            422,
+            "invalid-import",
+            &[(2, "unit_price_amount", "required")],
+        ),
+        ("?mode=upsert", "id,version\na,0\n", 422, "invalid-import", &[(2, "version", "out-of-range")]),
+    ] {
+        let refused = import(&server, query, CSV, file);
+        refused.problem(status, kind);
+        assert_eq!(told(&refused), expected(all), "{query} {file}");
+    }
+    for (line, all) in [
+        ("{\"id\":\"b\"}", &[(1, "/name", "required")]),
+        ("{\"id\":\"a\",\"unit_price\":{\"amount\":\"1\"}}", &[(1, "/unit_price/currency", "required")]),
+    ] {
+        let refused = import(&server, "?mode=upsert", NDJSON, line);
+        refused.problem(409, "import-refused");
+        assert_eq!(told(&refused), expected(all), "{line}");
+    }
+}
+
+#[test]
+fn an_amount_alone_keeps_the_currency_and_an_empty_one_clears_the_price() {
+    let server = Server::start();
+    let price = json!({ "amount": "12.50", "currency": "EUR" });
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "unit_price": price })).expect(201);
+    let price = |file: &str| {
+        import(&server, "?mode=upsert", CSV, file).expect(200);
+        server.get("/inventory/a").expect(200).get("unit_price").cloned()
+    };
+    let eur = |amount: &str| Some(json!({ "amount": amount, "currency": "EUR" }));
+    assert_eq!(price("id,unit_price_amount\na,9.90\n"), eur("9.90"));
+    assert_eq!(price("id,unit_price_amount,unit_price_currency\na,8.00,\n"), eur("8.00"));
+    assert_eq!(price("id,unit_price_currency\na,\n"), eur("8.00"));
+    assert_eq!(price("id,unit_price_currency\na,USD\n"), Some(json!({ "amount": "8.00", "currency": "USD" })));
+    assert_eq!(price("id,unit_price_amount\na,\n"), None);
+}
+
+#[test]
+fn a_stale_file_does_not_undo_sales() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 20 })).expect(201);
+    server.post("/inventory", &json!({ "id": "b", "name": "B" })).expect(201);
+    let exported = |format: &str| server.send("GET", "/export", &[("Accept", format)], "").text();
+    let files = [CSV, NDJSON].map(|format| (format, exported(format)));
+    server.post("/inventory/a/movements", &json!({ "delta": -5, "reason": "sold" })).expect(201);
+    for (format, file) in &files {
+        for mode in ["upsert", "update", "replace"] {
+            let refused = import(&server, &format!("?mode={mode}"), format, file);
+            refused.problem(409, "import-refused");
+            assert_eq!(told(&refused).iter().map(|(_, _, code)| &**code).collect::<Vec<_>>(), ["stale"]);
+            let detail = refused.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("version 2") && detail.contains("version 1"), "{detail}");
+        }
+    }
+    assert_eq!(server.get("/inventory/a").expect(200)["quantity"], 15);
+    let regardless = import(&server, "?mode=upsert", CSV, "id,quantity\na,20\n").expect(200);
+    assert_eq!(regardless, changed(0, 1, 0, json!({ "quantity": 1 })));
+    assert_eq!(import(&server, "?mode=upsert", CSV, &files[0].1).expect(200), counts(0, 0, 2), "a retry is safe");
 }
 
 #[test]
@@ -259,12 +354,13 @@ fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "item-000001", "name": "Other" })).expect(201);
     let (file, head) = (large(500), server.ledger_head());
-    assert_eq!(import(&server, "?dry_run=true&mode=upsert", CSV, &file).expect(200), counts(499, 1, 0));
+    let all = changed(499, 1, 0, json!({ "name": 1, "quantity": 1 }));
+    assert_eq!(import(&server, "?dry_run=true&mode=upsert", CSV, &file).expect(200), all);
     let refused = import(&server, "?dry_run=true", CSV, &file);
     refused.problem(409, "import-refused");
     assert_eq!(told(&refused), expected(&[(3, "", "item-exists")]));
     assert_eq!((server.all_items().len(), server.ledger_head()), (1, head));
-    assert_eq!(import(&server, "?mode=upsert", CSV, &file).expect(200), counts(499, 1, 0));
+    assert_eq!(import(&server, "?mode=upsert", CSV, &file).expect(200), all);
 }
 
 #[test]
@@ -295,7 +391,7 @@ fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
     assert!(detail.contains("application/x-ndjson or text/csv or application/octet-stream"), "{detail}");
     post(&[("Content-Type", CSV), ("Content-Encoding", "gzip")]).problem(415, "unsupported-media-type");
     post(&[("Content-Type", "text/csv; charset=utf-16")]).problem(415, "unsupported-media-type");
-    import(&server, "?mode=replace&colour=red", CSV, "name\n").problem(400, "invalid-parameter");
+    import(&server, "?mode=overwrite&colour=red", CSV, "name\n").problem(400, "invalid-parameter");
     import(&server, "", CSV, &large(100)).problem(413, "body-too-large");
     import(&server, "", "text/csv; charset=UTF-8", "name\nA\n").expect(200);
 }

@@ -127,7 +127,7 @@ pub async fn an_actor_has_only_so_many_keys(store: Arc<dyn Store>) {
     let Err(WriteError::TooManyKeys { retry_after }) = refused else { panic!("{refused:?}") };
     let day = Duration::from_secs(24 * 60 * 60);
     assert!(retry_after <= day && retry_after > day - Duration::from_secs(600), "{retry_after:?}");
-    let one = vec![ImportRow { line: 1, id: Some(id("b")), details: details("b"), quantity: None }];
+    let one = vec![import_row(1, Some(id("b")), details("b"), None)];
     let deadline = Instant::now() + Duration::from_secs(60);
     let refused = store.import(Import {
         rows: Box::new(one.into_iter().map(Ok)),

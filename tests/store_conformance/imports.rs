@@ -4,7 +4,7 @@ use super::*;
 
 fn row(line: u64, text: &str, name: &str, quantity: Option<i64>) -> ImportRow {
     let quantity = quantity.map(|quantity| Quantity::new(quantity).unwrap());
-    ImportRow { line, id: Some(id(text)), details: details(name), quantity }
+    import_row(line, Some(id(text)), details(name), quantity)
 }
 
 fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
@@ -26,7 +26,7 @@ pub async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(sto
     let rows = || (0..ROWS).map(|n| row(n + 2, &format!("i{n}"), "First", Some(n as i64))).collect::<Vec<_>>();
     let mut head = store.head();
     let written = store.import(import(rows(), ImportMode::Create)).await.unwrap();
-    let imported = Imported { created: ROWS, updated: 0, unchanged: 0 };
+    let imported = Imported { created: ROWS, ..Imported::default() };
     assert_eq!(written, Written { outcome: imported, replayed: false });
     assert_eq!(*head.borrow_and_update(), Position::new(ROWS as i64), "it is told before it is answered");
     carry_out(&store, write(delete("i0"))).await.unwrap();
@@ -36,16 +36,17 @@ pub async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(sto
     again[1] = row(3, "i1", "Second", None);
     again[1100] = row(1102, "i1100", "First", Some(100));
     again.push(ImportRow { id: None, ..row(ROWS + 2, "x", "Made", None) });
-    let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Upsert) };
+    let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Replace) };
     let tried = store.import(dry).await.unwrap();
-    let imported = Imported { created: 2, updated: 2, unchanged: ROWS - 3 };
+    let changed_fields = [(Field::Name, 1), (Field::Quantity, 1)].into();
+    let imported = Imported { created: 2, updated: 2, unchanged: ROWS - 3, changed_fields };
     assert_eq!(tried.outcome, imported);
     assert_eq!(
         store.entries(entry_query(0, 1)).await.unwrap().head,
         Position::new(ROWS as i64 + 2),
         "it was only tried"
     );
-    let written = store.import(import(again, ImportMode::Upsert)).await.unwrap();
+    let written = store.import(import(again, ImportMode::Replace)).await.unwrap();
     assert_eq!(written.outcome, imported);
 
     let entries = store.entries(entry_query(ROWS as i64 + 2, 9)).await.unwrap().entries;
@@ -71,7 +72,7 @@ pub async fn an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused
     for dry_run in [true, false] {
         let first = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Create) }).await);
         assert_eq!(first.first, [(7, Refusal::ItemExists), (8_000_000_000, Refusal::ItemExists)]);
-        let second = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Upsert) }).await);
+        let second = refused(store.import(Import { dry_run, ..import(rows(), ImportMode::Replace) }).await);
         let insufficient = Refusal::InsufficientStock { quantity: 5, reserved: 5, wanted: 4 };
         assert_eq!((second.first, second.count), (vec![(8_000_000_000, insufficient)], 1));
     }
@@ -104,6 +105,100 @@ pub async fn an_import_sent_again_under_its_key_is_answered_from_memory(store: A
     assert_eq!(store.import(keyed(1)).await.unwrap(), Written { replayed: true, ..first });
     assert!(matches!(store.import(keyed(2)).await, Err(WriteError::KeyReused)));
     assert_eq!(store.item(&id("a")).await.unwrap(), None);
+}
+
+/// A row that has a quantity and nothing else.
+fn stock(line: u64, text: &str, quantity: i64) -> ImportRow {
+    partial(line, text, DetailsPatch::default(), Some(quantity))
+}
+
+fn partial(line: u64, text: &str, details: DetailsPatch, quantity: Option<i64>) -> ImportRow {
+    let quantity = quantity.map(|quantity| Quantity::new(quantity).unwrap());
+    ImportRow { line, id: Some(id(text)), version: None, patch: Box::new(ItemPatch { details, quantity }) }
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+pub async fn a_row_changes_only_the_fields_that_it_has(store: Arc<dyn Store>) {
+    let unit_price =
+        Some(UnitPrice { amount: Amount::parse("12.50").unwrap(), currency: Currency::parse("EUR").unwrap() });
+    let object = serde_json::json!({ "colour": "red", "old": null });
+    let attributes = Attributes::new(object.as_object().unwrap().clone()).unwrap();
+    let full = Details {
+        description: Some(Description::parse("A lamp").unwrap()),
+        category: Some(label("light")),
+        location: Some(label("A1")),
+        unit: Some(label("piece")),
+        reorder_level: Some(Quantity::new(5).unwrap()),
+        unit_price,
+        attributes,
+        ..details("Lamp")
+    };
+    for text in ["a", "b", "c"] {
+        carry_out(&store, write(Create { details: full.clone(), ..create(text, 10) })).await.unwrap();
+    }
+    let amount = UnitPricePatch { amount: Some(Amount::parse("9.90").unwrap()), currency: None };
+    let priced = DetailsPatch { unit_price: Member::Set(amount), ..DetailsPatch::default() };
+    let cleared = DetailsPatch { location: Member::Clear, unit_price: Member::Clear, ..DetailsPatch::default() };
+    let rows = vec![stock(1, "a", 7), partial(2, "b", priced, None), partial(3, "c", cleared, Some(10))];
+    let written = store.import(import(rows, ImportMode::Upsert)).await.unwrap();
+    let changed_fields = [(Field::Location, 1), (Field::UnitPrice, 2), (Field::Quantity, 1)].into();
+    assert_eq!(written.outcome, Imported { updated: 3, changed_fields, ..Imported::default() });
+    let items = all(&store).await;
+    let of = |item: &Item| (item.details.clone(), item.quantity.get());
+    assert_eq!(of(&items[0]), (full.clone(), 7));
+    let price = full.unit_price.clone().map(|price| UnitPrice { amount: Amount::parse("9.90").unwrap(), ..price });
+    assert_eq!(of(&items[1]), (Details { unit_price: price, ..full.clone() }, 10));
+    assert_eq!(of(&items[2]), (Details { location: None, unit_price: None, ..full }, 10));
+}
+
+pub async fn a_row_does_what_its_mode_lets_it_do(store: Arc<dyn Store>) {
+    let shelved = Details { location: Some(label("A1")), ..details("There") };
+    carry_out(&store, write(Create { details: shelved, ..create("there", 5) })).await.unwrap();
+    let codes =
+        |refused: RefusedRows| refused.first.iter().map(|(line, refusal)| (*line, refusal.code())).collect::<Vec<_>>();
+    let rows = || vec![stock(1, "new", 1), stock(2, "there", 6)];
+    for (mode, expected) in [
+        (ImportMode::Create, vec![(1, "invalid-body"), (2, "item-exists")]),
+        (ImportMode::Upsert, vec![(1, "invalid-body")]),
+        (ImportMode::Update, vec![(1, "not-found")]),
+        (ImportMode::Replace, vec![(1, "invalid-body"), (2, "invalid-body")]),
+    ] {
+        assert_eq!(codes(refused(store.import(import(rows(), mode)).await)), expected, "{mode:?}");
+    }
+    let updated = Imported { updated: 1, changed_fields: [(Field::Quantity, 1)].into(), ..Imported::default() };
+    let update = import(rows()[1..].to_vec(), ImportMode::Update);
+    assert_eq!(store.import(update).await.unwrap().outcome, updated);
+    let rows = vec![row(1, "new", "New", None), row(2, "there", "There", None)];
+    let replaced = store.import(import(rows, ImportMode::Replace)).await.unwrap().outcome;
+    let changed_fields = [(Field::Location, 1)].into();
+    assert_eq!(replaced, Imported { created: 1, updated: 1, unchanged: 0, changed_fields });
+    let there = store.item(&id("there")).await.unwrap().unwrap();
+    assert_eq!((there.details.location.clone(), there.quantity.get()), (None, 6));
+}
+
+pub async fn a_row_that_was_made_of_another_version_is_stale(store: Arc<dyn Store>) {
+    carry_out(&store, write(create("a", 10))).await.unwrap();
+    carry_out(&store, write(by("a", -5))).await.unwrap();
+    let of = |version: i64, row: ImportRow| ImportRow { version: Some(Version::new(version)), ..row };
+    let stale = Refusal::Stale { row: Version::new(1), item: Version::new(2) };
+    for mode in [ImportMode::Upsert, ImportMode::Update, ImportMode::Replace] {
+        let rows = |version, quantity| vec![of(version, row(7, "a", "a", Some(quantity)))];
+        let told = refused(store.import(import(rows(1, 10), mode)).await);
+        assert_eq!(told.first, [(7, stale.clone())], "{mode:?}");
+        // A retry is safe, and an inventory can be moved.
+        let same = store.import(import(rows(1, 5), mode)).await.unwrap().outcome;
+        assert_eq!(same, Imported { unchanged: 1, ..Imported::default() });
+    }
+    assert!(stale.to_string().contains("version 2, and the row has version 1"), "{stale}");
+    let moved = import(vec![of(99, row(1, "b", "B", Some(1)))], ImportMode::Upsert);
+    assert_eq!(store.import(moved).await.unwrap().outcome.created, 1);
+    let fresh = import(vec![of(2, stock(1, "a", 10))], ImportMode::Update);
+    assert_eq!(store.import(fresh).await.unwrap().outcome.updated, 1);
+    let regardless = import(vec![stock(1, "a", 3)], ImportMode::Update);
+    assert_eq!(store.import(regardless).await.unwrap().outcome.updated, 1);
 }
 
 pub async fn an_import_that_nobody_waits_for_any_more_is_taken_back(store: Arc<dyn Store>) {

@@ -110,7 +110,7 @@ pub async fn a_dry_run_that_is_dropped_makes_way_for_the_next_one(
     let (asked, is_asked) = std::sync::mpsc::channel();
     let endless = std::iter::repeat_with(move || {
         let _ = asked.send(());
-        Ok(ImportRow { line: 1, id: None, details: details("x"), quantity: None })
+        Ok(import_row(1, None, details("x"), None))
     });
     let dry_run = tokio::spawn({
         let (store, import) = (Arc::clone(&store), import(Box::new(endless)));

@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Create, Delete, Delta, Description, Details, Event, Fulfil, Item, ItemId, Label, Lifetime, Move, Movement, Name,
-    Note, Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Release, Replace, Reservation,
-    ReservationId, ReservationState, Reserve, StockChange, Timestamp, Version,
+    Amount, Attributes, AttributesPatch, Create, Currency, Delete, Delta, Description, Details, DetailsPatch, Event,
+    Field, Fulfil, Item, ItemId, ItemPatch, Label, Lifetime, Member, Move, Movement, Name, Note, Portion, Position,
+    Precondition, Quantity, Reason, Reference, Refusal, Release, Replace, Reservation, ReservationId, ReservationState,
+    Reserve, StockChange, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
@@ -44,6 +45,28 @@ fn id(text: &str) -> ItemId {
 
 fn details(name: &str) -> Details {
     Details::named(Name::parse(name).unwrap())
+}
+
+/// A row that has all details of an item.
+fn import_row(line: u64, id: Option<ItemId>, details: Details, quantity: Option<Quantity>) -> ImportRow {
+    fn member<T, U>(value: Option<T>, set: impl FnOnce(T) -> U) -> Member<U> {
+        value.map_or(Member::Clear, |value| Member::Set(set(value)))
+    }
+    let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
+    let details = DetailsPatch {
+        name: Some(name),
+        description: member(description, |text| text),
+        category: member(category, |label| label),
+        location: member(location, |label| label),
+        unit: member(unit, |label| label),
+        reorder_level: member(reorder_level, |level| level),
+        unit_price: member(unit_price, |price| UnitPricePatch {
+            amount: Some(price.amount),
+            currency: Some(price.currency),
+        }),
+        attributes: Member::Set(AttributesPatch::Whole(attributes)),
+    };
+    ImportRow { line, id, version: None, patch: Box::new(ItemPatch { details, quantity }) }
 }
 
 fn create(text: &str, quantity: i64) -> Create {
@@ -181,5 +204,5 @@ conformance! {
     reservations: what_is_reserved_is_held_until_it_is_fulfilled_or_released, a_reservation_expires_also_if_nobody_touches_its_item, stock_is_available_from_the_moment_at_which_its_reservation_ends, reservations_are_listed_by_item_state_and_reference, a_reservation_sent_again_under_its_key_is_as_it_was_made, closed_reservations_are_forgotten_and_their_entries_stay;
     values: what_is_stored_comes_back_as_it_was_sent, texts_are_compared_byte_by_byte;
     batches: operations_of_one_batch_build_on_each_other, a_panic_in_the_middle_of_a_batch_harms_no_other_write, a_write_that_cannot_be_saved_harms_no_other_of_its_batch;
-    imports: an_import_comes_to_what_its_items_would_have_come_to_one_by_one, an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused, an_import_sent_again_under_its_key_is_answered_from_memory, an_import_that_nobody_waits_for_any_more_is_taken_back, an_import_is_taken_back_when_the_store_closes;
+    imports: an_import_comes_to_what_its_items_would_have_come_to_one_by_one, an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused, an_import_sent_again_under_its_key_is_answered_from_memory, a_row_changes_only_the_fields_that_it_has, a_row_does_what_its_mode_lets_it_do, a_row_that_was_made_of_another_version_is_stale, an_import_that_nobody_waits_for_any_more_is_taken_back, an_import_is_taken_back_when_the_store_closes;
 }

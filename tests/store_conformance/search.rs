@@ -263,7 +263,7 @@ async fn assert_pages_are_whole(store: Arc<dyn Store>, count: u64, limits: &[usi
         let details =
             Details { category, ..details(["xAbcDEFgx", "abcde bcdef cdefg", "defg abcdef"][number as usize % 3]) };
         let id = Some(id(&format!("item-{:04}", (number * 37) % count)));
-        Ok(ImportRow { line: number + 1, id, details, quantity: Some(Quantity::new(number as i64 % 7).unwrap()) })
+        Ok(import_row(number + 1, id, details, Some(Quantity::new(number as i64 % 7).unwrap())))
     };
     let import = Import {
         rows: Box::new((0..count).map(row)),

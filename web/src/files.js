@@ -6,14 +6,16 @@ import { explain, notify } from "./dialog.js";
 import { card, fill, h } from "./dom.js";
 import { number, plural } from "./format.js";
 
-/** @type {[NonNullable<ImportMode>, string, string][]} Further modes are further lines. */
+/** @type {[NonNullable<ImportMode>, string, string][]} */
 const MODES = [
   ["create", "Add new items", "A row whose id is there already is refused."],
   [
     "upsert",
-    "Add new items and replace others",
-    "Items are replaced whole: what the file leaves out is emptied, except the stock if there is no quantity.",
+    "Add new items and change others",
+    "Only the columns in the file change. An empty cell clears its field, except the stock.",
   ],
+  ["update", "Change items", "Only the columns in the file change. A row whose id is not there is refused."],
+  ["replace", "Add new items and replace others", "Fields that are not in the file are cleared, except the stock."],
 ];
 
 /**
@@ -143,7 +145,7 @@ export function createFilesView(signal, onImported) {
     fill(
       result,
       h("h3", {}, `${file?.name} would`),
-      counted(counts, ["create", "replace", "leave unchanged"]),
+      ...counted(counts, ["create", "change", "leave unchanged"]),
       changes > 0
         ? h("button", { type: "button", class: "primary", click: () => run(key) }, `Import ${plural(changes, "item")}`)
         : h("p", {}, "Nothing would change."),
@@ -155,7 +157,7 @@ export function createFilesView(signal, onImported) {
     fill(result, h("p", { "aria-busy": "true" }, `Importing ${file?.name} …`));
     try {
       const counts = await send(false, key);
-      fill(result, h("h3", {}, "Imported"), counted(counts, ["created", "replaced", "unchanged"]));
+      fill(result, h("h3", {}, "Imported"), ...counted(counts, ["created", "changed", "unchanged"]));
       onImported();
     } catch (error) {
       if (!checking.signal.aborted) {
@@ -205,13 +207,17 @@ export function createFilesView(signal, onImported) {
  * @param {ImportedItems} counts
  * @param {[string, string, string]} labels
  */
-function counted({ created, updated, unchanged }, labels) {
+function counted({ created, updated, unchanged, changed_fields }, labels) {
   const values = [created, updated, unchanged];
-  return h(
-    "dl",
-    { class: "figures" },
-    ...labels.map((label, index) => h("div", {}, h("dt", {}, label), h("dd", {}, number(values[index])))),
-  );
+  const fields = Object.entries(changed_fields).map(([field, count]) => `${field} ${number(count)}`);
+  return [
+    h(
+      "dl",
+      { class: "figures" },
+      ...labels.map((label, index) => h("div", {}, h("dt", {}, label), h("dd", {}, number(values[index])))),
+    ),
+    fields.length > 0 && h("p", { class: "muted" }, `Changed fields: ${fields.join(", ")}`),
+  ];
 }
 
 /** @param {NonNullable<Problem["errors"]>[number]} error */

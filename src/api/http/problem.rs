@@ -143,7 +143,8 @@ kinds! {
     BatchRefused = CONFLICT, "batch-refused", "Some of the movements are refused";
     /// Some of the items of an import are refused, and so none was imported. `errors` names each one that is, by its line,
     /// with the name of the problem that it would have alone; at most the first 100, and `error_count` tells how many
-    /// there are. With `mode=upsert`, items that are there already are replaced rather than refused.
+    /// there are. With `mode=upsert`, existing items are changed rather than refused. A row is `stale` if its item has
+    /// changed since the file was made: export again, or leave the column `version` out to import it regardless.
     ImportRefused = CONFLICT, "import-refused", "Some of the items are refused";
     /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
     /// changed. Read the item again before you send the change again.
@@ -444,6 +445,8 @@ impl From<Refusal> for Problem {
                 let errors = FieldError::new(Place::Pointer("/id".to_owned()), taken).into();
                 Self { errors, ..Self::new(Kind::ItemExists, detail) }
             }
+            // A row of a file is refused so, in an import as a whole.
+            Refusal::Stale { .. } => Self::new(Kind::ImportRefused, detail),
             Refusal::PreconditionFailed => Self::new(
                 Kind::PreconditionFailed,
                 "The item is not in the state that If-Match or If-None-Match demands; nothing was changed.",
@@ -477,6 +480,7 @@ impl From<ImportError> for Problem {
         match error {
             ImportError::Invalid(errors) => Self::with_errors(Kind::InvalidImport, errors),
             ImportError::TooManyColumns(errors) => Self::with_errors(Kind::TooManyColumns, errors),
+            ImportError::Refused(errors) => Self::with_errors(Kind::ImportRefused, errors),
             ImportError::NotDone(error) => error.into(),
             ImportError::Panicked => Self::internal(),
         }

@@ -168,9 +168,9 @@ macro_rules! object {
             /// The columns of a CSV file of these objects.
             pub fn columns() -> Vec<$crate::files::columns::Column> {
                 let mut columns = Vec::new();
-                $(<$type as $crate::files::columns::Cells>::columns(stringify!($member), &mut columns);)*
+                $(<$type as $crate::files::columns::Columns>::columns(stringify!($member), &mut columns);)*
                 let writable = columns.len();
-                $(<$ignored_type as $crate::files::columns::Cells>::columns(stringify!($ignored), &mut columns);)*
+                $(<$ignored_type as $crate::files::columns::Columns>::columns(stringify!($ignored), &mut columns);)*
                 for column in &mut columns[writable..] {
                     column.form = $crate::files::columns::Form::Ignored;
                 }
@@ -194,7 +194,7 @@ macro_rules! object {
         impl $crate::files::rows::WriteRow for $name {
             fn columns() -> Vec<$crate::files::columns::Column> {
                 let mut columns = Vec::new();
-                $(<$type as $crate::files::columns::Cells>::columns(stringify!($member), &mut columns);)*
+                $(<$type as $crate::files::columns::Columns>::columns(stringify!($member), &mut columns);)*
                 columns
             }
 
@@ -275,11 +275,19 @@ macro_rules! object {
             $crate::api::openapi::object::object! { @description WriteLine $($member: $type, ($($doc)*);)* }
         }
 
-        impl $crate::files::columns::Cells for $name {
+        impl $crate::files::columns::Columns for $name {
             fn columns(_name: &'static str, columns: &mut Vec<$crate::files::columns::Column>) {
-                $(<$type as $crate::files::columns::Cells>::columns(stringify!($member), columns);)*
+                $(<$type as $crate::files::columns::Columns>::columns(stringify!($member), columns);)*
             }
+        }
 
+        impl $crate::files::columns::Columns for $patch {
+            fn columns(_name: &'static str, columns: &mut Vec<$crate::files::columns::Column>) {
+                $(<$patch_type as $crate::files::columns::Columns>::columns(stringify!($member), columns);)*
+            }
+        }
+
+        impl $crate::files::columns::Cells for $name {
             fn cells(&self, cells: &mut Vec<String>) {
                 $($crate::files::columns::Cells::cells(&self.$member, cells);)*
             }

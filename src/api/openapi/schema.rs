@@ -1,12 +1,13 @@
 //! The types of the API's values: their schemas, and how those that clients send are read.
 
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::access::Role;
 use crate::domain::{
-    Actor, Amount, Attributes, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime, Member, Name,
-    Note, Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
+    Actor, Amount, Attributes, AttributesPatch, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime,
+    Member, Name, Note, Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp,
+    Version,
 };
 use crate::files::errors::{Errors, FieldError, Pointer};
 
@@ -315,6 +316,16 @@ impl Schema for Version {
     }
 }
 
+impl Read for Version {
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        match read_integer(&value) {
+            Ok(number) if number >= 1 => Some(Version::new(number)),
+            Ok(_) => refuse(pointer, Invalid::new("out-of-range", "must be 1 or more"), errors),
+            Err(invalid) => refuse(pointer, invalid, errors),
+        }
+    }
+}
+
 impl Schema for Timestamp {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema::new_with_format("string", "date-time"))
@@ -363,17 +374,17 @@ impl Read for Attributes {
     }
 }
 
-impl Schema for Map<String, Value> {
+impl Schema for AttributesPatch {
     fn schema_ref() -> MetaSchemaRef {
         Attributes::schema_ref()
     }
 }
 
-impl Read for Map<String, Value> {
+impl Read for AttributesPatch {
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         match value {
             Value::Object(patch) => match Attributes::check_patch(&patch) {
-                Ok(()) => Some(patch),
+                Ok(()) => Some(AttributesPatch::Merge(patch)),
                 Err(invalid) => refuse(pointer, invalid, errors),
             },
             other => refuse(pointer, wrong_type(&other, "an object"), errors),
