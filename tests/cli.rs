@@ -272,14 +272,14 @@ fn a_file_that_cannot_be_imported_is_told_line_by_line() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("bad.csv"), "id,name,quantity\na,,1\nb,B,many\n").unwrap();
-    let expected = "bad.csv:2: name: must not be empty\nbad.csv:3: quantity: must be an integer\n\
+    let expected = "bad.csv:2: name: must not be empty\nbad.csv:3: quantity: must be an integer (found \"many\")\n\
         stockroom: nothing was imported from bad.csv: see the 2 errors above\n";
     for arguments in [&["import", "bad.csv"][..], &["import", "bad.csv", "--server", &url]] {
         assert_eq!(said(folder, arguments, ""), (false, String::new(), expected.to_owned()));
     }
     let (_, _, refused) = said(folder, &["import", "-", "--format=csv", "--server", &url], "id,name\na,B\n");
-    assert!(refused.starts_with("standard input:2: There is already an item with this id"), "{refused}");
-    let (_, _, many) = said(folder, &["import", "-", "--format=csv"], &format!("name{}", "\n\"\",".repeat(1_500)));
+    assert!(refused.starts_with("standard input:2: a: There is already an item with this id"), "{refused}");
+    let (_, _, many) = said(folder, &["import", "-", "--format=csv"], &format!("name,unit{}", "\n,kg".repeat(1_500)));
     assert!(many.ends_with("it has 1500 errors, the first 100 of them above\n"), "{many}");
     assert_eq!(server.all_items().len(), 1);
 }

@@ -35,9 +35,11 @@ use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Field, Invalid, Item};
+use crate::files::dialect::ColumnMap;
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
-use crate::files::rows::Format;
+use crate::files::rows::{Format, Layout};
+use crate::files::separator::Separator;
 use crate::metrics::{Gauge, Held, Metrics};
 use crate::store::{ImportMode, Imported, Store, Written};
 
@@ -94,6 +96,10 @@ parameters! {
         /// members that are in the file. `update` does the same to existing items only. `replace` creates items, or
         /// replaces existing ones whole, as `PUT` does.
         query mode: ImportMode,
+        /// The separator of a CSV file; found from its header if absent.
+        query separator: Separator,
+        /// Columns that have other names in the file, and columns to ignore: `qty=quantity,colour=`.
+        query map: ColumnMap,
         /// Find out what would come of it, and leave everything as it is.
         query dry_run: bool,
         /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
@@ -202,13 +208,14 @@ impl Transfer {
         upload: Upload,
     ) -> Result<ImportDone, Refused<(InvalidImport, ImportRefused, TooManyColumns, TooManyTransfers)>> {
         let Upload { format, announced, body } = upload;
-        let ImportItems { mode, dry_run, idempotency_key } = parameters;
+        let ImportItems { mode, separator, map, dry_run, idempotency_key } = parameters;
         let mut digest = idempotency_key.is_some().then(|| target.digest());
         let (file, _held) = self.receive(&caller, announced, body, digest.as_mut()).await?;
         let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
         let _permit = timeout(self.queue_timeout, self.imports.acquire()).await.map_err(busy)?;
         let plan = Plan {
-            format,
+            layout: Layout { format, separator, map: map.unwrap_or_default() },
+            max_bytes: self.max_import,
             mode: mode.unwrap_or_default(),
             dry_run: dry_run.unwrap_or_default(),
             queue_timeout: self.queue_timeout,
@@ -392,6 +399,33 @@ impl Schema for ImportMode {
             default: Some(ImportMode::default().as_str().into()),
             ..MetaSchema::new("string")
         })
+    }
+}
+
+impl Schema for Separator {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
+            enum_items: Separator::ALL.iter().map(|separator| separator.name().into()).collect(),
+            ..MetaSchema::new("string")
+        })
+    }
+}
+
+impl Parameter for Separator {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        Separator::parse(text)
+    }
+}
+
+impl Schema for ColumnMap {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema { example: Some("qty=quantity,colour=".into()), ..MetaSchema::new("string") })
+    }
+}
+
+impl Parameter for ColumnMap {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        ColumnMap::parse(text)
     }
 }
 

@@ -12,6 +12,7 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Request, StatusCode};
 use indicatif::ProgressBar;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
@@ -20,9 +21,11 @@ use super::progress;
 use super::remote::{self, Body, Remote};
 use crate::api::ItemRow;
 use crate::config::{Database, Settings};
+use crate::files::dialect::ColumnMap;
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
-use crate::files::rows::Format;
+use crate::files::rows::{Format, Layout};
+use crate::files::separator::Separator;
 use crate::server;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
@@ -45,6 +48,14 @@ pub struct Arguments {
     #[arg(long, default_value = "create")]
     mode: ImportMode,
 
+    /// The separator of a CSV file: , ; | or tab; found from its header if absent
+    #[arg(long, value_parser = |text: &str| Separator::parse(text).map_err(|invalid| invalid.detail))]
+    separator: Option<Separator>,
+
+    /// Columns that have other names in the file, and columns to ignore: qty=quantity,colour=
+    #[arg(long, value_name = "COLUMN=NAME", value_delimiter = ',')]
+    map: Vec<String>,
+
     /// Find out what would come of it, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -55,15 +66,17 @@ pub struct Arguments {
 
 /// Imports the items of a file, all of them or none, and prints what became of them, or everything that is wrong.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
-    let Arguments { file: path, format, dry_run, server, .. } = arguments;
+    let Arguments { file: path, format, separator, map, dry_run, server, .. } = arguments;
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let format = format.or_else(|| Format::of_file(path)).ok_or_else(|| {
         format!("{name} does not tell by its name in which form it is: say --format csv or --format ndjson")
     })?;
+    let map = ColumnMap::parse(&map.join(",")).map_err(|invalid| format!("--map {}", invalid.detail))?;
+    let layout = Layout { format: Some(format), separator: *separator, map };
     let runtime = super::runtime()?;
     let answer = match server.remote()? {
-        Some(server) => runtime.block_on(send(&server, &name, format, arguments))?,
-        None => runtime.block_on(import(settings, &name, format, arguments))?,
+        Some(server) => runtime.block_on(send(&server, &name, &layout, arguments))?,
+        None => runtime.block_on(import(settings, &name, layout, arguments))?,
     };
     match answer {
         Ok(Imported { created, updated, unchanged, changed_fields }) => {
@@ -81,11 +94,18 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
 /// The outcome of an import.
 type Answer = Result<Imported, Refused>;
 
-async fn send(server: &Remote, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
+async fn send(server: &Remote, name: &str, layout: &Layout, arguments: &Arguments) -> Result<Answer, String> {
     let Arguments { file, mode, dry_run, .. } = arguments;
-    let mode = mode.as_str();
-    let request =
-        Request::post(format!("/import?mode={mode}&dry_run={dry_run}")).header(CONTENT_TYPE, format.media_type());
+    let mut path = format!("/import?mode={}&dry_run={dry_run}", mode.as_str());
+    let map = Some(layout.map.to_text()).filter(|map| !map.is_empty());
+    let separator = layout.separator.map(|separator| separator.name().to_owned());
+    for (parameter, value) in [("map", map), ("separator", separator)] {
+        if let Some(value) = value {
+            path += &format!("&{parameter}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC));
+        }
+    }
+    let media_type = layout.format.map_or("application/octet-stream", Format::media_type);
+    let request = Request::post(path).header(CONTENT_TYPE, media_type);
     let (input, length) = open(file).map_err(|error| cannot_read(name, &error))?;
     let input = tokio::fs::File::from_std(input);
     let (request, body) = match length {
@@ -115,7 +135,7 @@ fn body(input: impl AsyncRead + Send + Sync + 'static, progress: ProgressBar) ->
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arguments) -> Result<Answer, String> {
+async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arguments) -> Result<Answer, String> {
     let Arguments { file: path, mode, dry_run, .. } = arguments;
     let _log = server::start_log(settings);
     let (input, length) = open(path).map_err(|error| cannot_read(name, &error))?;
@@ -128,7 +148,9 @@ async fn import(settings: &Settings, name: &str, format: Format, arguments: &Arg
     let progress = progress::bar("importing", Some(2 * length));
     let counter = progress.clone();
     let plan = Plan {
-        format: Some(format),
+        layout,
+        // The file is the user's own, and takes no space unpacked.
+        max_bytes: u64::MAX,
         mode: *mode,
         dry_run: *dry_run,
         queue_timeout: PATIENCE,
@@ -207,6 +229,9 @@ impl From<ImportError> for Refused {
     fn from(error: ImportError) -> Self {
         let errors = match error {
             ImportError::Invalid(errors) | ImportError::TooManyColumns(errors) | ImportError::Refused(errors) => errors,
+            ImportError::TooLarge => {
+                return Self { reason: "it is too large".to_owned(), errors: Vec::new(), count: 0 };
+            }
             ImportError::NotDone(error) => return Self { reason: error.to_string(), errors: Vec::new(), count: 0 },
             ImportError::Panicked => {
                 return Self { reason: "it ended in a panic".to_owned(), errors: Vec::new(), count: 0 };

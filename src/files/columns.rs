@@ -20,6 +20,17 @@ pub struct Column {
     pub empty: Empty,
 }
 
+impl Column {
+    /// Returns the member of the object that the column is of, if it is not of a whole member.
+    pub fn part(&self) -> Option<&'static str> {
+        match self.form {
+            Form::Amount => Some("amount"),
+            Form::Part(part) => Some(part),
+            _ => None,
+        }
+    }
+}
+
 /// The meaning of an empty cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Empty {
@@ -34,7 +45,9 @@ pub enum Empty {
 /// The form of the texts in a column, and the value that they have in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A string that is never taken for a formula.
+    /// An id, as [`Form::Plain`].
+    Id,
+    /// A string that is never taken for a formula, without the blanks around it.
     Plain,
     /// A string, [guarded](csv::guarded).
     Text,
@@ -42,7 +55,9 @@ pub enum Form {
     Integer,
     /// Any value, as JSON.
     Json,
-    /// A string that is this member of an object.
+    /// A decimal number that is the member `amount` of an object.
+    Amount,
+    /// A string that is this member of an object, without the blanks around it.
     Part(&'static str),
     /// Read-only; ignored when it is read.
     Ignored,
@@ -113,7 +128,7 @@ macro_rules! one_column {
 }
 
 one_column! {
-    ItemId: Plain Absent, |id| id.as_str().to_owned();
+    ItemId: Id Absent, |id| id.as_str().to_owned();
     Name: Text Refused, |name| csv::guarded(name.as_str());
     Description: Text Absent, |description| csv::guarded(description.as_str());
     Label: Text Absent, |label| csv::guarded(label.as_str());
@@ -135,9 +150,8 @@ impl Columns for UnitPrice {
     const COUNT: usize = 2;
 
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
-        for part in ["amount", "currency"] {
-            let (form, empty) = (Form::Part(part), Empty::Absent);
-            columns.push(Column { name: format!("{name}_{part}"), member: name, form, empty });
+        for (part, form) in [("amount", Form::Amount), ("currency", Form::Part("currency"))] {
+            columns.push(Column { name: format!("{name}_{part}"), member: name, form, empty: Empty::Absent });
         }
     }
 }

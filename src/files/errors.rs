@@ -8,13 +8,15 @@ use std::io;
 use serde::Serialize;
 
 use crate::domain::{Invalid, Refusal};
-use crate::store::{RefusedRows, StoreError, WriteError};
+use crate::store::{RefusedRow, RefusedRows, StoreError, WriteError};
 
 /// The reason why nothing of a file was imported.
 #[derive(Debug)]
 pub enum ImportError {
     /// The file is not what an import takes.
     Invalid(Errors),
+    /// The file has more bytes than it may have when it is unpacked.
+    TooLarge,
     /// The header of the CSV file has too many columns.
     TooManyColumns(Errors),
     /// The rules forbid some of the rows.
@@ -34,6 +36,11 @@ impl From<WriteError> for ImportError {
 impl From<io::Error> for ImportError {
     fn from(error: io::Error) -> Self {
         let error = match error.kind() {
+            io::ErrorKind::FileTooLarge => return ImportError::TooLarge,
+            io::ErrorKind::InvalidData => {
+                let invalid = Invalid::new("encoding", error.to_string());
+                return ImportError::Invalid(FieldError::of_file(invalid).into());
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
             _ => StoreError::Unavailable(format!("the file of an import: {error}")),
         };
@@ -74,6 +81,18 @@ impl Errors {
             self.add(|| change(error));
         }
         self.count += unlisted;
+    }
+
+    /// The same errors, each changed by `change`.
+    pub fn map(self, change: impl Fn(FieldError) -> FieldError) -> Self {
+        let mut changed = Self::default();
+        changed.extend(self, change);
+        changed
+    }
+
+    /// The same errors, on a line.
+    pub fn on_line(self, line: u64) -> Self {
+        self.map(|error| FieldError { line: Some(line), ..error })
     }
 
     /// Counts errors that are not reported one by one.
@@ -122,7 +141,7 @@ impl From<RefusedRows> for Errors {
     fn from(RefusedRows { first, count }: RefusedRows) -> Self {
         let mut errors = Errors::default();
         let unlisted = count - first.len() as u64;
-        for (line, refusal) in first {
+        for RefusedRow { line, id, refusal } in first {
             match refusal {
                 Refusal::Invalid(wrong) => {
                     for (pointer, invalid) in wrong {
@@ -130,9 +149,10 @@ impl From<RefusedRows> for Errors {
                         errors.add(|| FieldError { line: Some(line), ..FieldError::new(place, invalid) });
                     }
                 }
-                refusal => {
-                    errors.add(|| FieldError::of_line(line, Invalid::new(refusal.code(), refusal.to_string())));
-                }
+                refusal => errors.add(|| {
+                    let detail = format!("{}: {refusal}", id.as_str());
+                    FieldError::of_line(line, Invalid::new(refusal.code(), detail))
+                }),
             }
         }
         errors.add_unlisted(unlisted);
@@ -166,11 +186,16 @@ impl FieldError {
         Self { line: Some(line), place: None, code: invalid.code, detail: invalid.detail }
     }
 
+    /// An error of a file as a whole, or of a line that is known later.
+    pub fn of_file(invalid: Invalid) -> Self {
+        Self { line: None, place: None, code: invalid.code, detail: invalid.detail }
+    }
+
     /// The most bytes that it takes in a problem.
     fn size(&self) -> usize {
-        let place = self.place.as_ref().map_or(0, |place| place.as_str().chars().map(escaped_length).sum());
+        let place: usize = self.place.as_ref().map_or(0, |place| place.as_str().chars().map(escaped_length).sum());
         const MEMBERS: usize = r#"{"line":18446744073709551615,"parameter":"","code":"","detail":""},"#.len();
-        MEMBERS + place + self.code.len() + self.detail.len()
+        MEMBERS + place + self.code.len() + self.detail.chars().map(escaped_length).sum::<usize>()
     }
 }
 
@@ -277,6 +302,20 @@ impl Shortened {
             self.size += escaped_length(c);
             self.text.push(if self.size > Self::MAX { '…' } else { c });
         }
+    }
+}
+
+/// The end of an error's detail that shows the value: quoted, and cut to a bounded length.
+pub fn found(value: &str) -> String {
+    format!(" (found {:?})", cut(value))
+}
+
+/// A text that is cut to a bounded length.
+pub fn cut(text: &str) -> String {
+    const MAX_CHARS: usize = 40;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

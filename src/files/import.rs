@@ -2,13 +2,15 @@
 //! it imported.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::errors::{Errors, FieldError, ImportError};
-use super::repeats::Ids;
-use super::rows::{Format, ReadRow, Rows, column_of};
+use super::errors::{Errors, FieldError, ImportError, Place, found};
+use super::input::Text;
+use super::repeats::{Ids, Repetition};
+use super::rows::{Format, Layout, ReadRow, Rows};
+use super::table::in_column;
 use crate::domain::{Actor, Invalid};
 use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, WriteError, Written};
 
@@ -17,8 +19,10 @@ pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Options of an import.
 pub struct Plan {
-    /// The form of its items; `None` if its first bytes show it.
-    pub format: Option<Format>,
+    /// The form of the file.
+    pub layout: Layout,
+    /// The most bytes that the file may have when it is unpacked.
+    pub max_bytes: u64,
     /// What a row may do.
     pub mode: ImportMode,
     /// True to report the outcome and change nothing.
@@ -39,17 +43,15 @@ pub async fn import_file<T: ReadRow>(
     file: File,
     plan: Plan,
 ) -> Result<Written<Imported>, ImportError> {
-    let Plan { format, mode, dry_run, queue_timeout, actor, idempotency, on_read } = plan;
+    let Plan { layout, max_bytes, mode, dry_run, queue_timeout, actor, idempotency, on_read } = plan;
     let wanted = Arc::new(());
     let reading = Reading { on_read, wanted: Arc::downgrade(&wanted) };
-    let (checking, first) = (Arc::clone(&store), reading.clone());
+    let checking = Arc::clone(&store);
     let checked = tokio::task::spawn_blocking(move || {
-        let format = match format {
-            Some(format) => format,
-            None => format_of(&file)?,
-        };
-        let count = check::<T>(Reader::new(&file, first)?, format, mode, &|| checking.scratch())?;
-        Ok::<_, ImportError>((rows::<T>(Reader::new(file, reading)?, format, mode)?, count, format))
+        let text = Text::open(Reader::new(&file, reading.clone())?, max_bytes)?;
+        let (count, format) = check::<T>(text, &layout, mode, &|| checking.scratch())?;
+        let text = Text::open(Reader::new(file, reading)?, max_bytes)?;
+        Ok::<_, ImportError>((rows::<T>(text, &layout, mode)?, count, format))
     });
     let (rows, count, format) = checked.await.map_err(|_| ImportError::Panicked)??;
     let deadline = Instant::now() + queue_timeout;
@@ -62,32 +64,18 @@ pub async fn import_file<T: ReadRow>(
 
 /// The errors of rows, at their places in the file.
 fn in_file<T: ReadRow>(format: Format, errors: Errors) -> Errors {
-    if format == Format::Ndjson {
-        return errors;
-    }
-    let (columns, mut placed) = (T::columns(), Errors::default());
-    placed.extend(errors, |error| FieldError { place: error.place.map(|place| column_of(&columns, place)), ..error });
-    placed
+    let columns = T::columns();
+    if format == Format::Csv { errors.map(|error| in_column(&columns, error)) } else { errors }
 }
 
-/// The bytes of a file that show its format, unless it begins with more white space.
-const START: usize = 4 * 1024;
-
-fn format_of(mut file: &File) -> io::Result<Format> {
-    file.rewind()?;
-    let mut start = Vec::with_capacity(START);
-    file.take(START as u64).read_to_end(&mut start)?;
-    Ok(Format::of_start(&start))
-}
-
-/// Returns the number of items in a file, or everything that is wrong with it.
+/// Returns the number of items in a file and its format, or everything that is wrong with it.
 fn check<T: ReadRow>(
-    file: Reader<&File>,
-    format: Format,
+    text: Text<'_>,
+    layout: &Layout,
     mode: ImportMode,
     scratch: &dyn Fn() -> io::Result<File>,
-) -> Result<u64, ImportError> {
-    let mut rows = Rows::<_, T>::new(format, mode, BufReader::new(file))?;
+) -> Result<(u64, Format), ImportError> {
+    let mut rows = Rows::<_, T>::open(text, layout, mode)?;
     let (mut count, mut ids, mut errors) = (0, Ids::new(scratch), Errors::default());
     while let Some(row) = rows.next_row()? {
         count += 1;
@@ -100,18 +88,20 @@ fn check<T: ReadRow>(
     let repeated = ids.repeated(Errors::LISTED)?;
     let mut repetitions = Errors::default();
     repetitions.add_unlisted(repeated.count - repeated.first.len() as u64);
-    for (line, earlier) in repeated.first {
-        let detail = || format!("has the id that line {earlier} has already");
-        repetitions.add(|| FieldError::of_line(line, Invalid::new("repeated-id", detail())));
+    for (line, Repetition { id, earlier }) in repeated.first {
+        let detail = || format!("must be there only once, and is in line {earlier} already{}", found(id.as_str()));
+        let place = Place::Pointer("/id".to_owned());
+        let error = || FieldError::new(place, Invalid::new("repeated-id", detail()));
+        repetitions.add(|| FieldError { line: Some(line), ..error() });
     }
-    let errors = errors.merged_by_line(repetitions);
-    if errors.is_empty() { Ok(count) } else { Err(ImportError::Invalid(errors)) }
+    let errors = errors.merged_by_line(in_file::<T>(rows.format(), repetitions));
+    if errors.is_empty() { Ok((count, rows.format())) } else { Err(ImportError::Invalid(errors)) }
 }
 
 /// Returns the items of a file that was found to be in order, read as they are asked for.
-fn rows<T: ReadRow>(file: Reader<File>, format: Format, mode: ImportMode) -> io::Result<ImportRows> {
+fn rows<T: ReadRow>(text: Text<'static>, layout: &Layout, mode: ImportMode) -> Result<ImportRows, ImportError> {
     let changed = || io::Error::other("the file is another than the one that was checked");
-    let mut rows = Rows::<_, T>::new(format, mode, BufReader::new(file)).map_err(|_| changed())?;
+    let mut rows = Rows::<_, T>::open(text, layout, mode)?;
     Ok(Box::new(std::iter::from_fn(move || rows.next_row().transpose().map(|row| row?.map_err(|_| changed())))))
 }
 

@@ -23,8 +23,8 @@ pub struct Record<T> {
 pub enum Flaw {
     /// It is longer than [`MAX_LINE`].
     TooLong,
-    /// It is not UTF-8.
-    Encoding,
+    /// It is not UTF-8, but looks like this.
+    Encoding(Encoding),
     /// A field of CSV is quoted wrongly.
     Quoting,
     /// A quote is never closed.
@@ -33,25 +33,54 @@ pub enum Flaw {
     TooManyFields(usize),
 }
 
+/// The encoding that a text which is not UTF-8 looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The one of Windows in Western Europe, in which Excel writes its plain CSV.
+    Windows1252,
+    /// An older one of another alphabet or script.
+    National,
+    /// Any other.
+    Unknown,
+}
+
+impl Encoding {
+    /// Returns the encoding that these bytes look like.
+    pub fn of(bytes: &[u8]) -> Self {
+        let is_high = |byte: &u8| *byte >= 0x80;
+        // No text of one byte for each character has long runs of letters beyond ASCII in the West.
+        let longest = bytes.split(|byte| !is_high(byte)).map(<[u8]>::len).max().unwrap_or_default();
+        // Windows-1252 leaves these bytes without a character; UTF-16 that is no pair has become 0xff.
+        let undefined = bytes.iter().any(|byte| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d | 0xff));
+        match longest {
+            4.. => Encoding::National,
+            _ if undefined => Encoding::Unknown,
+            _ => Encoding::Windows1252,
+        }
+    }
+}
+
 /// The lines of a file, with their numbers.
 pub struct Lines<R> {
     input: R,
+    /// The last byte of a line.
+    end: u8,
     /// How many lines were read.
     count: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of `input`.
-    pub fn new(input: R) -> Self {
-        Self { input, count: 0 }
+    /// The lines of `input`, each of which ends with the byte `end`.
+    pub fn new(input: R, end: u8) -> Self {
+        Self { input, end, count: 0 }
     }
 
-    /// Adds the next line to `line` with its line feed, as long as that stays within [`MAX_LINE`] bytes.
+    /// Adds the next line to `line` with its end, as long as that stays within [`MAX_LINE`] bytes.
     ///
     /// Answers how it went, and nothing at the end of the file.
     pub fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Result<(), Flaw>>> {
         let left = (MAX_LINE + 1 - line.len().min(MAX_LINE)) as u64;
-        let read = (&mut self.input).take(left).read_until(b'\n', line)?;
+        let read = (&mut self.input).take(left).read_until(self.end, line)?;
         if read == 0 {
             return Ok(None);
         }
@@ -62,9 +91,9 @@ impl<R: BufRead> Lines<R> {
         if line.len() <= MAX_LINE {
             return Ok(Some(Ok(())));
         }
-        while line.last() != Some(&b'\n') {
+        while line.last() != Some(&self.end) {
             line.clear();
-            if (&mut self.input).take(MAX_LINE as u64).read_until(b'\n', line)? == 0 {
+            if (&mut self.input).take(MAX_LINE as u64).read_until(self.end, line)? == 0 {
                 break;
             }
         }
@@ -94,7 +123,15 @@ impl From<Flaw> for Invalid {
     fn from(flaw: Flaw) -> Self {
         match flaw {
             Flaw::TooLong => Invalid::new("too-long", format!("must have at most {MAX_LINE} bytes")),
-            Flaw::Encoding => Invalid::new("encoding", "must be UTF-8"),
+            Flaw::Encoding(Encoding::Windows1252) => Invalid::new(
+                "encoding",
+                "must be UTF-8, and looks like Windows-1252: save it as UTF-8 (in Excel, as \"CSV UTF-8\")",
+            ),
+            Flaw::Encoding(Encoding::National) => Invalid::new(
+                "encoding",
+                "must be UTF-8, and looks like an older encoding such as Windows-1251, Shift_JIS or GBK: save it as UTF-8",
+            ),
+            Flaw::Encoding(Encoding::Unknown) => Invalid::new("encoding", "must be UTF-8, and is in another encoding"),
             Flaw::Quoting => Invalid::new(
                 "quoting",
                 "has a quote in the wrong place: a field with a quote in it stands in quotes, and has it twice",

@@ -5,9 +5,14 @@
 
 pub mod columns;
 pub mod csv;
+pub mod dialect;
 pub mod errors;
 pub mod import;
+pub mod input;
 pub mod json;
 pub mod lines;
+pub mod numbers;
 pub mod repeats;
 pub mod rows;
+pub mod separator;
+pub mod table;

@@ -1,33 +1,38 @@
 //! Which ids a file has more than once, found without holding all of them in memory.
 //!
-//! Each id goes, as a digest with its line, into one of several files by its first byte; each of these is then small
-//! enough to be sorted. Two ids with one digest of 128 bits are not to be expected in the life of the universe.
+//! Each id goes with its line into one of several files by its hash; each of these is then small enough to be sorted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-
-use sha2::{Digest, Sha256};
 
 use crate::domain::ItemId;
 
-/// Among how many files the ids are spread: a file with ten million ids has parts of 8 MB.
+/// The number of files among which the ids are spread: a file with ten million ids has parts of some 10 MB.
 const PARTS: usize = 32;
-
-const DIGEST: usize = 16;
-const LINE: usize = size_of::<u64>();
 
 /// The ids of a file so far.
 pub struct Ids<'a> {
     scratch: &'a dyn Fn() -> io::Result<File>,
     parts: [Option<BufWriter<File>>; PARTS],
+    hashes: RandomState,
+}
+
+/// An id that a line of a file has, and an earlier line, too.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repetition {
+    /// The id.
+    pub id: ItemId,
+    /// The first line that has it.
+    pub earlier: u64,
 }
 
 /// The ids that are there more than once.
 #[derive(Default)]
 pub struct Repeated {
-    /// The lines where an id stands again, each with the line where it stood first: the first ones only.
-    pub first: BTreeMap<u64, u64>,
+    /// The first lines in which an id stands again.
+    pub first: BTreeMap<u64, Repetition>,
     /// How many lines there are where an id stands again.
     pub count: u64,
 }
@@ -35,18 +40,19 @@ pub struct Repeated {
 impl<'a> Ids<'a> {
     /// No ids yet; `scratch` makes the files.
     pub fn new(scratch: &'a dyn Fn() -> io::Result<File>) -> Self {
-        Self { scratch, parts: [const { None }; PARTS] }
+        Self { scratch, parts: [const { None }; PARTS], hashes: RandomState::new() }
     }
 
     /// Adds the id that stands in this line.
     pub fn add(&mut self, id: &ItemId, line: u64) -> io::Result<()> {
-        let digest = Sha256::digest(id.as_str());
-        let part = &mut self.parts[usize::from(digest[0]) % PARTS];
+        let part = &mut self.parts[self.hashes.hash_one(id.as_str()) as usize % PARTS];
         let part = match part {
             Some(part) => part,
             none => none.insert(BufWriter::new((self.scratch)()?)),
         };
-        part.write_all(&digest[..DIGEST])?;
+        let text = id.as_str();
+        part.write_all(&[u8::try_from(text.len()).expect("an id has at most 64 bytes")])?;
+        part.write_all(text.as_bytes())?;
         part.write_all(&line.to_le_bytes())
     }
 
@@ -56,12 +62,14 @@ impl<'a> Ids<'a> {
         for part in self.parts.into_iter().flatten() {
             let mut ids = read_part(part.into_inner()?)?;
             ids.sort_unstable();
-            let mut first: Option<&([u8; DIGEST], u64)> = None;
+            let mut first: Option<&(Vec<u8>, u64)> = None;
             for id in &ids {
                 match first {
-                    Some((digest, line)) if *digest == id.0 => {
+                    Some((text, line)) if *text == id.0 => {
                         repeated.count += 1;
-                        repeated.first.insert(id.1, *line);
+                        let text = String::from_utf8_lossy(text).into_owned();
+                        let id_again = ItemId::parse(text).expect("an id was written");
+                        repeated.first.insert(id.1, Repetition { id: id_again, earlier: *line });
                         if repeated.first.len() > limit {
                             repeated.first.pop_last();
                         }
@@ -74,16 +82,16 @@ impl<'a> Ids<'a> {
     }
 }
 
-fn read_part(mut file: File) -> io::Result<Vec<([u8; DIGEST], u64)>> {
-    let length = file.stream_position()? as usize;
+fn read_part(mut file: File) -> io::Result<Vec<(Vec<u8>, u64)>> {
     file.rewind()?;
     let mut input = BufReader::new(file);
-    let mut ids = Vec::with_capacity(length / (DIGEST + LINE));
-    for _ in 0..ids.capacity() {
-        let (mut digest, mut line) = ([0; DIGEST], [0; LINE]);
-        input.read_exact(&mut digest)?;
+    let mut ids = Vec::new();
+    let mut length = [0];
+    while input.read(&mut length)? > 0 {
+        let (mut id, mut line) = (vec![0; usize::from(length[0])], [0; size_of::<u64>()]);
+        input.read_exact(&mut id)?;
         input.read_exact(&mut line)?;
-        ids.push((digest, u64::from_le_bytes(line)));
+        ids.push((id, u64::from_le_bytes(line)));
     }
     Ok(ids)
 }
@@ -101,6 +109,8 @@ mod tests {
         }
         let repeated = ids.repeated(3).unwrap();
         assert_eq!(repeated.count, 200);
-        assert_eq!(Vec::from_iter(repeated.first), [(101, 1), (102, 2), (103, 3)]);
+        let first: Vec<_> =
+            repeated.first.iter().map(|(line, again)| (*line, again.id.as_str(), again.earlier)).collect();
+        assert_eq!(first, [(101, "item-1", 1), (102, "item-2", 2), (103, "item-3", 3)]);
     }
 }

@@ -10,11 +10,15 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Empty, Form};
-use super::csv;
-use super::errors::{Errors, FieldError, ImportError, Place};
+use super::columns::Column;
+use super::csv::{self, Texts};
+use super::dialect::{self, ColumnMap};
+use super::errors::{Errors, FieldError, ImportError, Place, Pointer, cut, found};
+use super::input::Text;
 use super::json::{self, Document};
-use super::lines::{BYTE_ORDER_MARK, Flaw, Lines};
+use super::lines::{BYTE_ORDER_MARK, Flaw, Lines, Record};
+use super::separator::Separator;
+use super::table::{self, Table};
 use crate::domain::{Invalid, ItemId, ItemPatch, Version};
 use crate::store::{ImportMode, ImportRow};
 
@@ -56,9 +60,10 @@ impl Format {
 
     /// The format that a file's name tells of.
     pub fn of_file(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        match &*extension {
-            "csv" => Some(Format::Csv),
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let (_, extension) = name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.')?;
+        match extension {
+            "csv" | "tsv" | "tab" => Some(Format::Csv),
             "ndjson" | "jsonl" => Some(Format::Ndjson),
             _ => None,
         }
@@ -69,7 +74,7 @@ impl Format {
         let mut head = Vec::new();
         if self == Format::Csv {
             let columns = T::columns();
-            csv::write_record(&mut head, columns.iter().map(|column| &*column.name));
+            csv::write_record(&mut head, Separator::Comma, columns.iter().map(|column| &*column.name));
         }
         head
     }
@@ -81,7 +86,7 @@ impl Format {
                 serde_json::to_writer(&mut *out, item).expect("an item can be written as JSON");
                 out.push(b'\n');
             }
-            Format::Csv => csv::write_record(out, item.cells().iter().map(String::as_str)),
+            Format::Csv => csv::write_record(out, Separator::Comma, item.cells().iter().map(String::as_str)),
         }
     }
 }
@@ -107,13 +112,26 @@ pub trait ReadRow: Sized + Send + 'static {
     fn into_parts(self) -> (Option<ItemId>, Option<Version>, ItemPatch);
 }
 
+/// The form of a file of items.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// Its format; `None` if its first bytes show it.
+    pub format: Option<Format>,
+    /// The separator of a CSV file; `None` if its header shows it.
+    pub separator: Option<Separator>,
+    /// Columns with other names.
+    pub map: ColumnMap,
+}
+
 /// The items of a file, as an import of a mode takes them: each with some of the writable members of an item, and
 /// read-only members, which are ignored.
 pub struct Rows<R, T> {
     lines: Lines<R>,
+    format: Format,
     mode: ImportMode,
-    /// The columns of a CSV file, in its order.
-    columns: Option<Vec<Column>>,
+    /// The header of a CSV file.
+    table: Option<Table>,
+    map: ColumnMap,
     row: PhantomData<T>,
 }
 
@@ -123,60 +141,87 @@ type Parts = (Option<ItemId>, Option<Version>, ItemPatch);
 /// One item of a file, or everything that is wrong with it.
 pub type Row = Result<ImportRow, Errors>;
 
-/// The most columns that the header of a CSV file may have.
-const MAX_COLUMNS: usize = 1_000;
+impl<T: ReadRow> Rows<(), T> {
+    /// Returns the items of a text. Fails if it has not the format that it should have, or a wrong header.
+    pub fn open<'a>(
+        text: Text<'a>,
+        layout: &Layout,
+        mode: ImportMode,
+    ) -> Result<Rows<impl BufRead + 'a, T>, ImportError> {
+        let Layout { format, separator, map } = layout;
+        let format = format.unwrap_or_else(|| Format::of_start(text.start()));
+        let invalid = |line, invalid| Err(ImportError::Invalid(FieldError::of_line(line, invalid).into()));
+        let (table, lines) = match format {
+            Format::Ndjson if text.start().trim_ascii_start().starts_with(b"[") => {
+                return invalid(1, Invalid::new("json-array", "is a JSON array: send one object on each line"));
+            }
+            Format::Ndjson if separator.is_some() => {
+                let invalid = Invalid::new("unsupported", "is for CSV files");
+                return Err(ImportError::Invalid(FieldError::new(Place::parameter("separator"), invalid).into()));
+            }
+            Format::Ndjson => (None, text.into_lines()),
+            Format::Csv => {
+                let known = T::columns();
+                let first = text.start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+                let named = Separator::named_by(first);
+                let found = || dialect::separator_of(text.start(), |name| table::is_recognized(name, &known, map));
+                let separator = separator.or(named).unwrap_or_else(found);
+                let mut lines = text.into_lines();
+                if named.is_some()
+                    && let Some(Err(flaw)) = lines.read(&mut Vec::new())?
+                {
+                    return invalid(1, flaw.into());
+                }
+                (Some(Table::read_header(&mut lines, separator, known, map, mode)?), lines)
+            }
+        };
+        Ok(Rows { lines, format, mode, table, map: map.clone(), row: PhantomData })
+    }
+}
 
 impl<R: BufRead, T: ReadRow> Rows<R, T> {
-    /// The items of `input`; fails if the header of a CSV file is wrong.
-    pub fn new(format: Format, mode: ImportMode, input: R) -> Result<Self, ImportError> {
-        let mut lines = Lines::new(input);
-        let columns = match format {
-            Format::Ndjson => None,
-            Format::Csv => Some(read_header(&mut lines, &T::columns(), mode)?),
-        };
-        Ok(Self { lines, mode, columns, row: PhantomData })
+    /// Returns the format of the file.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Reads the next item.
     pub fn next_row(&mut self) -> io::Result<Option<Row>> {
-        let (line, item) = match &self.columns {
+        let (line, item) = match &self.table {
             None => match self.lines.next_line()? {
-                Some(record) => {
-                    (record.line, record.content.map_err(of_record).and_then(|text| self.parse_line(&text)))
+                Some(Record { line, content }) => {
+                    (line, content.map_err(of_record).and_then(|text| self.parse_line(&text)))
                 }
                 None => return Ok(None),
             },
-            Some(columns) => match csv::next_record(&mut self.lines, columns.len())? {
-                Some(record) => (record.line, self.parse_record(columns, record.content)),
+            Some(table) => match table.next_record(&mut self.lines)? {
+                Some(Record { line, content }) => {
+                    (line, content.map_err(of_record).and_then(|texts| self.parse_record(table, &texts)))
+                }
                 None => return Ok(None),
             },
         };
         let row = item.map(|(id, version, patch)| ImportRow { line, id, version, patch: Box::new(patch) });
-        Ok(Some(row.map_err(|errors| on_line(line, errors))))
+        Ok(Some(row.map_err(|errors| errors.on_line(line))))
     }
 
     fn parse_line(&self, text: &[u8]) -> Result<Parts, Errors> {
-        let Document { value, inexact } = json::read(text, json::MAX_VALUES).map_err(json_errors)?;
-        self.read(value, inexact)
+        let Document { mut value, inexact: mut errors } = json::read(text, json::MAX_VALUES).map_err(Errors::from)?;
+        if let Value::Object(members) = &mut value {
+            rename(members, &self.map, &mut errors);
+        }
+        self.read(value, errors).map_err(|errors| with_values(errors, text, &T::columns()))
     }
 
-    /// Reads a record as the JSON object with the same members.
-    fn parse_record(&self, columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<Parts, Errors> {
-        let (object, errors) = object_of(columns, fields)?;
-        self.read(Value::Object(object), errors).map_err(|errors| {
-            let (columns, mut placed) = (T::columns(), Errors::default());
-            placed.extend(errors, |error| FieldError {
-                place: error.place.map(|place| column_of(&columns, place)),
-                ..error
-            });
-            placed
-        })
+    fn parse_record(&self, table: &Table, texts: &Texts) -> Result<Parts, Errors> {
+        let (object, errors) = table.object(texts)?;
+        self.read(object, errors).map_err(|errors| table.in_columns(errors, texts))
     }
 
     /// Reads a row that has what its mode needs.
     fn read(&self, value: Value, mut errors: Errors) -> Result<Parts, Errors> {
         let parts = T::read(value, &mut errors).map(T::into_parts);
-        // An empty name is not missing too.
+        // A name that is wrong is not missing too.
         if let Some((id, _, patch)) = parts.as_ref().filter(|_| errors.is_empty()) {
             if self.mode == ImportMode::Update && id.is_none() {
                 let required = Invalid::new("required", "must be there, to say which item to update");
@@ -197,157 +242,67 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
     }
 }
 
-/// The errors of the record that begins on this line.
-fn on_line(line: u64, errors: Errors) -> Errors {
-    let mut of_line = Errors::default();
-    of_line.extend(errors, |error| FieldError { line: Some(line), ..error });
-    of_line
-}
-
 /// The error of a record as a whole, on a line that is known later.
-fn of_record(invalid: impl Into<Invalid>) -> Errors {
-    FieldError { line: None, place: None, ..FieldError::of_line(0, invalid.into()) }.into()
-}
-
-fn json_errors(flaw: json::Flaw) -> Errors {
+fn of_record(flaw: Flaw) -> Errors {
     match flaw {
-        json::Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
-        json::Flaw::Duplicates(errors) => errors,
-        json::Flaw::TooManyValues(error) => error.into(),
-        json::Flaw::Broken { what, column, .. } => {
-            of_record(Invalid::new("json", format!("must be a JSON object, and {what}, at byte {column}")))
+        Flaw::TooManyFields(count) => {
+            FieldError::of_file(Invalid::new("fields", format!("has too many fields: {count}"))).into()
+        }
+        flaw => FieldError::of_file(flaw.into()).into(),
+    }
+}
+
+/// Gives the members of an object the names that a map has for them.
+fn rename(members: &mut Map<String, Value>, map: &ColumnMap, errors: &mut Errors) {
+    let mapped: Vec<_> = members.keys().filter(|name| map.get(name).is_some()).cloned().collect();
+    for name in mapped {
+        let (Some(value), Some(to)) = (members.remove(&name), map.get(&name)) else { continue };
+        if let Some(to) = to
+            && members.insert(to.to_owned(), value).is_some()
+        {
+            let twice = || Invalid::new("duplicate-member", "must be there only once");
+            errors.add(|| FieldError::new(Pointer::Root.member(to).place(), twice()));
         }
     }
 }
 
-/// Reads the names of the columns: each `known`, and once, and among them those that the mode needs.
-fn read_header<R: BufRead>(
-    lines: &mut Lines<R>,
-    known: &[Column],
-    mode: ImportMode,
-) -> Result<Vec<Column>, ImportError> {
-    let invalid = |line, invalid| ImportError::Invalid(FieldError::of_line(line, invalid).into());
-    let names_of =
-        |columns: &[Column], separator| columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(separator);
-    let Some(header) = csv::next_record(lines, MAX_COLUMNS)? else {
-        let detail = format!("must name the columns, such as {}", names_of(&known[..2], ","));
-        return Err(invalid(1, Invalid::new("header", detail)));
-    };
-    let line = header.line;
-    let names = match header.content {
-        Ok(names) => names,
-        Err(Flaw::TooManyFields(count)) => {
-            let detail = format!("must have at most {MAX_COLUMNS} columns, and has {count}");
-            let error = FieldError::of_line(line, Invalid::new("too-many-columns", detail));
-            return Err(ImportError::TooManyColumns(error.into()));
-        }
-        Err(flaw) => return Err(invalid(line, flaw.into())),
-    };
-    let (mut columns, mut errors) = (Vec::new(), Errors::default());
-    let mut refuse = |name: &str, code, detail: &dyn Fn() -> String| {
-        errors.add(|| FieldError::new(Place::column(name), Invalid::new(code, detail())));
-    };
-    for name in &names {
-        match known.iter().find(|column| column.name == *name) {
-            None => refuse(name, "unknown-column", &|| format!("is none of the columns {}", names_of(known, ", "))),
-            Some(column) if columns.contains(column) => {
-                refuse(name, "duplicate-column", &|| "must be there only once".to_owned());
-            }
-            Some(column) => columns.push(column.clone()),
-        }
-    }
-    let has = |name: &str| names.iter().any(|other| other == name);
-    let missing = match mode {
-        ImportMode::Create | ImportMode::Replace => (!has("name")).then_some("name"),
-        ImportMode::Update => (!has("id")).then_some("id"),
-        ImportMode::Upsert => (!has("id") && !has("name")).then_some("id"),
-    };
-    if let Some(missing) = missing {
-        refuse(missing, "required", &|| format!("must be there with mode={}", mode.as_str()));
-    }
-    if errors.is_empty() { Ok(columns) } else { Err(ImportError::Invalid(on_line(line, errors))) }
-}
-
-/// Makes the JSON object with the members of a record, and the errors of the texts that are none.
-fn object_of(columns: &[Column], fields: Result<Vec<String>, Flaw>) -> Result<(Map<String, Value>, Errors), Errors> {
-    let other_number = |count| {
-        let detail = format!("must have {} fields, as the header does, and has {count}", columns.len());
-        of_record(Invalid::new("fields", detail))
-    };
-    let fields = match fields {
-        Ok(fields) if fields.len() == columns.len() => fields,
-        Ok(fields) => return Err(other_number(fields.len())),
-        Err(Flaw::TooManyFields(count)) => return Err(other_number(count)),
-        Err(flaw) => return Err(of_record(flaw)),
-    };
-    let (mut object, mut errors) = (Map::new(), Errors::default());
-    let mut cleared = Vec::new();
-    for (column, field) in columns.iter().zip(fields) {
-        let Column { name, member, form, empty } = column;
-        if field.is_empty() {
-            match empty {
-                Empty::Absent => {}
-                Empty::Null => cleared.push(column),
-                Empty::Refused => {
-                    let invalid = || Invalid::new("required", "must not be empty");
-                    errors.add(|| FieldError::new(Place::column(name), invalid()));
-                }
-            }
-            continue;
-        }
-        let value = match form {
-            Form::Plain => field.into(),
-            Form::Text => csv::unguarded(&field).into(),
-            // A text that is not a number stays a text, and is refused as one.
-            Form::Integer => field.parse::<i64>().map_or_else(|_| field.into(), Value::from),
-            Form::Json => match json::read(field.as_bytes(), json::MAX_VALUES) {
-                Ok(Document { value, inexact }) => {
-                    errors.extend(inexact, |error| in_json(name, error));
-                    value
-                }
-                Err(flaw) => {
-                    errors.extend(json_errors(flaw), |error| in_json(name, error));
-                    continue;
-                }
-            },
-            Form::Part(part) => {
-                let object = object.entry(*member).or_insert_with(|| Map::new().into());
-                object[*part] = field.into();
-                continue;
-            }
-            Form::Ignored => continue,
+/// Shows the values in the errors of a line, and the names that unknown members may mean.
+fn with_values(errors: Errors, line: &[u8], columns: &[Column]) -> Errors {
+    let Ok(line) = serde_json::from_slice::<Value>(line) else { return errors };
+    errors.map(|error| {
+        let Some(Place::Pointer(pointer)) = &error.place else { return error };
+        let value = line.pointer(pointer).filter(|_| !pointer.is_empty());
+        let shown = value.map(|value| match value {
+            Value::String(text) => found(text),
+            other => format!(" (found {})", cut(&other.to_string())),
+        });
+        let shown = shown.unwrap_or_default();
+        let name = pointer.strip_prefix('/').filter(|_| error.code == "unknown-member");
+        let meant = name.and_then(dialect::suggestion);
+        // A column of a part is no member.
+        let meant = meant.filter(|meant| columns.iter().any(|column| column.name == *meant && column.part().is_none()));
+        let advice = match (name, meant) {
+            (Some(name), Some(meant)) => format!("; did you mean `{meant}`? {}", dialect::advise_map(name, meant)),
+            (Some(name), None) => format!("; {}", dialect::advise_map(name, "")),
+            (None, _) => String::new(),
         };
-        object.insert((*member).to_owned(), value);
-    }
-    for Column { name, member, .. } in cleared {
-        if object.contains_key(*member) {
-            let invalid = || Invalid::new("required", "must not be empty beside a currency");
-            errors.add(|| FieldError::new(Place::column(name), invalid()));
-        } else {
-            object.insert((*member).to_owned(), Value::Null);
+        FieldError { detail: format!("{}{shown}{advice}", error.detail), ..error }
+    })
+}
+
+impl From<json::Flaw> for Errors {
+    fn from(flaw: json::Flaw) -> Self {
+        let of_record = |invalid| FieldError::of_file(invalid).into();
+        match flaw {
+            json::Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
+            json::Flaw::Duplicates(errors) => errors,
+            json::Flaw::TooManyValues(error) => error.into(),
+            json::Flaw::Broken { what, column, .. } => of_record(Invalid::new(
+                "json",
+                format!("must be a JSON object on one line, and {what}, at byte {column}"),
+            )),
         }
     }
-    Ok((object, errors))
-}
-
-/// An error of the JSON in a column, which names the place in it.
-fn in_json(column: &str, error: FieldError) -> FieldError {
-    let detail = match &error.place {
-        Some(Place::Pointer(pointer)) if !pointer.is_empty() => format!("at {pointer}: {}", error.detail),
-        _ => error.detail,
-    };
-    FieldError { place: Some(Place::column(column)), detail, ..error }
-}
-
-/// The column in which the member at a pointer stands.
-pub fn column_of(columns: &[Column], place: Place) -> Place {
-    let Place::Pointer(pointer) = place else { return place };
-    let mut steps = pointer.split('/').skip(1);
-    let (member, part) = (steps.next().unwrap_or_default(), steps.next());
-    let has_part =
-        |column: &&Column| column.member == member && matches!(column.form, Form::Part(name) if Some(name) == part);
-    let column = columns.iter().find(has_part);
-    Place::column(column.map_or(member, |column| &*column.name))
 }
 
 #[cfg(test)]

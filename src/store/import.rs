@@ -99,7 +99,7 @@ pub async fn carry_out<D: Disk>(
         batch.add(disk.load(&wanted).await?);
         for row in &rows {
             let decided = batch.carry_out(row, actor.as_ref(), None).map(|written| written.outcome);
-            if let Err(error) = tally.add(row.line, decided) {
+            if let Err(error) = tally.add(row, decided) {
                 return Ok(Err(error));
             }
         }
@@ -198,7 +198,7 @@ struct Tally {
 
 impl Tally {
     /// Counts a row. Fails if it failed for another reason than a rule.
-    fn add(&mut self, line: u64, decided: Result<Effect, WriteError>) -> Result<(), WriteError> {
+    fn add(&mut self, row: &Row, decided: Result<Effect, WriteError>) -> Result<(), WriteError> {
         self.count += 1;
         match decided {
             Ok(Effect::Created) => self.imported.created += 1,
@@ -209,7 +209,7 @@ impl Tally {
                 }
             }
             Ok(Effect::Unchanged) => self.imported.unchanged += 1,
-            Err(WriteError::Refused(refusal)) => self.refused.add(line, refusal),
+            Err(WriteError::Refused(refusal)) => self.refused.add(row.line, &row.id, refusal),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -279,11 +279,22 @@ pub struct Imported {
     pub changed_fields: BTreeMap<Field, u64>,
 }
 
-/// The items of an import that the rules forbid.
+/// A row of an import that the rules forbid.
+#[derive(Debug)]
+pub struct RefusedRow {
+    /// Its line.
+    pub line: u64,
+    /// The id of its item.
+    pub id: ItemId,
+    /// The reason.
+    pub refusal: Refusal,
+}
+
+/// The rows of an import that the rules forbid.
 #[derive(Debug, Default)]
 pub struct RefusedRows {
-    /// The first ones, by their lines, with the reasons: at most [`RefusedRows::LISTED`].
-    pub first: Vec<(u64, Refusal)>,
+    /// The first ones: at most [`RefusedRows::LISTED`].
+    pub first: Vec<RefusedRow>,
     /// How many there are.
     pub count: u64,
 }
@@ -292,11 +303,11 @@ impl RefusedRows {
     /// How many are told of one by one.
     pub const LISTED: usize = 100;
 
-    /// Adds an item.
-    pub fn add(&mut self, line: u64, refusal: Refusal) {
+    /// Adds a row.
+    pub fn add(&mut self, line: u64, id: &ItemId, refusal: Refusal) {
         self.count += 1;
         if self.first.len() < Self::LISTED {
-            self.first.push((line, refusal));
+            self.first.push(RefusedRow { line, id: id.clone(), refusal });
         }
     }
 }

@@ -14,6 +14,7 @@ mod access;
 mod cors;
 mod door;
 mod feed;
+mod files;
 mod idempotency;
 mod import;
 mod items;

@@ -479,6 +479,9 @@ impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::Invalid(errors) => Self::with_errors(Kind::InvalidImport, errors),
+            ImportError::TooLarge => {
+                Self::new(Kind::BodyTooLarge, "The file has more bytes than it may have when it is unpacked.")
+            }
             ImportError::TooManyColumns(errors) => Self::with_errors(Kind::TooManyColumns, errors),
             ImportError::Refused(errors) => Self::with_errors(Kind::ImportRefused, errors),
             ImportError::NotDone(error) => error.into(),
