@@ -265,6 +265,21 @@ fn files_go_to_a_server_and_come_from_it() {
 }
 
 #[test]
+fn movements_come_from_a_file_too() {
+    let server = Server::start();
+    server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);
+    let (folder, url) = (TempDir::new().unwrap(), server.url(""));
+    let folder = folder.path();
+    std::fs::write(folder.join("count.csv"), "SKU,counted,reason\na,3,counted\n").unwrap();
+    let arguments = ["import", "count.csv", "--kind", "movements", "--map", "sku=item_id", "--server", &url];
+    assert_eq!(said(folder, &arguments, ""), done("count.csv: moved 1, unchanged 0\n"));
+    assert_eq!(said(folder, &arguments, ""), done("count.csv: moved 0, unchanged 1\n"));
+    assert_eq!(server.get("/inventory/a").expect(200)["quantity"], 3);
+    let (_, _, refused) = said(folder, &[&arguments[..], &["--mode", "update"]].concat(), "");
+    assert_eq!(refused, "stockroom: --mode is for items, and --kind movements has none\n");
+}
+
+#[test]
 fn a_file_that_cannot_be_imported_is_told_line_by_line() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);

@@ -21,8 +21,8 @@ use stockroom::domain::{
 };
 use stockroom::store::postgres::{OpenError, PostgresStore, check};
 use stockroom::store::{
-    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, LONG_READS, Operation, Store, StoreError,
-    Upkeep, Write, WriteError, Written,
+    EntryQuery, Expire, IdempotencyKey, Import, ImportMode, ImportRow, LONG_READS, Operation, RowContent, Store,
+    StoreError, Upkeep, Write, WriteError, Written,
 };
 
 fn url(text: &str) -> PostgresUrl {
@@ -742,7 +742,8 @@ async fn the_writes_of_one_replica_wait_for_the_import_of_another() {
     let rows = (0..).map(|number| {
         let details = DetailsPatch { name: Some(Name::parse("New").unwrap()), ..DetailsPatch::default() };
         let patch = Box::new(ItemPatch { details, quantity: None });
-        Ok(ImportRow { line: number, id: Some(id(&format!("i{number}"))), version: None, patch })
+        let id = Some(id(&format!("i{number}")));
+        Ok(ImportRow { line: number, content: RowContent::Item { id, version: None, patch } })
     });
     let endless = Import {
         rows: Box::new(rows),

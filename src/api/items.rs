@@ -25,10 +25,12 @@ use crate::domain::{
     ItemId, ItemPatch, Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice,
     UnitPricePatch, Version,
 };
-use crate::files::columns::Column;
+use crate::files::columns::{Column, Required};
 use crate::files::errors::{Errors, FieldError, Place, Pointer};
 use crate::files::rows::ReadRow;
-use crate::store::{After, ItemFilter, ItemList, ItemQuery, Operation, SearchText, Sort, SortKey, Written};
+use crate::store::{
+    After, ImportMode, ItemFilter, ItemList, ItemQuery, Operation, RowContent, SearchText, Sort, SortKey, Written,
+};
 
 object! {
     fragment Details, patched by DetailsPatch {
@@ -211,8 +213,31 @@ impl ReadRow for ItemRow {
         Some(row)
     }
 
-    fn into_parts(self) -> (Option<ItemId>, Option<Version>, ItemPatch) {
-        (self.id, self.version, ItemPatch { details: self.details, quantity: self.quantity })
+    fn required(mode: ImportMode) -> Required {
+        let groups: &[&[&str]] = match mode {
+            ImportMode::Create | ImportMode::Replace => &[&["name"]],
+            ImportMode::Update => &[&["id"]],
+            ImportMode::Upsert => &[&["id", "name"]],
+        };
+        Required { groups, because: format!(" with mode={}", mode.as_str()) }
+    }
+
+    fn check(&self, mode: ImportMode) -> Vec<(&'static str, Invalid)> {
+        let mut wrong = Vec::new();
+        if mode == ImportMode::Update && self.id.is_none() {
+            wrong.push(("/id", Invalid::new("required", "must be there, to say which item to update")));
+        }
+        if mode.is_whole()
+            && let Err(of_whole) = self.details.apply(None)
+        {
+            wrong.extend(of_whole);
+        }
+        wrong
+    }
+
+    fn into_content(self) -> RowContent {
+        let patch = Box::new(ItemPatch { details: self.details, quantity: self.quantity });
+        RowContent::Item { id: self.id, version: self.version, patch }
     }
 }
 

@@ -31,6 +31,7 @@ pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_curr
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemRow, ItemView};
 pub use self::metrics::{Scrape, metrics_app};
+pub use self::movements::MovementRow;
 use self::openapi::{docs, spec};
 pub use self::starting::starting;
 pub use self::system::Shutdown;

@@ -23,8 +23,10 @@ use crate::domain::{
     Delta, Entry, Event, Invalid, ItemId, Move, Movement, Note, Position, Precondition, Quantity, Reason, Reference,
     Refusal, Reverse, StockChange,
 };
+use crate::files::columns::{Column, Required};
 use crate::files::errors::{Errors, FieldError, Pointer};
-use crate::store::{self, MoveAll, Record, Written};
+use crate::files::rows::ReadRow;
+use crate::store::{self, ImportMode, MoveAll, Record, RowContent, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -82,6 +84,50 @@ object! {
         reference: Option<Reference>,
     }
     example { "item_id": "widget-1", "delta": -2, "reason": "sold", "reference": "order-4711" }
+}
+
+object! {
+    /// A movement in a file.
+    reads row MovementRow {
+        /// The item.
+        item_id: ItemId,
+        /// The change of its stock; below 0 if it shrinks.
+        delta: Option<Delta>,
+        /// The stock that was counted.
+        counted: Option<Quantity>,
+        /// The reason.
+        reason: Reason,
+        /// A note.
+        note: Option<Note>,
+        /// A reference to something elsewhere, such as an order.
+        reference: Option<Reference>,
+    }
+    ignores {}
+    example { "item_id": "widget-1", "counted": 12, "reason": "counted" }
+}
+
+impl ReadRow for MovementRow {
+    fn columns() -> Vec<Column> {
+        Self::columns()
+    }
+
+    fn read(value: Value, errors: &mut Errors) -> Option<Self> {
+        Read::read(value, Pointer::Root, errors)
+    }
+
+    fn required(_mode: ImportMode) -> Required {
+        Required { groups: &[&["item_id"], &["delta", "counted"], &["reason"]], because: String::new() }
+    }
+
+    fn check(&self, _mode: ImportMode) -> Vec<(&'static str, Invalid)> {
+        stock_change(self.delta, self.counted).err().into_iter().collect()
+    }
+
+    fn into_content(self) -> RowContent {
+        let change = stock_change(self.delta, self.counted).expect("the row was checked");
+        let movement = Movement { change, reason: self.reason, note: self.note, reference: self.reference };
+        RowContent::Movement(Box::new(Move { id: self.item_id, movement, precondition: Precondition::None }))
+    }
 }
 
 /// Movements that belong together: 1 to 1,000 of them.
@@ -239,8 +285,8 @@ impl Movements {
         body: JsonBody<NewMovement>,
     ) -> Result<Moved, Refused<(InsufficientStock, TooMuchStock)>> {
         let JsonBody { value: new, bytes, .. } = body;
-        let change = stock_change(new.delta, new.counted, Pointer::Root)
-            .map_err(|error| Problem::with_errors(Kind::InvalidBody, error))?;
+        let change = stock_change(new.delta, new.counted)
+            .map_err(|wrong| Problem::with_errors(Kind::InvalidBody, member_error(Pointer::Root, wrong)))?;
         let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
         let precondition = conditional::precondition(parameters.if_match, None, false);
         let operation = Move { id: id.0, movement, precondition };
@@ -292,12 +338,12 @@ impl Movements {
         let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
         let list = Pointer::Root.member("movements");
         for (index, new) in new.into_iter().enumerate() {
-            match stock_change(new.delta, new.counted, list.element(index)) {
+            match stock_change(new.delta, new.counted) {
                 Ok(change) => {
                     let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
                     movements.push(Move { id: new.item_id, movement, precondition: Precondition::None });
                 }
-                Err(error) => errors.add(|| error),
+                Err(wrong) => errors.add(|| member_error(list.element(index), wrong)),
             }
         }
         if !errors.is_empty() {
@@ -323,18 +369,17 @@ impl Movements {
     }
 }
 
-/// One of the two ways to say what became of the stock, in the object at `pointer`.
-fn stock_change(
-    delta: Option<Delta>,
-    counted: Option<Quantity>,
-    pointer: Pointer<'_>,
-) -> Result<StockChange, FieldError> {
-    let wrong =
-        |member: &str, code, detail| Err(FieldError::new(pointer.member(member).place(), Invalid::new(code, detail)));
+/// Returns one of the two ways to say what became of the stock, or the pointer to the member that is wrong.
+fn stock_change(delta: Option<Delta>, counted: Option<Quantity>) -> Result<StockChange, (&'static str, Invalid)> {
     match (delta, counted) {
         (Some(delta), None) => Ok(StockChange::By(delta)),
         (None, Some(counted)) => Ok(StockChange::To(counted)),
-        (None, None) => wrong("delta", "required", "must be there, or counted in its place"),
-        (Some(_), Some(_)) => wrong("counted", "conflict", "must not be there beside delta"),
+        (None, None) => Err(("/delta", Invalid::new("required", "must be there, or counted in its place"))),
+        (Some(_), Some(_)) => Err(("/counted", Invalid::new("conflict", "must not be there beside delta"))),
     }
+}
+
+/// An error of a member of the object at a pointer.
+fn member_error(object: Pointer<'_>, (pointer, invalid): (&'static str, Invalid)) -> FieldError {
+    FieldError::new(object.member(&pointer[1..]).place(), invalid)
 }

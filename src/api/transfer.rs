@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::http::access::{Administers, Admitted, Guarded, Reads};
+use super::http::access::{Admitted, Guarded, Reads, Writes};
 use super::http::client::{Client, Share, Shares};
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Parameter, parameters};
@@ -30,18 +30,20 @@ use super::http::problem::kinds::{Busy, ImportRefused, InvalidImport, TooManyCol
 use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
 use super::items::{ItemRow, ItemView};
+use super::movements::MovementRow;
 use super::openapi::Tag;
 use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
+use crate::access::Role;
 use crate::config::Settings;
 use crate::domain::{Field, Invalid, Item};
 use crate::files::dialect::ColumnMap;
-use crate::files::errors::ImportError;
+use crate::files::errors::{FieldError, ImportError, Place};
 use crate::files::import::{Plan, import_file};
 use crate::files::rows::{Format, Layout};
 use crate::files::separator::Separator;
 use crate::metrics::{Gauge, Held, Metrics};
-use crate::store::{ImportMode, Imported, Store, Written};
+use crate::store::{ImportKind, ImportMode, Imported, Store, Written};
 
 /// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
 const EXPORTS: usize = 4;
@@ -92,7 +94,9 @@ impl Transfer {
 
 parameters! {
     ImportItems {
-        /// `create` creates items, and refuses those that exist. `upsert` creates items, or changes only the columns or
+        /// The rows of the file: `items`, or `movements` of their stock.
+        query kind: ImportKind,
+        /// For `items`: `create` creates items, and refuses those that exist. `upsert` creates items, or changes only the columns or
         /// members that are in the file. `update` does the same to existing items only. `replace` creates items, or
         /// replaces existing ones whole, as `PUT` does.
         query mode: ImportMode,
@@ -198,17 +202,31 @@ impl Transfer {
     /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
     /// begins with a brace is NDJSON.
     ///
+    /// `kind=movements` moves stock by a file instead: rows of `item_id`, `delta` or `counted`, `reason`, and `note` and
+    /// `reference` if you like. Items need the role `admin`, movements the role `write`. In the answer, `updated` counts
+    /// the movements that changed stock, and `unchanged` the counts that found it as it was.
+    ///
     /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
-        caller: Administers,
+        caller: Writes,
         parameters: ImportItems,
         target: Target,
         upload: Upload,
     ) -> Result<ImportDone, Refused<(InvalidImport, ImportRefused, TooManyColumns, TooManyTransfers)>> {
         let Upload { format, announced, body } = upload;
-        let ImportItems { mode, separator, map, dry_run, idempotency_key } = parameters;
+        let ImportItems { kind, mode, separator, map, dry_run, idempotency_key } = parameters;
+        let kind = kind.unwrap_or_default();
+        match kind {
+            ImportKind::Items => caller.admission().require(Role::Admin)?,
+            ImportKind::Movements if mode.is_some() => {
+                let invalid = Invalid::new("unsupported", "is for items, and kind=movements has none");
+                let error = FieldError::new(Place::parameter("mode"), invalid);
+                return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
+            }
+            ImportKind::Movements => {}
+        }
         let mut digest = idempotency_key.is_some().then(|| target.digest());
         let (file, _held) = self.receive(&caller, announced, body, digest.as_mut()).await?;
         let busy = |_elapsed| Problem::new(Kind::TooManyTransfers, "Another import is under way.");
@@ -223,8 +241,11 @@ impl Transfer {
             idempotency: digest.and_then(|digest| keyed(&caller, idempotency_key, digest)),
             on_read: None,
         };
-        let Written { outcome, replayed } =
-            import_file::<ItemRow>(Arc::clone(self.store.open(&caller)), file, plan).await?;
+        let store = Arc::clone(self.store.open(&caller));
+        let Written { outcome, replayed } = match kind {
+            ImportKind::Items => import_file::<ItemRow>(store, file, plan).await?,
+            ImportKind::Movements => import_file::<MovementRow>(store, file, plan).await?,
+        };
         let Imported { created, updated, unchanged, changed_fields } = outcome;
         let changed_fields = FieldCounts(changed_fields);
         let imported = Json(ImportedItems { created, updated, unchanged, changed_fields });
@@ -236,7 +257,7 @@ impl Transfer {
     /// Writes the body of an import into a file as it arrives.
     async fn receive(
         &self,
-        caller: &Administers,
+        caller: &Writes,
         announced: u64,
         body: Body,
         mut digest: Option<&mut Sha256>,
@@ -426,6 +447,23 @@ impl Schema for ColumnMap {
 impl Parameter for ColumnMap {
     fn parse(text: &str) -> Result<Self, Invalid> {
         ColumnMap::parse(text)
+    }
+}
+
+impl Schema for ImportKind {
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
+            enum_items: ImportKind::ALL.iter().map(|kind| kind.as_str().into()).collect(),
+            default: Some(ImportKind::default().as_str().into()),
+            ..MetaSchema::new("string")
+        })
+    }
+}
+
+impl Parameter for ImportKind {
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let kind = ImportKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| Invalid::new("enum", "must be items or movements"))
     }
 }
 

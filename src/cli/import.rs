@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 
 use super::progress;
 use super::remote::{self, Body, Remote};
-use crate::api::ItemRow;
+use crate::api::{ItemRow, MovementRow};
 use crate::config::{Database, Settings};
 use crate::files::dialect::ColumnMap;
 use crate::files::errors::ImportError;
@@ -29,7 +29,7 @@ use crate::files::separator::Separator;
 use crate::server;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
-use crate::store::{GROUP, ImportMode, Imported, Store, Upkeep};
+use crate::store::{GROUP, ImportKind, ImportMode, Imported, Store, Upkeep};
 
 /// How long an import may wait until the database can be written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,9 +44,13 @@ pub struct Arguments {
     #[arg(long)]
     format: Option<Format>,
 
-    /// What the rows of the file may do
-    #[arg(long, default_value = "create")]
-    mode: ImportMode,
+    /// The rows of the file
+    #[arg(long, default_value = "items")]
+    kind: ImportKind,
+
+    /// What the rows of items may do [default: create]
+    #[arg(long)]
+    mode: Option<ImportMode>,
 
     /// The separator of a CSV file: , ; | or tab; found from its header if absent
     #[arg(long, value_parser = |text: &str| Separator::parse(text).map_err(|invalid| invalid.detail))]
@@ -66,7 +70,10 @@ pub struct Arguments {
 
 /// Imports the items of a file, all of them or none, and prints what became of them, or everything that is wrong.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
-    let Arguments { file: path, format, separator, map, dry_run, server, .. } = arguments;
+    let Arguments { file: path, kind, format, mode, separator, map, dry_run, server } = arguments;
+    if *kind == ImportKind::Movements && mode.is_some() {
+        return Err("--mode is for items, and --kind movements has none".to_owned());
+    }
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let format = format.or_else(|| Format::of_file(path)).ok_or_else(|| {
         format!("{name} does not tell by its name in which form it is: say --format csv or --format ndjson")
@@ -83,7 +90,10 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
             let fields = changed_fields.iter().map(|(field, count)| format!("{} {count}", field.as_str()));
             let fields = fields.collect::<Vec<_>>().join(", ");
             let fields = if fields.is_empty() { fields } else { format!(" ({fields})") };
-            let counts = format!("created {created}, updated {updated}{fields}, unchanged {unchanged}");
+            let counts = match kind {
+                ImportKind::Items => format!("created {created}, updated {updated}{fields}, unchanged {unchanged}"),
+                ImportKind::Movements => format!("moved {updated}, unchanged {unchanged}"),
+            };
             println!("{name}: {}", if *dry_run { format!("nothing was changed; to come: {counts}") } else { counts });
             Ok(())
         }
@@ -95,11 +105,12 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
 type Answer = Result<Imported, Refused>;
 
 async fn send(server: &Remote, name: &str, layout: &Layout, arguments: &Arguments) -> Result<Answer, String> {
-    let Arguments { file, mode, dry_run, .. } = arguments;
-    let mut path = format!("/import?mode={}&dry_run={dry_run}", mode.as_str());
+    let Arguments { file, kind, mode, dry_run, .. } = arguments;
+    let mut path = format!("/import?kind={}&dry_run={dry_run}", kind.as_str());
+    let mode = mode.map(|mode| mode.as_str().to_owned());
     let map = Some(layout.map.to_text()).filter(|map| !map.is_empty());
     let separator = layout.separator.map(|separator| separator.name().to_owned());
-    for (parameter, value) in [("map", map), ("separator", separator)] {
+    for (parameter, value) in [("mode", mode), ("map", map), ("separator", separator)] {
         if let Some(value) = value {
             path += &format!("&{parameter}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC));
         }
@@ -136,7 +147,7 @@ fn body(input: impl AsyncRead + Send + Sync + 'static, progress: ProgressBar) ->
 }
 
 async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arguments) -> Result<Answer, String> {
-    let Arguments { file: path, mode, dry_run, .. } = arguments;
+    let Arguments { file: path, kind, mode, dry_run, .. } = arguments;
     let _log = server::start_log(settings);
     let (input, length) = open(path).map_err(|error| cannot_read(name, &error))?;
     let (store, new) = open_store(settings).await?;
@@ -151,14 +162,17 @@ async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arg
         layout,
         // The file is the user's own, and takes no space unpacked.
         max_bytes: u64::MAX,
-        mode: *mode,
+        mode: mode.unwrap_or_default(),
         dry_run: *dry_run,
         queue_timeout: PATIENCE,
         actor: None,
         idempotency: None,
         on_read: Some(Arc::new(move |count| counter.inc(count))),
     };
-    let outcome = import_file::<ItemRow>(Arc::clone(&store), file, plan).await;
+    let outcome = match kind {
+        ImportKind::Items => import_file::<ItemRow>(Arc::clone(&store), file, plan).await,
+        ImportKind::Movements => import_file::<MovementRow>(Arc::clone(&store), file, plan).await,
+    };
     progress.finish_and_clear();
     store.close().await;
     match outcome {

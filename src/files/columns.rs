@@ -1,8 +1,8 @@
 //! The columns of a CSV file: each member of an item is one, or several.
 
 use crate::domain::{
-    Attributes, AttributesPatch, Description, ItemId, Label, Member, Name, Quantity, Timestamp, UnitPrice,
-    UnitPricePatch, Version,
+    Attributes, AttributesPatch, Delta, Description, ItemId, Label, Member, Name, Note, Quantity, Reason, Reference,
+    Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 
 use super::csv;
@@ -29,6 +29,15 @@ impl Column {
             _ => None,
         }
     }
+}
+
+/// The columns that a file must have.
+#[derive(Clone, Debug)]
+pub struct Required {
+    /// Groups of columns, of each of which one at least must be there.
+    pub groups: &'static [&'static [&'static str]],
+    /// The end of an error's detail, which says why.
+    pub because: String,
 }
 
 /// The meaning of an empty cell.
@@ -134,6 +143,10 @@ one_column! {
     Label: Text Absent, |label| csv::guarded(label.as_str());
     Quantity: Integer Absent, |quantity| quantity.get().to_string();
     Version: Integer Absent, |version| version.get().to_string();
+    Delta: Integer Absent, |delta| delta.get().to_string();
+    Reason: Plain Absent, |reason| reason.as_str().to_owned();
+    Note: Text Absent, |note| csv::guarded(note.as_str());
+    Reference: Text Absent, |reference| csv::guarded(reference.as_str());
     bool: Plain Absent, bool::to_string;
     String: Plain Absent, String::clone;
     Timestamp: Plain Absent, Timestamp::to_string;

@@ -66,11 +66,11 @@ pub fn normal(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-/// Returns the column that a name of another program may mean.
-pub fn suggestion(name: &str) -> Option<&'static str> {
+/// Returns the column that a name of another program may mean, among those that are known.
+pub fn suggestion(name: &str, is_known: impl Fn(&str) -> bool) -> Option<&'static str> {
     let letters: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    let suggested = SUGGESTIONS.iter().find(|(_, names)| names.contains(&&*letters));
-    suggested.map(|(column, _)| *column)
+    let mut suggested = SUGGESTIONS.iter().filter(|(column, names)| is_known(column) && names.contains(&&*letters));
+    suggested.next().map(|(column, _)| *column)
 }
 
 /// Returns the advice to map a name of a file to a column, or to ignore it if that is empty.
@@ -80,45 +80,50 @@ pub fn advise_map(name: &str, column: &str) -> String {
     format!("{action} --map {quote}{name}={column}{quote} (map={name}={column} in a request)")
 }
 
+/// Names of articles in files of other programs, by their letters.
+const IDS: &[&str] = &[
+    "id",
+    "itemid",
+    "sku",
+    "variantsku",
+    "itemsku",
+    "productid",
+    "code",
+    "itemcode",
+    "partnumber",
+    "partno",
+    "articlenumber",
+    "itemnumber",
+];
+
+/// Names of stock in files of other programs, by their letters.
+const STOCKS: &[&str] = &[
+    "qty",
+    "quantity",
+    "stock",
+    "count",
+    "onhand",
+    "quantityonhand",
+    "qtyonhand",
+    "instock",
+    "stockquantity",
+    "stocklevel",
+    "inventory",
+    "variantinventoryqty",
+];
+
 /// Names of columns in files of shops, spreadsheets and other inventory programs, by their letters.
-const SUGGESTIONS: [(&str, &[&str]); 10] = [
-    (
-        "id",
-        &[
-            "itemid",
-            "sku",
-            "variantsku",
-            "itemsku",
-            "productid",
-            "code",
-            "itemcode",
-            "partnumber",
-            "partno",
-            "articlenumber",
-            "itemnumber",
-        ],
-    ),
+const SUGGESTIONS: [(&str, &[&str]); 16] = [
+    ("id", IDS),
+    ("item_id", IDS),
     ("name", &["title", "itemname", "product", "productname", "item", "article"]),
     ("description", &["desc", "details", "notes", "bodyhtml", "longdescription"]),
     ("category", &["group", "type", "producttype", "productcategory", "categories", "department"]),
     ("location", &["bin", "shelf", "place", "storage", "warehouse", "binlocation"]),
     ("unit", &["uom", "unitofmeasure", "units"]),
-    (
-        "quantity",
-        &[
-            "qty",
-            "stock",
-            "count",
-            "onhand",
-            "quantityonhand",
-            "qtyonhand",
-            "instock",
-            "stockquantity",
-            "stocklevel",
-            "inventory",
-            "variantinventoryqty",
-        ],
-    ),
+    ("quantity", STOCKS),
+    ("delta", &["qty", "quantity", "change", "amount", "received", "sold"]),
+    ("counted", STOCKS),
     (
         "reorder_level",
         &[
@@ -138,6 +143,9 @@ const SUGGESTIONS: [(&str, &[&str]); 10] = [
         &["price", "unitprice", "variantprice", "regularprice", "saleprice", "cost", "unitcost", "unitpriceamount"],
     ),
     ("unit_price_currency", &["currency", "unitpricecurrency", "currencycode", "pricecurrency"]),
+    ("reason", &["type", "why", "cause", "movementtype", "transactiontype"]),
+    ("note", &["notes", "comment", "comments", "remark", "remarks", "description"]),
+    ("reference", &["ref", "order", "orderid", "ordernumber", "document", "invoice"]),
 ];
 
 #[cfg(test)]
@@ -185,8 +193,10 @@ mod tests {
         for (name, expected) in
             [("SKU", "id"), ("Qty on hand", "quantity"), ("Title", "name"), ("Unit Price", "unit_price_amount")]
         {
-            assert_eq!(suggestion(name), Some(expected), "{name}");
+            let is_item = |column: &str| !["item_id", "counted", "delta"].contains(&column);
+            assert_eq!(suggestion(name, is_item), Some(expected), "{name}");
         }
-        assert_eq!(suggestion("colour"), None);
+        assert_eq!(suggestion("SKU", |column| column == "item_id"), Some("item_id"));
+        assert_eq!(suggestion("colour", |_| true), None);
     }
 }

@@ -12,7 +12,9 @@ use super::repeats::{Ids, Repetition};
 use super::rows::{Format, Layout, ReadRow, Rows};
 use super::table::in_column;
 use crate::domain::{Actor, Invalid};
-use crate::store::{IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, Store, WriteError, Written};
+use crate::store::{
+    IdempotencyKey, Import, ImportMode, ImportRow, ImportRows, Imported, RowContent, Store, WriteError, Written,
+};
 
 /// Progress callback, with the bytes just read: each byte of the file comes twice, for the check and for the import.
 pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
@@ -80,7 +82,7 @@ fn check<T: ReadRow>(
     while let Some(row) = rows.next_row()? {
         count += 1;
         match row {
-            Ok(ImportRow { id: Some(id), line, .. }) => ids.add(&id, line)?,
+            Ok(ImportRow { line, content: RowContent::Item { id: Some(id), .. } }) => ids.add(&id, line)?,
             Ok(_) => {}
             Err(of_row) => errors.extend(of_row, |error| error),
         }

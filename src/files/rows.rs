@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::columns::Column;
+use super::columns::{Column, Required};
 use super::csv::{self, Texts};
 use super::dialect::{self, ColumnMap};
 use super::errors::{Errors, FieldError, ImportError, Place, Pointer, cut, found};
@@ -19,8 +19,8 @@ use super::json::{self, Document};
 use super::lines::{BYTE_ORDER_MARK, Flaw, Lines, Record};
 use super::separator::Separator;
 use super::table::{self, Table};
-use crate::domain::{Invalid, ItemId, ItemPatch, Version};
-use crate::store::{ImportMode, ImportRow};
+use crate::domain::Invalid;
+use crate::store::{ImportMode, ImportRow, RowContent};
 
 /// Format of a file of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -108,8 +108,14 @@ pub trait ReadRow: Sized + Send + 'static {
     /// Reads the row as a JSON object; on `None` it has put everything that is wrong into `errors`.
     fn read(value: Value, errors: &mut Errors) -> Option<Self>;
 
-    /// Returns the item's id, the version that the row was made of, and the fields that are there.
-    fn into_parts(self) -> (Option<ItemId>, Option<Version>, ItemPatch);
+    /// The columns that a CSV file must have.
+    fn required(mode: ImportMode) -> Required;
+
+    /// Returns everything that is wrong with the row in an import of a mode, each with its JSON Pointer.
+    fn check(&self, mode: ImportMode) -> Vec<(&'static str, Invalid)>;
+
+    /// Returns the content of the row.
+    fn into_content(self) -> RowContent;
 }
 
 /// The form of a file of items.
@@ -134,9 +140,6 @@ pub struct Rows<R, T> {
     map: ColumnMap,
     row: PhantomData<T>,
 }
-
-/// The item's id, the version that its row was made of, and the fields that are there.
-type Parts = (Option<ItemId>, Option<Version>, ItemPatch);
 
 /// One item of a file, or everything that is wrong with it.
 pub type Row = Result<ImportRow, Errors>;
@@ -172,7 +175,7 @@ impl<T: ReadRow> Rows<(), T> {
                 {
                     return invalid(1, flaw.into());
                 }
-                (Some(Table::read_header(&mut lines, separator, known, map, mode)?), lines)
+                (Some(Table::read_header(&mut lines, separator, known, map, &T::required(mode))?), lines)
             }
         };
         Ok(Rows { lines, format, mode, table, map: map.clone(), row: PhantomData })
@@ -201,11 +204,11 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
                 None => return Ok(None),
             },
         };
-        let row = item.map(|(id, version, patch)| ImportRow { line, id, version, patch: Box::new(patch) });
+        let row = item.map(|content| ImportRow { line, content });
         Ok(Some(row.map_err(|errors| errors.on_line(line))))
     }
 
-    fn parse_line(&self, text: &[u8]) -> Result<Parts, Errors> {
+    fn parse_line(&self, text: &[u8]) -> Result<RowContent, Errors> {
         let Document { mut value, inexact: mut errors } = json::read(text, json::MAX_VALUES).map_err(Errors::from)?;
         if let Value::Object(members) = &mut value {
             rename(members, &self.map, &mut errors);
@@ -213,30 +216,22 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
         self.read(value, errors).map_err(|errors| with_values(errors, text, &T::columns()))
     }
 
-    fn parse_record(&self, table: &Table, texts: &Texts) -> Result<Parts, Errors> {
+    fn parse_record(&self, table: &Table, texts: &Texts) -> Result<RowContent, Errors> {
         let (object, errors) = table.object(texts)?;
         self.read(object, errors).map_err(|errors| table.in_columns(errors, texts))
     }
 
     /// Reads a row that has what its mode needs.
-    fn read(&self, value: Value, mut errors: Errors) -> Result<Parts, Errors> {
-        let parts = T::read(value, &mut errors).map(T::into_parts);
+    fn read(&self, value: Value, mut errors: Errors) -> Result<RowContent, Errors> {
+        let row = T::read(value, &mut errors);
         // A name that is wrong is not missing too.
-        if let Some((id, _, patch)) = parts.as_ref().filter(|_| errors.is_empty()) {
-            if self.mode == ImportMode::Update && id.is_none() {
-                let required = Invalid::new("required", "must be there, to say which item to update");
-                errors.add(|| FieldError::new(Place::Pointer("/id".to_owned()), required));
-            }
-            if self.mode.is_whole()
-                && let Err(wrong) = patch.details.apply(None)
-            {
-                for (pointer, invalid) in wrong {
-                    errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
-                }
+        if let Some(row) = row.as_ref().filter(|_| errors.is_empty()) {
+            for (pointer, invalid) in row.check(self.mode) {
+                errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
             }
         }
-        match parts {
-            Some(parts) if errors.is_empty() => Ok(parts),
+        match row {
+            Some(row) if errors.is_empty() => Ok(row.into_content()),
             _ => Err(errors),
         }
     }
@@ -278,9 +273,9 @@ fn with_values(errors: Errors, line: &[u8], columns: &[Column]) -> Errors {
         });
         let shown = shown.unwrap_or_default();
         let name = pointer.strip_prefix('/').filter(|_| error.code == "unknown-member");
-        let meant = name.and_then(dialect::suggestion);
         // A column of a part is no member.
-        let meant = meant.filter(|meant| columns.iter().any(|column| column.name == *meant && column.part().is_none()));
+        let is_member = |name: &str| columns.iter().any(|column| column.name == name && column.part().is_none());
+        let meant = name.and_then(|name| dialect::suggestion(name, is_member));
         let advice = match (name, meant) {
             (Some(name), Some(meant)) => format!("; did you mean `{meant}`? {}", dialect::advise_map(name, meant)),
             (Some(name), None) => format!("; {}", dialect::advise_map(name, "")),

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Empty, Form};
+use super::columns::{Column, Empty, Form, Required};
 use super::csv::{self, Texts};
 use super::dialect::{ColumnMap, advise_map, normal, suggestion};
 use super::errors::{Errors, FieldError, ImportError, Place, found};
@@ -13,7 +13,6 @@ use super::lines::{Flaw, Lines, Record};
 use super::numbers;
 use super::separator::Separator;
 use crate::domain::Invalid;
-use crate::store::ImportMode;
 
 /// The most columns that the header of a CSV file may have.
 const MAX_COLUMNS: usize = 1_000;
@@ -28,13 +27,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads the header: names of `known` columns, each once, and among them those that the mode needs.
+    /// Reads the header: names of `known` columns, each once, and among them those that are required.
     pub fn read_header<R: BufRead>(
         lines: &mut Lines<R>,
         separator: Separator,
         known: Vec<Column>,
         map: &ColumnMap,
-        mode: ImportMode,
+        required: &Required,
     ) -> Result<Self, ImportError> {
         let invalid = |line, invalid| ImportError::Invalid(FieldError::of_line(line, invalid).into());
         let header = loop {
@@ -73,7 +72,7 @@ impl Table {
         }
         let mut header = Header { known: &known, map, columns: Vec::new(), errors: Errors::default() };
         names.iter().for_each(|name| header.add(name));
-        header.require(mode);
+        header.require(required);
         for name in map.names().filter(|name| !names.iter().any(|other| normal(other) == *name)) {
             header.refuse(name, "unknown-column", || "is mapped, and is no column of the file".to_owned());
         }
@@ -147,7 +146,8 @@ fn is_blank(texts: &Texts) -> bool {
 /// Returns whether a name in a header is that of a column, or may mean one.
 pub fn is_recognized(name: &str, known: &[Column], map: &ColumnMap) -> bool {
     let name = normal(name);
-    map.get(&name).is_some() || known.iter().any(|column| column.name == name) || suggestion(&name).is_some()
+    let is_column = |name: &str| known.iter().any(|column| column.name == name);
+    map.get(&name).is_some() || is_column(&name) || suggestion(&name, |suggested| is_column(suggested)).is_some()
 }
 
 /// A header that is being read.
@@ -189,7 +189,7 @@ impl Header<'_> {
         if self.map.get(sent).is_some() {
             return format!("is mapped to a column that is none of {}", known());
         }
-        match suggestion(name) {
+        match suggestion(name, |suggested| self.known.iter().any(|column| column.name == suggested)) {
             Some(meant) => {
                 format!("unknown column `{shown}`: did you mean `{meant}`? {}", advise_map(&shown, meant))
             }
@@ -197,15 +197,14 @@ impl Header<'_> {
         }
     }
 
-    fn require(&mut self, mode: ImportMode) {
-        let has = |name: &str| self.columns.iter().flatten().any(|column| column.name == name);
-        let missing = match mode {
-            ImportMode::Create | ImportMode::Replace => (!has("name")).then_some("name"),
-            ImportMode::Update => (!has("id")).then_some("id"),
-            ImportMode::Upsert => (!has("id") && !has("name")).then_some("id"),
-        };
-        if let Some(missing) = missing {
-            self.refuse(missing, "required", || format!("must be there with mode={}", mode.as_str()));
+    fn require(&mut self, required: &Required) {
+        for group in required.groups {
+            if self.columns.iter().flatten().any(|column| group.contains(&&*column.name)) {
+                continue;
+            }
+            let [first, others @ ..] = *group else { continue };
+            let others: String = others.iter().map(|name| format!(", or {name} in its place")).collect();
+            self.refuse(first, "required", || format!("must be there{others}{}", required.because));
         }
     }
 }

@@ -11,18 +11,20 @@ use super::disk::{Disk, DiskError, Transaction};
 use super::machine::{self, Batch, Draft, Operation, Wanted};
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
-use crate::domain::{Actor, Create, Field, ItemId, ItemPatch, Patch, Precondition, Refusal, Replace, Subject, Version};
+use crate::domain::{
+    Actor, Create, Field, ItemId, ItemPatch, Move, Patch, Precondition, Refusal, Replace, Subject, Version,
+};
 
 /// The number of rows that are decided and saved at once.
 const CHUNK: usize = 500;
 
-/// Items to be put into the inventory: all of them or, if one is refused, none.
+/// Items to be put into the inventory, or movements of them: all of them or, if one is refused, none.
 pub struct Import {
-    /// The items, each id once.
+    /// The rows, with the id of each item once.
     pub rows: ImportRows,
     /// How many there are: an import that comes to another number is not done.
     pub count: u64,
-    /// What a row may do.
+    /// What the row of an item may do.
     pub mode: ImportMode,
     /// Whether to find out what would come of it, and leave everything as it is.
     pub dry_run: bool,
@@ -34,20 +36,32 @@ pub struct Import {
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// The items of an import, one after the other, so that they need not be in memory all at once.
+/// The rows of an import, one after the other, so that they need not be in memory all at once.
 pub type ImportRows = Box<dyn Iterator<Item = io::Result<ImportRow>> + Send>;
 
-/// An item of an import.
+/// A row of an import.
 #[derive(Clone, Debug)]
 pub struct ImportRow {
     /// Where it stands in its file: the number of its first line, from 1.
     pub line: u64,
-    /// Its id; without one it is a new item with an id of Stockroom's making.
-    pub id: Option<ItemId>,
-    /// The version of the item that the row was made of. An item that has changed since is left alone.
-    pub version: Option<Version>,
-    /// Its fields, as far as they are there. A new item has no others.
-    pub patch: Box<ItemPatch>,
+    /// What it says.
+    pub content: RowContent,
+}
+
+/// The content of a row.
+#[derive(Clone, Debug)]
+pub enum RowContent {
+    /// An item.
+    Item {
+        /// Its id; without one it is a new item with an id of Stockroom's making.
+        id: Option<ItemId>,
+        /// The version of the item that the row was made of. An item that has changed since is left alone.
+        version: Option<Version>,
+        /// Its fields, as far as they are there. A new item has no others.
+        patch: Box<ItemPatch>,
+    },
+    /// A movement of an item's stock.
+    Movement(Box<Move>),
 }
 
 /// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
@@ -132,17 +146,33 @@ fn read(mut rows: ImportRows) -> JoinHandle<(ImportRows, io::Result<Vec<ImportRo
 /// A row of an import, as an operation on one item.
 struct Row {
     line: u64,
-    id: ItemId,
-    patch: Box<ItemPatch>,
-    precondition: Precondition,
-    mode: ImportMode,
+    change: RowChange,
+}
+
+enum RowChange {
+    Item { id: ItemId, patch: Box<ItemPatch>, precondition: Precondition, mode: ImportMode },
+    Movement(Box<Move>),
 }
 
 impl Row {
     fn new(row: ImportRow, mode: ImportMode) -> Self {
-        let ImportRow { line, id, version, patch } = row;
-        let precondition = version.map_or(Precondition::None, Precondition::Fresh);
-        Self { line, id: id.unwrap_or_else(ItemId::generate), patch, precondition, mode }
+        let ImportRow { line, content } = row;
+        let change = match content {
+            RowContent::Item { id, version, patch } => {
+                let precondition = version.map_or(Precondition::None, Precondition::Fresh);
+                RowChange::Item { id: id.unwrap_or_else(ItemId::generate), patch, precondition, mode }
+            }
+            RowContent::Movement(movement) => RowChange::Movement(movement),
+        };
+        Self { line, change }
+    }
+
+    /// Returns the id of its item.
+    fn id(&self) -> &ItemId {
+        match &self.change {
+            RowChange::Item { id, .. } => id,
+            RowChange::Movement(movement) => &movement.id,
+        }
     }
 }
 
@@ -158,34 +188,51 @@ impl Operation for Row {
     type Outcome = Effect;
 
     fn want(&self, wanted: &mut Wanted) {
-        wanted.add(Subject::NewItem(&self.id));
+        wanted.add(Subject::NewItem(self.id()));
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Effect, WriteError> {
-        let Self { id, patch, precondition, mode, .. } = self;
-        let id = id.clone();
-        let whole = || patch.details.apply(None).map_err(Refusal::Invalid);
-        let Some(before) = draft.item(&id).map(Arc::clone) else {
-            if *mode == ImportMode::Update {
-                return Err(Refusal::NotFound.into());
+        match &self.change {
+            RowChange::Item { id, patch, precondition, mode } => put_item(draft, id, patch, precondition, *mode),
+            RowChange::Movement(movement) => {
+                let before = draft.item(&movement.id).map(|item| item.quantity);
+                let after = draft.command(&**movement)?.quantity;
+                let changed = before != Some(after);
+                Ok(if changed { Effect::Updated(vec![Field::Quantity]) } else { Effect::Unchanged })
             }
-            let (details, quantity) = (whole()?, patch.quantity.unwrap_or_default());
-            // A version that the row has is of another inventory, or of an item that was deleted.
-            draft.command(&Create { id, details, quantity, precondition: Precondition::None })?;
-            return Ok(Effect::Created);
-        };
-        let precondition = precondition.clone();
-        let (after, changed) = match mode {
-            ImportMode::Create => return Err(Refusal::ItemExists.into()),
-            ImportMode::Upsert | ImportMode::Update => {
-                draft.decide(&Patch { id, patch: patch.clone(), precondition })?
-            }
-            ImportMode::Replace => {
-                draft.decide(&Replace { id, details: whole()?, quantity: patch.quantity, precondition })?
-            }
-        };
-        Ok(if changed { Effect::Updated(before.changed_fields(&after)) } else { Effect::Unchanged })
+        }
     }
+}
+
+/// Creates or changes an item as the mode of the import lets its row do.
+fn put_item(
+    draft: &mut Draft<'_>,
+    id: &ItemId,
+    patch: &ItemPatch,
+    precondition: &Precondition,
+    mode: ImportMode,
+) -> Result<Effect, WriteError> {
+    let (id, precondition) = (id.clone(), precondition.clone());
+    let whole = || patch.details.apply(None).map_err(Refusal::Invalid);
+    let Some(before) = draft.item(&id).map(Arc::clone) else {
+        if mode == ImportMode::Update {
+            return Err(Refusal::NotFound.into());
+        }
+        let (details, quantity) = (whole()?, patch.quantity.unwrap_or_default());
+        // A version that the row has is of another inventory, or of an item that was deleted.
+        draft.command(&Create { id, details, quantity, precondition: Precondition::None })?;
+        return Ok(Effect::Created);
+    };
+    let (after, changed) = match mode {
+        ImportMode::Create => return Err(Refusal::ItemExists.into()),
+        ImportMode::Upsert | ImportMode::Update => {
+            draft.decide(&Patch { id, patch: Box::new(patch.clone()), precondition })?
+        }
+        ImportMode::Replace => {
+            draft.decide(&Replace { id, details: whole()?, quantity: patch.quantity, precondition })?
+        }
+    };
+    Ok(if changed { Effect::Updated(before.changed_fields(&after)) } else { Effect::Unchanged })
 }
 
 /// The outcome of an import so far.
@@ -209,7 +256,7 @@ impl Tally {
                 }
             }
             Ok(Effect::Unchanged) => self.imported.unchanged += 1,
-            Err(WriteError::Refused(refusal)) => self.refused.add(row.line, &row.id, refusal),
+            Err(WriteError::Refused(refusal)) => self.refused.add(row.line, row.id(), refusal),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -229,6 +276,29 @@ impl Tally {
 
 fn unreadable(cause: impl std::fmt::Display) -> WriteError {
     StoreError::Unavailable(format!("cannot read the import: {cause}")).into()
+}
+
+/// The rows of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImportKind {
+    /// Items
+    #[default]
+    Items,
+    /// Movements of their stock: goods that came or went, or were counted
+    Movements,
+}
+
+impl ImportKind {
+    /// All kinds, the default first.
+    pub const ALL: [Self; 2] = [Self::Items, Self::Movements];
+
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ImportKind::Items => "items",
+            ImportKind::Movements => "movements",
+        }
+    }
 }
 
 /// What the rows of an import may do.

@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 pub use self::check::Report;
-pub use self::import::{Import, ImportMode, ImportRow, ImportRows, Imported, RefusedRow, RefusedRows};
+pub use self::import::{
+    Import, ImportKind, ImportMode, ImportRow, ImportRows, Imported, RefusedRow, RefusedRows, RowContent,
+};
 pub use self::labels::{LabelField, LabelList, LabelQuery, LabelTotal};
 pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};

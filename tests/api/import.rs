@@ -209,6 +209,38 @@ fn a_header_that_cannot_be_right_is_refused_with_its_columns() {
 }
 
 #[test]
+fn movements_of_a_file_are_in_the_ledger_in_its_order_and_once() {
+    let server = Server::start();
+    import(&server, "", CSV, "id,name,quantity\na,A,5\nb,B,5\n").expect(200);
+    let file =
+        "item_id,delta,counted,reason,note,reference\na,-2,,sold,,order-1\nb,,9,counted,shelf 3,\na,4,,received,,\n";
+    let send = |query: &str| {
+        let headers = [("Content-Type", CSV), ("Idempotency-Key", "count-1")];
+        server.send("POST", &format!("/import?kind=movements{query}"), &headers, file)
+    };
+    let first = send("").expect(200);
+    assert_eq!(first, changed(0, 3, 0, json!({ "quantity": 3 })));
+    let again = send("");
+    assert_eq!((again.header("idempotent-replayed"), again.expect(200)), (Some("true"), first));
+    let moved: Vec<_> = server.ledger().split_off(2);
+    let told = |entry: &Value| {
+        ["item_id", "event", "delta", "quantity", "reason", "note", "reference"].map(|member| entry[member].clone())
+    };
+    assert_eq!(
+        moved.iter().map(told).collect::<Vec<_>>(),
+        [
+            [json!("a"), json!("moved"), json!(-2), json!(3), json!("sold"), Value::Null, json!("order-1")],
+            [json!("b"), json!("counted"), json!(4), json!(9), json!("counted"), json!("shelf 3"), Value::Null],
+            [json!("a"), json!("moved"), json!(4), json!(7), json!("received"), Value::Null, Value::Null],
+        ]
+    );
+    let dry = import(&server, "?kind=movements&dry_run=true", CSV, "item_id,counted,reason\na,0,lost\n");
+    assert_eq!(dry.expect(200)["updated"], 1);
+    assert_eq!(server.ledger().len(), 5);
+    server.assert_consistent();
+}
+
+#[test]
 fn of_very_many_errors_the_first_hundred_are_told_and_all_are_counted() {
     let server = Server::start();
     let bad: String = (0..2_500).map(|number| format!("id-{number},,x\n")).collect();

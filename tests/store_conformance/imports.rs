@@ -14,6 +14,13 @@ fn import(rows: Vec<ImportRow>, mode: ImportMode) -> Import {
     Import { rows, count, mode, dry_run: false, actor: None, deadline, idempotency: None }
 }
 
+/// A row of an item with another id or version.
+fn with(mut row: ImportRow, change: impl Fn(&mut Option<ItemId>, &mut Option<Version>)) -> ImportRow {
+    let RowContent::Item { id, version, .. } = &mut row.content else { panic!("{row:?}") };
+    change(id, version);
+    row
+}
+
 /// The lines of refused rows, and the reasons.
 fn reasons(refused: &RefusedRows) -> Vec<(u64, Refusal)> {
     refused.first.iter().map(|row| (row.line, row.refusal.clone())).collect()
@@ -40,7 +47,7 @@ pub async fn an_import_comes_to_what_its_items_would_have_come_to_one_by_one(sto
     let mut again = rows();
     again[1] = row(3, "i1", "Second", None);
     again[1100] = row(1102, "i1100", "First", Some(100));
-    again.push(ImportRow { id: None, ..row(ROWS + 2, "x", "Made", None) });
+    again.push(with(row(ROWS + 2, "x", "Made", None), |id, _| *id = None));
     let dry = Import { dry_run: true, ..import(again.clone(), ImportMode::Replace) };
     let tried = store.import(dry).await.unwrap();
     let changed_fields = [(Field::Name, 1), (Field::Quantity, 1)].into();
@@ -119,7 +126,8 @@ fn stock(line: u64, text: &str, quantity: i64) -> ImportRow {
 
 fn partial(line: u64, text: &str, details: DetailsPatch, quantity: Option<i64>) -> ImportRow {
     let quantity = quantity.map(|quantity| Quantity::new(quantity).unwrap());
-    ImportRow { line, id: Some(id(text)), version: None, patch: Box::new(ItemPatch { details, quantity }) }
+    let patch = Box::new(ItemPatch { details, quantity });
+    ImportRow { line, content: RowContent::Item { id: Some(id(text)), version: None, patch } }
 }
 
 fn label(text: &str) -> Label {
@@ -187,7 +195,7 @@ pub async fn a_row_does_what_its_mode_lets_it_do(store: Arc<dyn Store>) {
 pub async fn a_row_that_was_made_of_another_version_is_stale(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 10))).await.unwrap();
     carry_out(&store, write(by("a", -5))).await.unwrap();
-    let of = |version: i64, row: ImportRow| ImportRow { version: Some(Version::new(version)), ..row };
+    let of = |number: i64, row| with(row, |_, version| *version = Some(Version::new(number)));
     let stale = Refusal::Stale { row: Version::new(1), item: Version::new(2) };
     for mode in [ImportMode::Upsert, ImportMode::Update, ImportMode::Replace] {
         let rows = |version, quantity| vec![of(version, row(7, "a", "a", Some(quantity)))];

@@ -35,8 +35,8 @@ use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
     After, Ages, EntryList, EntryQuery, Expire, Forget, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow,
     ImportRows, Imported, ItemFilter, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows,
-    ReservationFilter, ReservationList, ReservationQuery, SearchText, Sort, SortKey, Store, StoreError, Upkeep, Write,
-    WriteError, Written,
+    ReservationFilter, ReservationList, ReservationQuery, RowContent, SearchText, Sort, SortKey, Store, StoreError,
+    Upkeep, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -66,7 +66,10 @@ fn import_row(line: u64, id: Option<ItemId>, details: Details, quantity: Option<
         }),
         attributes: Member::Set(AttributesPatch::Whole(attributes)),
     };
-    ImportRow { line, id, version: None, patch: Box::new(ItemPatch { details, quantity }) }
+    ImportRow {
+        line,
+        content: RowContent::Item { id, version: None, patch: Box::new(ItemPatch { details, quantity }) },
+    }
 }
 
 fn create(text: &str, quantity: i64) -> Create {

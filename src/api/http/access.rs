@@ -58,11 +58,9 @@ impl AdmissionControl {
         if let Some(rate_limit) = &self.rate_limit {
             rate_limit.check(&client)?;
         }
-        if caller.role < role {
-            let detail = format!("This call needs the role {role}; the token has the role {}.", caller.role);
-            return Err(Problem::new(Kind::Forbidden, detail));
-        }
-        Ok(Admission { caller, client, access: Arc::clone(&self.access) })
+        let admission = Admission { caller, client, access: Arc::clone(&self.access) };
+        admission.require(role)?;
+        Ok(admission)
     }
 }
 
@@ -80,6 +78,15 @@ impl Admission {
     /// The name of the sender's token; `None` where no token is demanded.
     pub fn actor(&self) -> Option<&Actor> {
         self.caller.actor.as_ref()
+    }
+
+    /// Refuses a sender without a role.
+    pub fn require(&self, role: Role) -> Result<(), Problem> {
+        if self.caller.role < role {
+            let detail = format!("This call needs the role {role}; the token has the role {}.", self.caller.role);
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(())
     }
 
     /// Whether the sender would still be admitted. An answer that does not end asks from time to time.
