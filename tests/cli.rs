@@ -265,6 +265,26 @@ fn files_go_to_a_server_and_come_from_it() {
 }
 
 #[test]
+fn an_export_has_the_form_and_the_items_that_are_asked_for() {
+    let server = Server::start();
+    for (id, category) in [("a", "Tools"), ("b", "Parts & more")] {
+        let price = json!({ "amount": "1.50", "currency": "EUR" });
+        server
+            .post("/inventory", &json!({ "id": id, "name": "A", "category": category, "unit_price": price }))
+            .expect(201);
+    }
+    let (folder, url) = (server.folder(), server.url(""));
+    let form = ["export", "--format", "csv", "--separator", ";", "--bom", "--category", "Parts & more"];
+    let beside = said(folder, &form, "");
+    assert!(beside.1.starts_with("\u{feff}id;name;"), "{beside:?}");
+    assert!(beside.1.lines().nth(1).unwrap().starts_with("b;A;;Parts & more;;;;1,50;EUR;"), "{beside:?}");
+    assert_eq!(beside.1.lines().count(), 2);
+    assert_eq!(said(folder, &[&form[..], &["--server", &url]].concat(), ""), beside);
+    let (_, _, refused) = said(folder, &["export", "--separator", ";"], "");
+    assert_eq!(refused, "stockroom: --separator and --bom are for CSV: say --format csv, too\n");
+}
+
+#[test]
 fn movements_come_from_a_file_too() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "a", "name": "A", "quantity": 5 })).expect(201);

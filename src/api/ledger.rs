@@ -1,15 +1,18 @@
 //! `/ledger`: what happened, in the order in which it happened.
 
+use std::sync::Arc;
+
 use poem_openapi::param::Path;
 use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
+use super::download::{self, Asked, CsvFile, Downloads, NdjsonFile, Sender, Wish};
 use super::feed::{EventStream, Feed};
 use super::http::access::{Guarded, Reads};
 use super::http::page::{Limit, MAX_PAGE_BYTES};
 use super::http::params::{SentQuery, parameters};
 use super::http::payload::Json;
-use super::http::problem::kinds::{Busy, FeedReset, QueryTimeout, TooManyFollowers};
+use super::http::problem::kinds::{Busy, FeedReset, QueryTimeout, TooManyFollowers, TooManyTransfers};
 use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
 use super::openapi::Tag;
@@ -17,15 +20,17 @@ use super::openapi::object::object;
 use super::openapi::schema::AnyJson;
 use crate::config::BasePath;
 use crate::domain::{
-    Actor, Entry, Event, EventId, FieldChange, Invalid, ItemId, Note, Position, Quantity, Reason, Reference,
-    ReservationId, Timestamp, Version,
+    Actor, Entry, Event, EventId, FieldChange, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId,
+    Timestamp, Version,
 };
-use crate::files::errors::{FieldError, Place};
-use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record};
+use crate::files::columns::{Cells, Column, Columns, Empty, Form};
+use crate::files::rows::Format;
+use crate::files::separator::Separator;
+use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store, StoreError};
 
 object! {
     /// One change of an item or its stock. Members without a value are left out.
-    writes EntryView {
+    writes row EntryView {
         /// Where it stands in the ledger: 1, 2, 3 and so on without gaps, in the order of the changes.
         position: Position,
         /// The item that changed.
@@ -167,8 +172,15 @@ parameters! {
         query actor: Actor,
         /// Only entries of this moment or later (RFC 3339); a date alone is its midnight in UTC.
         query since: Timestamp,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed.
+        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed and of
+        /// files.
         query limit: Limit,
+        /// Answer with a file of this format instead of a page, as `Accept` can ask for it, too.
+        query format: Format,
+        /// The separator of a CSV file, `,` if absent.
+        query separator: Separator,
+        /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+        query bom: bool,
         /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
         /// do not look at it.
         header last_event_id "Last-Event-ID": EventId,
@@ -193,6 +205,10 @@ pub enum LedgerContent {
     Page(Json<LedgerPage>),
     /// All that comes, as it comes.
     Feed(EventStream),
+    /// All of it up to now, an entry in each line.
+    Ndjson(NdjsonFile),
+    /// All of it up to now, a record for each entry.
+    Csv(CsvFile),
 }
 
 /// What `GET /ledger` answers.
@@ -204,6 +220,9 @@ pub enum Listed {
         LedgerContent,
         /// Of a page: the URL of the next one, with `rel="next"` (RFC 8288), if there are more entries already.
         #[oai(header = "Link")]
+        Option<String>,
+        /// Of a file: a name for it (RFC 6266).
+        #[oai(header = "Content-Disposition")]
         Option<String>,
     ),
 }
@@ -238,6 +257,8 @@ pub fn entry_json(record: Record) -> String {
 pub struct Ledger {
     /// Where it is kept.
     pub store: Guarded,
+    /// The places for files of it.
+    pub downloads: Downloads,
     /// Who follows it.
     pub feed: Feed,
     /// What stands before every path.
@@ -258,6 +279,9 @@ impl Ledger {
     /// and at the start of an idle feed, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
     /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
     /// replaced by an older copy is refused with 410, and never passed over.
+    ///
+    /// With `format=csv` or `format=ndjson`, or the media type of one of them in `Accept`, it is a file of all changes up to
+    /// now that meet every filter.
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
     async fn list(
         &self,
@@ -265,9 +289,10 @@ impl Ledger {
         parameters: ListLedger,
         sent: SentQuery,
         media_type: MediaType,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers)>> {
-        let ListLedger { after, reason, reference, actor, since, limit, last_event_id, last_event_id_in_query } =
-            parameters;
+        asked: Asked,
+    ) -> Result<Listed, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers, TooManyTransfers)>> {
+        let ListLedger { after, reason, reference, actor, since, limit, format, separator, bom, .. } = parameters;
+        let ListLedger { last_event_id, last_event_id_in_query, .. } = parameters;
         let query = EntryQuery {
             after: after.unwrap_or(Position::NONE),
             reason,
@@ -277,14 +302,24 @@ impl Ledger {
             limit: limit.unwrap_or_default().get(),
             max_bytes: MAX_PAGE_BYTES,
         };
+        let is_file = Format::ALL.into_iter().any(|format| format.media_type() == media_type.0);
+        if format.is_some() || is_file {
+            if limit.is_some() {
+                return Err(download::refused("limit", "is for pages; a file has all entries").into());
+            }
+            let wish = Wish::new(asked, media_type.0, format, separator, bom)?;
+            return Ok(self.file(&caller, &wish, query).await?);
+        }
+        let sent_for_file = [("separator", separator.is_some()), ("bom", bom.is_some())];
+        if let Some((name, _)) = sent_for_file.into_iter().find(|(_, is_sent)| *is_sent) {
+            return Err(download::refused(name, "is for CSV: send format=csv, too").into());
+        }
         if media_type.0 == EventStream::CONTENT_TYPE {
             if limit.is_some() {
-                let endless = Invalid::new("unsupported", "is for pages; the feed has no end");
-                let error = FieldError::new(Place::parameter("limit"), endless);
-                return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
+                return Err(download::refused("limit", "is for pages; the feed has no end").into());
             }
             let feed = self.feed.follow(&caller, last_event_id.or(last_event_id_in_query), after, query).await?;
-            return Ok(Listed::Ok(LedgerContent::Feed(feed), None));
+            return Ok(Listed::Ok(LedgerContent::Feed(feed), None, None));
         }
         let after = query.after;
         let EntryList { entries, more, head } = self.store.open(&caller).entries(query).await?;
@@ -297,7 +332,7 @@ impl Ledger {
         };
         let link = more.then(link);
         let entries = entries.into_iter().map(EntryView::from).collect();
-        Ok(Listed::Ok(LedgerContent::Page(Json(LedgerPage { entries, next_after })), link))
+        Ok(Listed::Ok(LedgerContent::Page(Json(LedgerPage { entries, next_after })), link, None))
     }
 
     /// Get an entry of the ledger
@@ -340,5 +375,61 @@ impl Ledger {
         });
         let entries = entries.into_iter().map(EntryView::from).collect();
         Ok(Told::Ok(Json(HistoryPage { entries, next_before }), link))
+    }
+}
+
+/// The entries that are read at once for a file.
+const FILE_PAGE: usize = 1_000;
+
+impl Ledger {
+    /// Answers with a file of the entries that a query finds.
+    async fn file(&self, caller: &Reads, wish: &Wish, query: EntryQuery) -> Result<Listed, Problem> {
+        let store = Arc::clone(self.store.open(caller));
+        let query = EntryQuery { limit: FILE_PAGE, ..query };
+        let write = |sender: Sender<EntryView>| tokio::spawn(send_entries(store, query, sender));
+        let download = self.downloads.answer(caller, wish, write).await?;
+        let content = match wish.format() {
+            Format::Ndjson => LedgerContent::Ndjson(NdjsonFile(download)),
+            Format::Csv => LedgerContent::Csv(CsvFile(download)),
+        };
+        Ok(Listed::Ok(content, None, Some(wish.disposition("ledger"))))
+    }
+}
+
+/// Sends all entries up to the end that the ledger has at the first read. No entry ever changes, so that they can be read a
+/// page at a time.
+async fn send_entries(
+    store: Arc<dyn Store>,
+    mut query: EntryQuery,
+    mut sender: Sender<EntryView>,
+) -> Result<(), StoreError> {
+    let mut end = None;
+    loop {
+        let EntryList { entries, more, head } = store.entries(query.clone()).await.inspect_err(|error| {
+            tracing::error!(%error, "a file of the ledger failed");
+        })?;
+        let end = *end.get_or_insert(head);
+        query.after = entries.last().map_or(end, |record| record.position);
+        for record in entries.into_iter().take_while(|record| record.position <= end) {
+            if sender.add(&EntryView::from(record)) && sender.send().await.is_break() {
+                return Ok(());
+            }
+        }
+        if !more || query.after >= end {
+            let _ = sender.end().await;
+            return Ok(());
+        }
+    }
+}
+
+impl Columns for Vec<ChangedField> {
+    fn columns(name: &'static str, columns: &mut Vec<Column>) {
+        columns.push(Column { name: name.to_owned(), member: name, form: Form::Json, empty: Empty::Absent });
+    }
+}
+
+impl Cells for Vec<ChangedField> {
+    fn cells(&self, cells: &mut Vec<String>) {
+        cells.push(serde_json::to_string(self).expect("changes can be written as JSON"));
     }
 }

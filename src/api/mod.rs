@@ -5,6 +5,7 @@
 //! the outcome.
 
 mod changes;
+mod download;
 mod feed;
 mod http;
 mod items;
@@ -98,12 +99,14 @@ pub fn app_with(
         reservations::Reservations { store: guarded.clone(), changes: changes.clone(), base_path: base_path.clone() };
     let summaries = summary::Summaries { store: guarded.clone() };
     let labels = labels::Labels { store: guarded.clone(), base_path: base_path.clone() };
+    let downloads = download::Downloads::new(scrape.metrics(), settings);
     let ledger = ledger::Ledger {
         store: guarded.clone(),
+        downloads: downloads.clone(),
         feed: feed::Feed::new(guarded.clone(), settings, scrape.metrics(), shutdown.stopping, ledger::entry_json),
         base_path: base_path.clone(),
     };
-    let transfer = transfer::Transfer::new(guarded, changes.queue_timeout, scrape.metrics(), settings);
+    let transfer = transfer::Transfer::new(guarded, downloads, changes.queue_timeout, settings);
     let control = Arc::new(AdmissionControl::new(Arc::clone(&access), settings));
     let system = system::System { store, leaving: shutdown.leaving, scrape };
     let api: Api = (items, movements, reservations, summaries, labels, ledger, transfer, system);

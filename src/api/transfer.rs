@@ -2,27 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use poem::http::{HeaderValue, Method, header};
-use poem::{Body, IntoResponse, Request, RequestBody, Response};
-use poem_openapi::registry::{
-    MetaHeader, MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
-};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, OpenApi};
+use futures_util::StreamExt;
+use poem::http::{HeaderValue, header};
+use poem::{Body, Request, RequestBody};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, OpenApi, ResponseContent};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::download::{self, Asked, CsvFile, Downloads, NdjsonFile, Sender, Wish};
 use super::http::access::{Admitted, Guarded, Reads, Writes};
-use super::http::client::{Client, Share, Shares};
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Parameter, parameters};
 use super::http::payload::{Json, check_coding, check_media_type, cut_short};
@@ -36,24 +32,13 @@ use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
 use crate::access::Role;
 use crate::config::Settings;
-use crate::domain::{Field, Invalid, Item};
+use crate::domain::{Field, Invalid, Item, Label, Timestamp};
 use crate::files::dialect::ColumnMap;
-use crate::files::errors::{FieldError, ImportError, Place};
+use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
 use crate::files::rows::{Format, Layout};
 use crate::files::separator::Separator;
-use crate::metrics::{Gauge, Held, Metrics};
-use crate::store::{ImportKind, ImportMode, Imported, Store, Written};
-
-/// How many exports may run at once: each keeps a connection, and all that changes meanwhile in the write-ahead log.
-const EXPORTS: usize = 4;
-
-/// Exports of one client at once.
-const EXPORTS_PER_CLIENT: u32 = 2;
-
-/// About how many bytes are sent at once, and how many such parts may wait for a client.
-const PART: usize = 64 * 1024;
-const PARTS_AHEAD: usize = 2;
+use crate::store::{ImportKind, ImportMode, Imported, ItemFilter, SearchText, Store, StoreError, Written};
 
 /// The fewest bytes of an upload that must arrive within each `--stall-timeout`.
 const MIN_RATE: usize = 64 * 1024;
@@ -61,10 +46,7 @@ const MIN_RATE: usize = 64 * 1024;
 /// The calls that carry the whole inventory.
 pub struct Transfer {
     store: Guarded,
-    transfer_timeout: Duration,
-    exports: Arc<Semaphore>,
-    exporting: Gauge,
-    shares: Shares<Client>,
+    downloads: Downloads,
     stall_timeout: Duration,
     queue_timeout: Duration,
     max_import: u64,
@@ -75,13 +57,10 @@ pub struct Transfer {
 
 impl Transfer {
     /// The calls on this store.
-    pub fn new(store: Guarded, queue_timeout: Duration, metrics: &Metrics, settings: &Settings) -> Self {
+    pub fn new(store: Guarded, downloads: Downloads, queue_timeout: Duration, settings: &Settings) -> Self {
         Self {
             store,
-            transfer_timeout: settings.transfer_timeout.get(),
-            exports: Arc::new(Semaphore::new(EXPORTS)),
-            exporting: metrics.exports.clone(),
-            shares: Shares::new(EXPORTS_PER_CLIENT),
+            downloads,
             stall_timeout: settings.stall_timeout.get(),
             queue_timeout,
             max_import: settings.max_import.get(),
@@ -112,55 +91,54 @@ parameters! {
     }
 }
 
+parameters! {
+    ExportItems {
+        /// The format; without it the one that `Accept` prefers. A link to `/export?format=csv` downloads a file.
+        query format: Format,
+        /// The separator of a CSV file, `,` if absent. With `;` prices have a decimal comma, as spreadsheets expect it.
+        query separator: Separator,
+        /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+        query bom: bool,
+        /// Only items with this text in their id, name or description, as in the list of items.
+        query q: SearchText,
+        /// Only items of this category.
+        query category: Label,
+        /// Only items at this location.
+        query location: Label,
+        /// Only items with low stock, or only items without.
+        query low_stock: bool,
+        /// Only items that changed at this moment or later (RFC 3339); a date alone is its midnight in UTC.
+        query updated_since: Timestamp,
+    }
+}
+
+/// A file of items.
+#[derive(ResponseContent)]
+pub enum ExportContent {
+    /// An item in each line.
+    Ndjson(NdjsonFile),
+    /// A record for each item.
+    Csv(CsvFile),
+}
+
 /// What `GET /export` answers.
-struct Exported {
-    format: Format,
-    body: Body,
-}
-
-impl IntoResponse for Exported {
-    fn into_response(self) -> Response {
-        let name = match self.format {
-            Format::Csv => "attachment; filename=\"inventory.csv\"",
-            Format::Ndjson => "attachment; filename=\"inventory.ndjson\"",
-        };
-        let body = self.body.with_content_type(self.format.media_type());
-        body.with_header(header::CONTENT_DISPOSITION, name).into_response()
-    }
-}
-
-impl ApiResponse for Exported {
-    fn meta() -> MetaResponses {
-        let content = Format::ALL.map(|format| MetaMediaType {
-            content_type: format.media_type(),
-            schema: inline(MetaSchema::new("string")),
-        });
-        let disposition = MetaHeader {
-            name: "Content-Disposition".to_owned(),
-            description: Some("A name for the file (RFC 6266).".to_owned()),
-            required: true,
-            deprecated: false,
-            schema: inline(MetaSchema::new("string")),
-        };
-        MetaResponses {
-            responses: vec![MetaResponse {
-                description: "All items, one after the other.",
-                status: Some(200),
-                status_range: None,
-                content: content.into(),
-                headers: vec![disposition],
-            }],
-        }
-    }
-
-    fn register(_registry: &mut Registry) {}
+#[derive(ApiResponse)]
+pub enum Exported {
+    /// All items that meet every filter, one after the other.
+    #[oai(status = 200)]
+    Ok(
+        ExportContent,
+        /// A name for the file (RFC 6266).
+        #[oai(header = "Content-Disposition")]
+        String,
+    ),
 }
 
 #[OpenApi(tag = "Tag::Inventory")]
 impl Transfer {
-    /// Export all items
+    /// Export items
     ///
-    /// Answers all items as they stand at one moment, in the order of their ids: as `application/x-ndjson`, one item in
+    /// Answers all items, or those that meet every filter, as they stand at one moment, in the order of their ids: as `application/x-ndjson`, one item in
     /// each line as `GET /inventory/{id}` answers it, or as `text/csv` (RFC 4180) with a header line, the price in
     /// `unit_price_amount` and `unit_price_currency`, `attributes` as JSON, and nothing for a value that is absent.
     ///
@@ -168,29 +146,28 @@ impl Transfer {
     /// tab or a line break has an apostrophe in front of it, and so has one that begins with an apostrophe before any of
     /// these or before another apostrophe: one apostrophe less gives the text again, exactly. `POST /import` takes it away.
     ///
+    /// The file is compressed for clients that accept gzip.
+    ///
     /// An export that fails on its way ends with a broken connection, never as if it were complete.
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
     async fn export(
         &self,
         caller: Reads,
+        parameters: ExportItems,
         MediaType(media_type): MediaType,
-        method: Method,
+        asked: Asked,
     ) -> Result<Exported, Refused<(Busy, TooManyTransfers)>> {
-        let format = Format::of(media_type);
-        if method == Method::HEAD {
-            // Of unknown length, without a look at the store to find it out.
-            return Ok(Exported { format, body: Body::from_bytes_stream(stream::empty::<io::Result<Bytes>>()) });
-        }
-        let busy =
-            |_| Problem::new(Kind::TooManyTransfers, format!("{EXPORTS} exports are under way, as many as may be."));
-        let place = Arc::clone(&self.exports).try_acquire_owned().map_err(busy)?;
-        let share = self.shares.take(caller.admission().client()).ok_or_else(|| {
-            let detail = format!("{EXPORTS_PER_CLIENT} exports of this client are under way, as many as may be.");
-            Problem::new(Kind::TooManyTransfers, detail)
-        })?;
-        let place = (place, share, Held::new(&self.exporting));
-        let body = stream_items(Arc::clone(self.store.open(&caller)), format, self.transfer_timeout, place).await?;
-        Ok(Exported { format, body })
+        let ExportItems { format, separator, bom, q, category, location, low_stock, updated_since } = parameters;
+        let wish = Wish::new(asked, media_type, format, separator, bom)?;
+        let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
+        let store = Arc::clone(self.store.open(&caller));
+        let write = |sender: Sender<ItemView>| tokio::spawn(send_items(store, filter, sender));
+        let download = self.downloads.answer(&caller, &wish, write).await?;
+        let content = match wish.format() {
+            Format::Ndjson => ExportContent::Ndjson(NdjsonFile(download)),
+            Format::Csv => ExportContent::Csv(CsvFile(download)),
+        };
+        Ok(Exported::Ok(content, wish.disposition("inventory")))
     }
 
     /// Import items
@@ -221,9 +198,7 @@ impl Transfer {
         match kind {
             ImportKind::Items => caller.admission().require(Role::Admin)?,
             ImportKind::Movements if mode.is_some() => {
-                let invalid = Invalid::new("unsupported", "is for items, and kind=movements has none");
-                let error = FieldError::new(Place::parameter("mode"), invalid);
-                return Err(Problem::with_errors(Kind::InvalidParameter, error).into());
+                return Err(download::refused("mode", "is for items, and kind=movements has none").into());
             }
             ImportKind::Movements => {}
         }
@@ -367,7 +342,10 @@ impl<'a> ApiExtractor<'a> for Upload {
     ) -> poem::Result<Self> {
         let media_type = check_media_type(request, &UPLOADS)?;
         let format = Format::ALL.into_iter().find(|format| format.media_type() == media_type);
-        check_coding(request)?;
+        // A file shows by itself whether it is packed.
+        if !request.header(header::CONTENT_ENCODING).is_some_and(|coding| coding.eq_ignore_ascii_case("gzip")) {
+            check_coding(request)?;
+        }
         let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or(0);
         Ok(Self { format, announced, body: body.take().map_err(|_| Problem::internal())? })
     }
@@ -423,21 +401,6 @@ impl Schema for ImportMode {
     }
 }
 
-impl Schema for Separator {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            enum_items: Separator::ALL.iter().map(|separator| separator.name().into()).collect(),
-            ..MetaSchema::new("string")
-        })
-    }
-}
-
-impl Parameter for Separator {
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        Separator::parse(text)
-    }
-}
-
 impl Schema for ColumnMap {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema { example: Some("qty=quantity,colour=".into()), ..MetaSchema::new("string") })
@@ -477,64 +440,19 @@ impl Parameter for ImportMode {
     }
 }
 
-/// A part of a body on its way from the thread that reads the store.
-enum Part {
-    Bytes(Bytes),
-    End,
-}
-
-/// A body that has all items. The thread that reads them waits for the client, and ends when that goes or the time is
-/// up; a body without [`Part::End`] breaks off with an error. What fails before anything was read is refused.
-async fn stream_items(
-    store: Arc<dyn Store>,
-    format: Format,
-    time: Duration,
-    place: (OwnedSemaphorePermit, Share<Client>, Held),
-) -> Result<Body, Problem> {
-    let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
-    let deadline = Instant::now() + time;
+/// Sends all items that meet a filter, as they stand at one moment.
+async fn send_items(store: Arc<dyn Store>, filter: ItemFilter, mut sender: Sender<ItemView>) -> Result<(), StoreError> {
     let runtime = tokio::runtime::Handle::current();
-    let mut buffer = format.head::<ItemView>();
-    let send = move |part| match runtime.block_on(timeout_at(deadline, parts.send(part))) {
-        Ok(Ok(())) => ControlFlow::Continue(()),
-        _ => ControlFlow::Break(()),
-    };
     let sink = move |item: Option<Item>| match item {
-        Some(item) => {
-            format.write(&mut buffer, &ItemView::from(item));
-            if buffer.len() < PART {
-                return ControlFlow::Continue(());
-            }
-            send(Part::Bytes(std::mem::take(&mut buffer).into()))
-        }
-        None => {
-            send(Part::Bytes(std::mem::take(&mut buffer).into()))?;
-            send(Part::End)
-        }
+        Some(item) => match sender.add(&ItemView::from(item)) {
+            true => runtime.block_on(sender.send()),
+            false => ControlFlow::Continue(()),
+        },
+        None => runtime.block_on(sender.end()),
     };
-    let reading = tokio::spawn(async move {
-        let read = store.each_item(Box::new(sink)).await;
-        if let Err(error) = &read {
-            tracing::error!(%error, "an export failed");
-        }
-        drop(place);
-        read
-    });
-    let Some(first) = received.recv().await else {
-        reading.await.map_err(|_panic| Problem::internal())??;
-        return Err(Problem::internal());
-    };
-    let mut first = Some(first);
-    Ok(Body::from_bytes_stream(stream::unfold(Some(received), move |received| {
-        let first = first.take();
-        async move {
-            let mut received = received?;
-            let part = if first.is_some() { first } else { received.recv().await };
-            match part {
-                Some(Part::Bytes(bytes)) => Some((Ok(bytes), Some(received))),
-                Some(Part::End) => None,
-                None => Some((Err(io::Error::other("the export is not complete")), None)),
-            }
-        }
-    })))
+    let sent = store.each_item(filter, Box::new(sink)).await;
+    if let Err(error) = &sent {
+        tracing::error!(%error, "an export failed");
+    }
+    sent
 }

@@ -9,14 +9,17 @@ use http_body_util::BodyExt;
 use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
 use indicatif::ProgressBar;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::NamedTempFile;
 
 use super::progress;
 use super::remote::{self, Remote};
 use crate::api::ItemView;
 use crate::config::{Database, Settings};
-use crate::files::rows::Format;
-use crate::store::{ItemSink, postgres, sqlite};
+use crate::domain::{Invalid, Label, Timestamp};
+use crate::files::rows::{Form, Format, RowWriter};
+use crate::files::separator::Separator;
+use crate::store::{ItemFilter, ItemSink, SearchText, postgres, sqlite};
 
 /// Where the items come from, and where they go.
 #[derive(clap::Args)]
@@ -29,25 +32,104 @@ pub struct Arguments {
     #[arg(long)]
     format: Option<Format>,
 
+    /// The separator of a CSV file: , ; | or tab; with ; prices have a decimal comma [default: ,]
+    #[arg(long, value_parser = separator)]
+    separator: Option<Separator>,
+
+    /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8
+    #[arg(long)]
+    bom: bool,
+
+    #[command(flatten)]
+    filter: Filter,
+
     #[command(flatten)]
     server: remote::Server,
 }
 
+/// The items to export; all of them without a filter.
+#[derive(clap::Args)]
+struct Filter {
+    /// Only items with this text in their id, name or description
+    #[arg(long, value_name = "TEXT", value_parser = |text: &str| SearchText::parse(text).map(|_| text.to_owned()).map_err(detail))]
+    q: Option<String>,
+
+    /// Only items of this category
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| Label::parse(text).map_err(detail))]
+    category: Option<Label>,
+
+    /// Only items at this location
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| Label::parse(text).map_err(detail))]
+    location: Option<Label>,
+
+    /// Only items with low stock (true), or without (false)
+    #[arg(long, value_name = "BOOL")]
+    low_stock: Option<bool>,
+
+    /// Only items that changed at this moment or later (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| Timestamp::parse(text).map_err(detail))]
+    updated_since: Option<Timestamp>,
+}
+
+fn detail(invalid: Invalid) -> String {
+    invalid.detail
+}
+
+/// Reads a separator of the command line.
+pub fn separator(text: &str) -> Result<Separator, String> {
+    Separator::parse(text).map_err(detail)
+}
+
+impl Filter {
+    fn for_store(&self) -> ItemFilter {
+        let Self { q, category, location, low_stock, updated_since } = self;
+        ItemFilter {
+            category: category.clone(),
+            location: location.clone(),
+            low_stock: *low_stock,
+            updated_since: *updated_since,
+            text: q.as_ref().and_then(|text| SearchText::parse(text).ok()),
+        }
+    }
+
+    fn for_query(&self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("q", self.q.clone()),
+            ("category", self.category.as_ref().map(|label| label.as_str().to_owned())),
+            ("location", self.location.as_ref().map(|label| label.as_str().to_owned())),
+            ("low_stock", self.low_stock.map(|low_stock| low_stock.to_string())),
+            ("updated_since", self.updated_since.map(|moment| moment.to_string())),
+        ]
+    }
+}
+
 /// Writes all items as they stand at one moment.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
-    let Arguments { file, format, server } = arguments;
+    let Arguments { file, format, separator, bom, filter, server } = arguments;
     let format = format.or_else(|| Format::of_file(file)).unwrap_or(Format::Ndjson);
+    if format == Format::Ndjson && (separator.is_some() || *bom) {
+        return Err("--separator and --bom are for CSV: say --format csv, too".to_owned());
+    }
+    let form = Form { format, separator: separator.unwrap_or_default(), byte_order_mark: *bom };
     let server = server.remote()?;
     let mut output = Output::create(file)?;
     match server {
-        Some(server) => super::runtime()?.block_on(ask(&server, format, &mut output))?,
-        None => read(settings, format, &mut output)?,
+        Some(server) => super::runtime()?.block_on(ask(&server, form, filter, &mut output))?,
+        None => read(settings, form, filter.for_store(), &mut output)?,
     }
     output.finish()
 }
 
-async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(), String> {
-    let request = Request::get("/export").header(ACCEPT, format.media_type()).body(remote::empty());
+async fn ask(server: &Remote, form: Form, filter: &Filter, output: &mut Output) -> Result<(), String> {
+    let mut path = format!("/export?format={}", form.format.as_str());
+    let of_csv = |value: &str| Some(value.to_owned()).filter(|_| form.format == Format::Csv);
+    let of_form = [("separator", of_csv(form.separator.name())), ("bom", of_csv(&form.byte_order_mark.to_string()))];
+    for (parameter, value) in of_form.into_iter().chain(filter.for_query()) {
+        if let Some(value) = value {
+            path += &format!("&{parameter}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC));
+        }
+    }
+    let request = Request::get(path).header(ACCEPT, form.format.media_type()).body(remote::empty());
     let answer = server.connect().await?.send(request.expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| server.does_not_answer(&error))?;
     if answer.status() != StatusCode::OK {
@@ -68,23 +150,24 @@ async fn ask(server: &Remote, format: Format, output: &mut Output) -> Result<(),
 const PART: usize = 64 * 1024;
 const PARTS_AHEAD: usize = 2;
 
-fn read(settings: &Settings, format: Format, output: &mut Output) -> Result<(), String> {
+fn read(settings: &Settings, form: Form, filter: ItemFilter, output: &mut Output) -> Result<(), String> {
     let (sender, parts) = sync_channel(PARTS_AHEAD);
-    let mut buffer = format.head::<ItemView>();
+    let writer = RowWriter::new(form);
+    let mut buffer = writer.head();
     let hand_over = move |buffer: &mut Vec<u8>| match sender.send(std::mem::take(buffer)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     };
     let sink: ItemSink = Box::new(move |item| {
         let Some(item) = item else { return hand_over(&mut buffer) };
-        format.write(&mut buffer, &ItemView::from(item));
+        writer.write(&mut buffer, &ItemView::from(item));
         if buffer.len() < PART { ControlFlow::Continue(()) } else { hand_over(&mut buffer) }
     });
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| match &settings.database {
-            Database::Sqlite(path) => sqlite::each_item(path, sink).map_err(|error| error.to_string()),
+            Database::Sqlite(path) => sqlite::each_item(path, &filter, sink).map_err(|error| error.to_string()),
             Database::Postgres(url) => {
-                super::runtime()?.block_on(postgres::each_item(url, sink)).map_err(|error| error.to_string())
+                super::runtime()?.block_on(postgres::each_item(url, &filter, sink)).map_err(|error| error.to_string())
             }
         });
         let written = parts.into_iter().try_for_each(|part| output.write(&part));

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
 
+use super::export::separator;
 use super::progress;
 use super::remote::{self, Body, Remote};
 use crate::api::{ItemRow, MovementRow};
@@ -53,7 +54,7 @@ pub struct Arguments {
     mode: Option<ImportMode>,
 
     /// The separator of a CSV file: , ; | or tab; found from its header if absent
-    #[arg(long, value_parser = |text: &str| Separator::parse(text).map_err(|invalid| invalid.detail))]
+    #[arg(long, value_parser = separator)]
     separator: Option<Separator>,
 
     /// Columns that have other names in the file, and columns to ignore: qty=quantity,colour=

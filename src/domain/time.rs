@@ -14,6 +14,16 @@ impl Timestamp {
             .map_err(|_| Invalid::new("out-of-range", "must be a moment between the years -9999 and 9999"))
     }
 
+    /// Returns the present moment, by the clock of this machine.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now())
+    }
+
+    /// Returns the date in UTC, as RFC 3339 writes it.
+    pub fn date(self) -> String {
+        self.to_string().chars().take_while(|c| *c != 'T').collect()
+    }
+
     /// The moment this much earlier, or the earliest there is.
     pub fn saturating_sub(self, span: std::time::Duration) -> Self {
         let earlier = jiff::SignedDuration::try_from(span).ok().and_then(|span| self.0.checked_sub(span).ok());

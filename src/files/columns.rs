@@ -1,8 +1,8 @@
 //! The columns of a CSV file: each member of an item is one, or several.
 
 use crate::domain::{
-    Attributes, AttributesPatch, Delta, Description, ItemId, Label, Member, Name, Note, Quantity, Reason, Reference,
-    Timestamp, UnitPrice, UnitPricePatch, Version,
+    Actor, Attributes, AttributesPatch, Delta, Description, Event, ItemId, Label, Member, Name, Note, Position,
+    Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 
 use super::csv;
@@ -147,6 +147,11 @@ one_column! {
     Reason: Plain Absent, |reason| reason.as_str().to_owned();
     Note: Text Absent, |note| csv::guarded(note.as_str());
     Reference: Text Absent, |reference| csv::guarded(reference.as_str());
+    Position: Integer Absent, |position| position.get().to_string();
+    Event: Plain Absent, |event| event.as_str().to_owned();
+    i64: Integer Absent, i64::to_string;
+    ReservationId: Plain Absent, |id| id.as_str().to_owned();
+    Actor: Text Absent, |actor| csv::guarded(actor.as_str());
     bool: Plain Absent, bool::to_string;
     String: Plain Absent, String::clone;
     Timestamp: Plain Absent, Timestamp::to_string;

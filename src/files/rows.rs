@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Required};
+use super::columns::{self, Column, Required};
 use super::csv::{self, Texts};
 use super::dialect::{self, ColumnMap};
 use super::errors::{Errors, FieldError, ImportError, Place, Pointer, cut, found};
@@ -69,24 +69,74 @@ impl Format {
         }
     }
 
-    /// Returns the text before the first item of a file.
-    pub fn head<T: WriteRow>(self) -> Vec<u8> {
+    /// Returns the name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+        }
+    }
+}
+
+/// The form of a file that is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// Its format.
+    pub format: Format,
+    /// The separator of a CSV file.
+    pub separator: Separator,
+    /// Whether a CSV file begins with a byte order mark, by which Excel knows UTF-8.
+    pub byte_order_mark: bool,
+}
+
+impl From<Format> for Form {
+    fn from(format: Format) -> Self {
+        Self { format, separator: Separator::default(), byte_order_mark: false }
+    }
+}
+
+/// Writes rows in a form.
+pub struct RowWriter<T> {
+    form: Form,
+    columns: Vec<Column>,
+    row: PhantomData<T>,
+}
+
+impl<T: WriteRow> RowWriter<T> {
+    /// Returns a writer of rows.
+    pub fn new(form: Form) -> Self {
+        Self { form, columns: T::columns(), row: PhantomData }
+    }
+
+    /// Returns the text before the first row.
+    pub fn head(&self) -> Vec<u8> {
         let mut head = Vec::new();
-        if self == Format::Csv {
-            let columns = T::columns();
-            csv::write_record(&mut head, Separator::Comma, columns.iter().map(|column| &*column.name));
+        if self.form.format == Format::Csv {
+            if self.form.byte_order_mark {
+                head.extend_from_slice(BYTE_ORDER_MARK);
+            }
+            let names = self.columns.iter().map(|column| &*column.name);
+            csv::write_record(&mut head, self.form.separator, names);
         }
         head
     }
 
-    /// Writes an item.
-    pub fn write<T: WriteRow>(self, out: &mut Vec<u8>, item: &T) {
-        match self {
+    /// Writes a row.
+    pub fn write(&self, out: &mut Vec<u8>, row: &T) {
+        match self.form.format {
             Format::Ndjson => {
-                serde_json::to_writer(&mut *out, item).expect("an item can be written as JSON");
+                serde_json::to_writer(&mut *out, row).expect("a row can be written as JSON");
                 out.push(b'\n');
             }
-            Format::Csv => csv::write_record(out, Separator::Comma, item.cells().iter().map(String::as_str)),
+            Format::Csv => {
+                let mut cells = row.cells();
+                if self.form.separator.decimal_mark() == ',' {
+                    let amounts =
+                        self.columns.iter().zip(&mut cells).filter(|(column, _)| column.form == columns::Form::Amount);
+                    amounts.for_each(|(_, cell)| *cell = cell.replace('.', ","));
+                }
+                csv::write_record(out, self.form.separator, cells.iter().map(String::as_str));
+            }
         }
     }
 }

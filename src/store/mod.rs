@@ -75,9 +75,9 @@ pub trait Store: Send + Sync {
     /// A part of the categories or locations that items have, in their order.
     async fn labels(&self, query: LabelQuery) -> Result<LabelList, StoreError>;
 
-    /// Hands all items to `sink`, in the order of their ids and as they stand at one moment, and then `None`; no more
-    /// once it breaks. It is called on a thread where it may wait.
-    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError>;
+    /// Hands all items that meet the filter to `sink`, in the order of their ids and as they stand at one moment, and then
+    /// `None`; no more once it breaks. It is called on a thread where it may wait.
+    async fn each_item(&self, filter: ItemFilter, sink: ItemSink) -> Result<(), StoreError>;
 
     /// The ledger's entry at this position, if there is one yet.
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;

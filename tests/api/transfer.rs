@@ -84,6 +84,118 @@ fn an_export_to_a_spreadsheet_has_a_header_and_no_formula() {
 }
 
 #[test]
+fn a_link_downloads_a_file_that_excel_opens_with_the_filters_of_the_list() {
+    let server = Server::start();
+    for (id, category, quantity) in [("a", "Tools", 1), ("b", "Parts", 9), ("c", "Tools", 9)] {
+        let item = json!({
+            "id": id, "name": format!("Größe; {id}"), "category": category, "quantity": quantity, "reorder_level": 2,
+            "unit_price": { "amount": "12.50", "currency": "EUR" },
+        });
+        server.post("/inventory", &item).expect(201);
+    }
+    // As a browser asks.
+    let accept = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    let path = "/export?format=csv&bom=true&separator=%3B&category=Tools&q=gr&low_stock=true";
+    let answer = server.send("GET", path, &accept, "");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/csv")));
+    let name = answer.header("content-disposition").unwrap();
+    let date = name.strip_prefix("attachment; filename=\"inventory-").unwrap().strip_suffix(".csv\"").unwrap();
+    assert!(date.len() == 10 && date.chars().filter(|c| *c == '-').count() == 2, "{name}");
+    let text = answer.text();
+    assert!(text.starts_with("\u{feff}id;name;"), "{text}");
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.starts_with("a;\"Größe; a\";;Tools;;;2;12,50;EUR;{};1;"), "{row}");
+    assert_eq!(text.lines().count(), 2);
+    let import = server.send("POST", "/import?mode=upsert", &[("Content-Type", "text/csv")], answer.body.clone());
+    assert_eq!(import.expect(200)["unchanged"], 1, "it comes back as it was");
+    assert_eq!(lines(&server.get("/export?q=%C3%B6&updated_since=2020-01-01")).len(), 0, "no word begins so");
+    assert_eq!(lines(&server.get("/export?low_stock=false")).len(), 2);
+    for query in ["separator=%3B", "bom=true", "format=ndjson&bom=false", "format=xml", "format=csv&separator=x"] {
+        server.get(&format!("/export?{query}")).problem(400, "invalid-parameter");
+    }
+}
+
+/// Asks for a file as it is, or packed by gzip, and returns its bytes as they came.
+fn packed(server: &Server, path: &str) -> (Option<String>, Vec<u8>) {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip";
+    write!(stream, "GET {path} {head}\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_ascii_lowercase()).unwrap();
+    let coding = head.lines().find_map(|line| line.strip_prefix("content-encoding: ")).map(str::to_owned);
+    (coding, answer.split_off(end + 4))
+}
+
+#[test]
+fn files_travel_packed_both_ways() {
+    let server = Server::start();
+    fill(&server, 50);
+    let plain = server.get("/export?format=csv");
+    let (coding, body) = packed(&server, "/export?format=csv");
+    assert_eq!(coding.as_deref(), Some("gzip"));
+    assert!(body.len() < plain.body.len() / 10, "{} bytes of {}", body.len(), plain.body.len());
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&*body).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, plain.body);
+    for coding in [None, Some(("Content-Encoding", "gzip"))] {
+        let headers: Vec<_> = [("Content-Type", "text/csv")].into_iter().chain(coding).collect();
+        let import = server.send("POST", "/import?mode=update", &headers, body.clone());
+        assert_eq!(import.expect(200)["unchanged"], 50);
+    }
+    let small = Server::start_with(&["--max-import", "64kb"]);
+    let import = small.send("POST", "/import", &[("Content-Type", "text/csv")], body);
+    import.problem(413, "body-too-large");
+    assert_eq!(small.all_items().len(), 0);
+}
+
+#[test]
+fn the_ledger_is_a_file_too() {
+    let server = Server::start();
+    for id in ["i0", "i400", "i800"] {
+        server.post("/inventory", &json!({ "id": id, "name": "I", "quantity": 5 })).expect(201);
+    }
+    let movement = json!({ "delta": -2, "reason": "sold", "note": "=1+1", "reference": "order-1" });
+    server.post("/inventory/i0/movements", &movement).expect(201);
+    let patch = [("Content-Type", "application/merge-patch+json")];
+    server.send("PATCH", "/inventory/i400", &patch, r#"{"name": "J"}"#).expect(200);
+    let ndjson = server.get("/ledger?format=ndjson");
+    assert_eq!(lines(&ndjson), server.ledger());
+    let name = ndjson.header("content-disposition").unwrap();
+    assert!(name.starts_with("attachment; filename=\"ledger-") && name.ends_with(".ndjson\""), "{name}");
+    assert_eq!(server.send("GET", "/ledger", &[("Accept", NDJSON)], "").body, ndjson.body);
+    let csv = server.send("GET", "/ledger?after=3", &[("Accept", "text/csv")], "");
+    let text = csv.text();
+    let mut rows = text.lines();
+    assert_eq!(
+        rows.next().unwrap(),
+        "position,item_id,event,delta,quantity,reserved,version,reason,note,reference,reservation_id,actor,changed,\
+         reverses,at"
+    );
+    assert!(rows.next().unwrap().starts_with("4,i0,moved,-2,3,0,2,sold,'=1+1,order-1,,,,,20"), "{text}");
+    let change = r#"5,i400,updated,0,5,0,2,,,,,,"[{""pointer"":""/name"",""before"":""I"",""after"":""J""}]",,"#;
+    assert!(rows.next().unwrap().starts_with(change), "{text}");
+    assert_eq!(lines(&server.get("/ledger?format=ndjson&reason=sold")).len(), 1);
+    assert_eq!(server.get("/ledger").header("content-disposition"), None);
+    for query in ["limit=5&format=csv", "separator=%3B", "bom=true"] {
+        server.get(&format!("/ledger?{query}")).problem(400, "invalid-parameter");
+    }
+}
+
+#[test]
+fn a_long_ledger_is_a_whole_file() {
+    let server = Server::start();
+    let items: String = (0..2_500).map(|number| format!("i{number},I\n")).collect();
+    let csv = [("Content-Type", "text/csv")];
+    server.send("POST", "/import", &csv, format!("id,name\n{items}")).expect(200);
+    let positions: Vec<_> =
+        lines(&server.get("/ledger?format=ndjson")).iter().map(|entry| entry["position"].clone()).collect();
+    assert_eq!(positions, (1..=2_500).map(Value::from).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_empty_inventory_is_exported_as_such() {
     let server = Server::start();
     assert_eq!(export(&server, NDJSON).text(), "");

@@ -66,7 +66,7 @@ pub async fn what_is_stored_comes_back_as_it_was_sent(store: Arc<dyn Store>) {
         sender.send(item).unwrap();
         std::ops::ControlFlow::Continue(())
     };
-    store.each_item(Box::new(sink)).await.unwrap();
+    store.each_item(ItemFilter::default(), Box::new(sink)).await.unwrap();
     while let Some(Some(item)) = exported.recv().await {
         seen.push(item);
     }

@@ -345,7 +345,7 @@ macro_rules! tuples {
     };
 }
 
-tuples! { (A, B) (A, B, C) (A, B, C, D) }
+tuples! { (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) }
 
 impl Problems for () {
     fn kinds() -> Vec<Kind> {

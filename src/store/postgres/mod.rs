@@ -40,8 +40,8 @@ use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue, Upkeep};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, LabelList,
-    LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink,
+    LabelList, LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
@@ -238,13 +238,13 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
     rows::head(&row.map_err(Failure::from).map_err(failed)?, 0).map_err(failed)
 }
 
-/// Hands all items of the database at `url` to `sink`, as [`Store::each_item`] does; servers may use it meanwhile.
-pub async fn each_item(url: &PostgresUrl, sink: ItemSink) -> Result<(), OpenError> {
+/// Hands the items of the database at `url` that meet the filter to `sink`, as [`Store::each_item`] does; servers may use it meanwhile.
+pub async fn each_item(url: &PostgresUrl, filter: &ItemFilter, sink: ItemSink) -> Result<(), OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let connector = Connector::new(url)?;
     let mut session = connector.session().await.map_err(failed)?;
     migrations::require_known(&session, url).await?;
-    read::each_item(&mut session, sink).await.map_err(failed)
+    read::each_item(&mut session, filter, sink).await.map_err(failed)
 }
 
 #[async_trait::async_trait]
@@ -267,11 +267,11 @@ impl Store for PostgresStore {
         self.summary.get(head, sum_up).await
     }
 
-    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
+    async fn each_item(&self, filter: ItemFilter, sink: ItemSink) -> Result<(), StoreError> {
         self.same()?;
         // A connection of its own, so that exports hold up nobody else.
         let mut session = self.connector.session().await?;
-        Ok(read::each_item(&mut session, sink).await?)
+        Ok(read::each_item(&mut session, &filter, sink).await?)
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {

@@ -46,6 +46,11 @@ impl Query {
         }
     }
 
+    /// Returns the values and their types, for a statement that is prepared.
+    pub fn typed_values(&self) -> (Vec<Type>, Vec<&(dyn ToSql + Sync)>) {
+        self.values.iter().map(|(value, kind)| (kind.clone(), &**value as &(dyn ToSql + Sync))).unzip()
+    }
+
     /// Asks in one round trip. The plan is made for these very values: what is best depends on them.
     pub async fn ask(self, client: &Client, sql: &str) -> Result<RowStream, Failure> {
         Ok(client.query_typed_raw(sql, self.values).await?)

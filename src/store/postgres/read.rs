@@ -33,8 +33,6 @@ static HISTORY: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {} FROM ledger WHERE item_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3", ledger::LIST)
 });
 
-static EACH_ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item ORDER BY id", item::LIST));
-
 const HEAD: &str = "SELECT position, epoch FROM head";
 
 const IDEMPOTENCY_KEYS: &str = "SELECT coalesce(sum(count), 0)::bigint FROM idempotency_count";
@@ -147,12 +145,17 @@ fn whole(digits: &str, column: usize) -> Result<u128, Failure> {
     digits.parse().map_err(|error: std::num::ParseIntError| Failure::Corrupt { column, error: error.to_string() })
 }
 
-/// Hands all items to `sink`, and then `None`: some at a time, each time on a thread where it may wait.
-pub async fn each_item(connection: &mut ClientWrapper, mut sink: ItemSink) -> Result<(), Failure> {
+/// Hands all items that meet the filter to `sink`, and then `None`: some at a time, each time on a thread where it may wait.
+pub async fn each_item(connection: &mut ClientWrapper, filter: &ItemFilter, mut sink: ItemSink) -> Result<(), Failure> {
     let snapshot = snapshot(connection).await?;
     // The receiver of the items may be slow, and blocks nobody.
     snapshot.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
-    let portal = snapshot.bind(EACH_ITEM.as_str(), &[]).await?;
+    let mut asked = Query::default();
+    conditions(filter, &mut asked);
+    let sql = format!("SELECT {} FROM item{} ORDER BY id", item::LIST, asked.clause());
+    let (types, values) = asked.typed_values();
+    let statement = snapshot.prepare_typed(&sql, &types).await?;
+    let portal = snapshot.bind(&statement, &values).await?;
     loop {
         let rows = snapshot.query_portal(&portal, FETCHED_AT_ONCE).await?;
         let last = rows.is_empty();

@@ -46,8 +46,8 @@ use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
 use super::writer::{GROUP, Queue, Upkeep};
 use super::{
-    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemList, ItemQuery, ItemSink, LabelList,
-    LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink,
+    LabelList, LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 use crate::metrics::{Gauge, Registry, Unit};
@@ -297,12 +297,16 @@ impl SqliteStore {
     }
 }
 
-/// Hands all items of the database at `path` to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
-pub fn each_item(path: &Path, sink: impl FnMut(Option<Item>) -> ControlFlow<()>) -> Result<(), OpenError> {
+/// Hands the items of the database at `path` that meet the filter to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
+pub fn each_item(
+    path: &Path,
+    filter: &ItemFilter,
+    sink: impl FnMut(Option<Item>) -> ControlFlow<()>,
+) -> Result<(), OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let connection = connect::open_beside(path)?;
-    let read =
-        migrations::require_known(&connection, path).and_then(|()| read::each_item(&connection, sink).map_err(in_path));
+    let read = migrations::require_known(&connection, path)
+        .and_then(|()| read::each_item(&connection, filter, sink).map_err(in_path));
     read.map_err(OpenError::explained)
 }
 
@@ -335,8 +339,8 @@ impl Store for SqliteStore {
         self.summary.get(head, self.readers.read_long(read::summary)).await
     }
 
-    async fn each_item(&self, sink: ItemSink) -> Result<(), StoreError> {
-        self.readers.transfer(move |connection| read::each_item(connection, sink)).await
+    async fn each_item(&self, filter: ItemFilter, sink: ItemSink) -> Result<(), StoreError> {
+        self.readers.transfer(move |connection| read::each_item(connection, &filter, sink)).await
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {

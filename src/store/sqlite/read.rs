@@ -31,8 +31,6 @@ static HISTORY: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {} FROM ledger WHERE item_id = ?1 AND version < ?2 ORDER BY version DESC LIMIT ?3", ledger::LIST)
 });
 
-static EACH_ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item ORDER BY id", item::LIST));
-
 const IDEMPOTENCY_KEYS: &str = "SELECT coalesce(sum(count), 0) FROM idempotency_count";
 
 /// Returns the item with this id.
@@ -128,13 +126,16 @@ fn sum_up(connection: &Connection) -> rusqlite::Result<Summary> {
     Ok(summary)
 }
 
-/// Hands all items to `sink`, and then `None`.
+/// Hands all items that meet the filter to `sink`, and then `None`.
 pub fn each_item(
     connection: &Connection,
+    filter: &ItemFilter,
     mut sink: impl FnMut(Option<Item>) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(&EACH_ITEM)?;
-    let mut rows = statement.query([])?;
+    let (conditions, values) = conditions(filter, Way::Candidates);
+    let sql = format!("SELECT {} FROM item{} ORDER BY id", item::LIST, where_clause(&conditions));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         if sink(Some(item_from_row(row)?)).is_break() {
             return Ok(());
