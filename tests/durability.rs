@@ -175,6 +175,12 @@ fn check_names_whatever_does_not_add_up() {
         ),
         ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger says nothing of its deletion"),
         ("DELETE FROM item_search", "item a: cannot be found by q"),
+        ("INSERT INTO barcode VALUES ('1', 'a')", "item a: has the barcodes [], and can be found by [\"1\"]"),
+        (
+            "UPDATE item SET barcodes = '[\"2\",\"1\"]' WHERE id = 'a'; INSERT INTO barcode VALUES ('1', 'a')",
+            "item a: has the barcodes [\"2\",\"1\"], and can be found by [\"1\"]",
+        ),
+        ("INSERT INTO barcode VALUES ('1', 'gone')", "item gone: has the barcodes [], and can be found by [\"1\"]"),
         ("DELETE FROM reservation", "item b: has reserved 1, and its open reservations hold 0"),
         ("DELETE FROM reservation", &format!("reservation {held}: is not there, and the ledger says reserved")),
         ("UPDATE reservation SET quantity = 2", "item b: has reserved 1, and its open reservations hold 2"),

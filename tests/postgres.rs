@@ -784,6 +784,11 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
     assert_eq!(say(&["check"]), (true, "items 1, ledger entries 1, reservations 0: all adds up\n".to_owned()));
     for (harm, offence) in [
         ("UPDATE item SET quantity = 6", "item a: has stock 6"),
+        ("INSERT INTO barcode VALUES ('1', 'a')", "item a: has the barcodes [], and can be found by [\"1\"]"),
+        (
+            "UPDATE item SET barcodes = '[\"2\",\"1\"]'",
+            "item a: has the barcodes [\"2\",\"1\"], and can be found by [\"1\"]",
+        ),
         ("DELETE FROM item_search", "item a: cannot be found by q"),
         ("UPDATE head SET position = 2", "the head is at position 2"),
         ("UPDATE ledger SET version = 7", "position 1: item a has version 7 after version 0"),

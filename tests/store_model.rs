@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use stockroom::domain::{
-    Create, Delete, Delta, Description, Details, Fulfil, ItemId, Lifetime, Move, Movement, Name, Portion, Position,
-    Precondition, Quantity, Reason, Refusal, Release, Replace, Reservation, ReservationId, ReservationState, Reserve,
-    StockChange, Version,
+    Create, Delete, Delta, Description, Details, Fulfil, ItemId, ItemName, Lifetime, Move, Movement, Name, Portion,
+    Position, Precondition, Quantity, Reason, Refusal, Release, Replace, Reservation, ReservationId, ReservationState,
+    Reserve, StockChange, Version,
 };
 use stockroom::store::postgres::{self, PostgresStore};
 use stockroom::store::sqlite::{self, SqliteStore};
 use stockroom::store::{
-    After, Ages, EntryQuery, Expire, Forget, IdempotencyKey, ItemFilter, ItemQuery, MoveAll, Moved, Operation,
-    SearchText, Sort, SortKey, Store, Write, WriteError,
+    After, Ages, EntryQuery, Expire, Forget, IdempotencyKey, ItemFilter, ItemMovement, ItemQuery, MoveAll, Moved,
+    Operation, SearchText, Sort, SortKey, Store, Write, WriteError,
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -316,11 +316,8 @@ async fn carry_out(key: usize, step: &Step, store: &Arc<dyn Store>, made: &mut V
             told(store, key, operation, |told| moved(*item, &told)).await
         }
         Step::Batch { movements, dry_run } => {
-            let to_move = |(item, delta): &(u8, i64)| Move {
-                id: id(*item),
-                movement: by(delta),
-                precondition: Precondition::None,
-            };
+            let to_move =
+                |(item, delta): &(u8, i64)| ItemMovement { item: ItemName::Id(id(*item)), movement: by(delta) };
             let operation = MoveAll { movements: movements.iter().map(to_move).collect(), dry_run: *dry_run };
             told(store, key, operation, |records| {
                 Told::Entries(records.iter().map(|record| (record.entry.delta, record.entry.quantity.get())).collect())

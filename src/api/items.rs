@@ -14,16 +14,16 @@ use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::http::params::{Parameter, SentQuery, parameters};
 use super::http::payload::{Json, JsonBody, MergePatch};
-use super::http::problem::kinds::{Busy, HasReservations, InsufficientStock, ItemExists, QueryTimeout};
+use super::http::problem::kinds::{BarcodeTaken, Busy, HasReservations, InsufficientStock, ItemExists, QueryTimeout};
 use super::http::problem::{Kind, Problem, Refused};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use super::openapi::schema::{Read, Schema, inline, refuse};
 use crate::config::BasePath;
 use crate::domain::{
-    Amount, Attributes, AttributesPatch, Create, Currency, Delete, Description, Details, DetailsPatch, Invalid, Item,
-    ItemId, ItemPatch, Label, Member, Name, Patch, Precondition, Quantity, Refusal, Replace, Timestamp, UnitPrice,
-    UnitPricePatch, Version,
+    Amount, Attributes, AttributesPatch, Barcode, Barcodes, Create, Currency, Delete, Description, Details,
+    DetailsPatch, Invalid, Item, ItemId, ItemPatch, Label, Member, Name, Patch, Precondition, Quantity, Refusal,
+    Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 use crate::files::columns::{Column, Required};
 use crate::files::errors::{Errors, FieldError, Place, Pointer};
@@ -48,6 +48,8 @@ object! {
         reorder_level: Option<Quantity> => Member<Quantity>,
         /// The price of one unit.
         unit_price: Option<UnitPrice> => Member<UnitPricePatch>,
+        /// The codes on it or its package, such as an EAN or a SKU: up to 16, each at most one item's.
+        barcodes: Barcodes => Member<Barcodes>,
         /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
         attributes: Attributes => Member<AttributesPatch>,
     }
@@ -324,6 +326,8 @@ parameters! {
         /// Only items with this text in their id, name or description, whatever its case and its accents. A text of one
         /// or two characters must be the beginning of the id or of the name.
         query q: SearchText,
+        /// Only the item with this barcode.
+        query barcode: Barcode,
         /// Only items of this category.
         query category: Label,
         /// Only items at this location.
@@ -516,8 +520,9 @@ impl Items {
         parameters: ListItems,
         sent: SentQuery,
     ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
-        let ListItems { q, category, location, low_stock, updated_since, sort, limit, cursor, count } = parameters;
-        let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
+        let ListItems { q, barcode, category, location, low_stock, updated_since, sort, limit, cursor, count } =
+            parameters;
+        let filter = ItemFilter { barcode, category, location, low_stock, updated_since, text: q };
         let Order { name, sort } = sort.unwrap_or_default();
         let listing = Listing { order: name, filter: &filter };
         let fits = |after: &After| sort.key.accepts(&after.key);
@@ -547,7 +552,7 @@ impl Items {
         parameters: CreateItem,
         target: Target,
         body: JsonBody<NewItem>,
-    ) -> Result<Created, Refused<ItemExists>> {
+    ) -> Result<Created, Refused<(ItemExists, BarcodeTaken)>> {
         let JsonBody { value: new, bytes, .. } = body;
         let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
@@ -592,7 +597,7 @@ impl Items {
         /// The item's id.
         id: Path<ItemId>,
         body: JsonBody<ItemReplacement>,
-    ) -> Result<Replaced, Refused<InsufficientStock>> {
+    ) -> Result<Replaced, Refused<(InsufficientStock, BarcodeTaken)>> {
         let (Path(id), ItemReplacement { id: repeated, details, quantity }) = (id, body.value);
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
@@ -625,7 +630,7 @@ impl Items {
         /// The item's id.
         id: Path<ItemId>,
         body: MergePatch<ItemChanges>,
-    ) -> Result<Patched, Refused<InsufficientStock>> {
+    ) -> Result<Patched, Refused<(InsufficientStock, BarcodeTaken)>> {
         let ItemChanges { details, quantity } = body.value;
         let patch = ItemPatch { details, quantity };
         let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);

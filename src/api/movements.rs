@@ -20,13 +20,13 @@ use super::openapi::object::object;
 use super::openapi::schema::{Read, Schema, read_array};
 use crate::config::BasePath;
 use crate::domain::{
-    Delta, Entry, Event, Invalid, ItemId, Move, Movement, Note, Position, Precondition, Quantity, Reason, Reference,
-    Refusal, Reverse, StockChange,
+    Barcode, Delta, Entry, Event, Invalid, ItemId, ItemName, Move, Movement, Note, Position, Quantity, Reason,
+    Reference, Refusal, Reverse, StockChange,
 };
 use crate::files::columns::{Column, Required};
 use crate::files::errors::{Errors, FieldError, Pointer};
 use crate::files::rows::ReadRow;
-use crate::store::{self, ImportMode, MoveAll, Record, RowContent, Written};
+use crate::store::{self, ImportMode, ItemMovement, MoveAll, Record, RowContent, Written};
 
 object! {
     /// What became of an item's stock: either by how much it changed, or what was counted.
@@ -70,8 +70,10 @@ object! {
 object! {
     /// A movement of one item among others: either by how much its stock changed, or what was counted.
     reads NewItemMovement {
-        /// Which item.
-        item_id: ItemId,
+        /// The item, by its id.
+        item_id: Option<ItemId>,
+        /// The item, by one of its barcodes.
+        barcode: Option<Barcode>,
         /// By how much the stock grows, or, below 0, shrinks.
         delta: Option<Delta>,
         /// What was counted: the stock is this from now on, whatever the books said.
@@ -89,8 +91,10 @@ object! {
 object! {
     /// A movement in a file.
     reads row MovementRow {
-        /// The item.
-        item_id: ItemId,
+        /// The item, by its id.
+        item_id: Option<ItemId>,
+        /// The item, by one of its barcodes.
+        barcode: Option<Barcode>,
         /// The change of its stock; below 0 if it shrinks.
         delta: Option<Delta>,
         /// The stock that was counted.
@@ -116,17 +120,20 @@ impl ReadRow for MovementRow {
     }
 
     fn required(_mode: ImportMode) -> Required {
-        Required { groups: &[&["item_id"], &["delta", "counted"], &["reason"]], because: String::new() }
+        Required { groups: &[&["item_id", "barcode"], &["delta", "counted"], &["reason"]], because: String::new() }
     }
 
     fn check(&self, _mode: ImportMode) -> Vec<(&'static str, Invalid)> {
-        stock_change(self.delta, self.counted).err().into_iter().collect()
+        let item = item_name(self.item_id.clone(), self.barcode.clone()).err();
+        item.into_iter().chain(stock_change(self.delta, self.counted).err()).collect()
     }
 
     fn into_content(self) -> RowContent {
-        let change = stock_change(self.delta, self.counted).expect("the row was checked");
+        let checked = "the row was checked";
+        let item = item_name(self.item_id, self.barcode).expect(checked);
+        let change = stock_change(self.delta, self.counted).expect(checked);
         let movement = Movement { change, reason: self.reason, note: self.note, reference: self.reference };
-        RowContent::Movement(Box::new(Move { id: self.item_id, movement, precondition: Precondition::None }))
+        RowContent::Movement(Box::new(ItemMovement { item, movement }))
     }
 }
 
@@ -338,12 +345,18 @@ impl Movements {
         let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
         let list = Pointer::Root.member("movements");
         for (index, new) in new.into_iter().enumerate() {
-            match stock_change(new.delta, new.counted) {
-                Ok(change) => {
+            let item = item_name(new.item_id, new.barcode);
+            let change = stock_change(new.delta, new.counted);
+            match (item, change) {
+                (Ok(item), Ok(change)) => {
                     let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-                    movements.push(Move { id: new.item_id, movement, precondition: Precondition::None });
+                    movements.push(ItemMovement { item, movement });
                 }
-                Err(wrong) => errors.add(|| member_error(list.element(index), wrong)),
+                (item, change) => {
+                    for wrong in item.err().into_iter().chain(change.err()) {
+                        errors.add(|| member_error(list.element(index), wrong));
+                    }
+                }
             }
         }
         if !errors.is_empty() {
@@ -366,6 +379,16 @@ impl Movements {
         let etag = item.as_ref().map(|item| conditional::etag(item.version));
         let moved = MovedItem { entry: record.into(), item: item.map(ItemView::from) };
         Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned()))
+    }
+}
+
+/// Returns one of the two names of an item, or the pointer to the member that is wrong.
+fn item_name(item_id: Option<ItemId>, barcode: Option<Barcode>) -> Result<ItemName, (&'static str, Invalid)> {
+    match (item_id, barcode) {
+        (Some(id), None) => Ok(ItemName::Id(id)),
+        (None, Some(barcode)) => Ok(ItemName::Barcode(barcode)),
+        (None, None) => Err(("/item_id", Invalid::new("required", "must be there, or barcode in its place"))),
+        (Some(_), Some(_)) => Err(("/barcode", Invalid::new("conflict", "must not be there beside item_id"))),
     }
 }
 

@@ -32,7 +32,7 @@ use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
 use crate::access::Role;
 use crate::config::Settings;
-use crate::domain::{Field, Invalid, Item, Label, Timestamp};
+use crate::domain::{Barcode, Field, Invalid, Item, Label, Timestamp};
 use crate::files::dialect::ColumnMap;
 use crate::files::errors::ImportError;
 use crate::files::import::{Plan, import_file};
@@ -101,6 +101,8 @@ parameters! {
         query bom: bool,
         /// Only items with this text in their id, name or description, as in the list of items.
         query q: SearchText,
+        /// Only the item with this barcode.
+        query barcode: Barcode,
         /// Only items of this category.
         query category: Label,
         /// Only items at this location.
@@ -157,9 +159,10 @@ impl Transfer {
         MediaType(media_type): MediaType,
         asked: Asked,
     ) -> Result<Exported, Refused<(Busy, TooManyTransfers)>> {
-        let ExportItems { format, separator, bom, q, category, location, low_stock, updated_since } = parameters;
+        let ExportItems { format, separator, bom, q, barcode, category, location, low_stock, updated_since } =
+            parameters;
         let wish = Wish::new(asked, media_type, format, separator, bom)?;
-        let filter = ItemFilter { category, location, low_stock, updated_since, text: q };
+        let filter = ItemFilter { barcode, category, location, low_stock, updated_since, text: q };
         let store = Arc::clone(self.store.open(&caller));
         let write = |sender: Sender<ItemView>| tokio::spawn(send_items(store, filter, sender));
         let download = self.downloads.answer(&caller, &wish, write).await?;
@@ -179,7 +182,7 @@ impl Transfer {
     /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
     /// begins with a brace is NDJSON.
     ///
-    /// `kind=movements` moves stock by a file instead: rows of `item_id`, `delta` or `counted`, `reason`, and `note` and
+    /// `kind=movements` moves stock by a file instead: rows of `item_id` or `barcode`, `delta` or `counted`, `reason`, and `note` and
     /// `reference` if you like. Items need the role `admin`, movements the role `write`. In the answer, `updated` counts
     /// the movements that changed stock, and `unchanged` the counts that found it as it was.
     ///

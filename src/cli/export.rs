@@ -84,6 +84,7 @@ impl Filter {
     fn for_store(&self) -> ItemFilter {
         let Self { q, category, location, low_stock, updated_since } = self;
         ItemFilter {
+            barcode: None,
             category: category.clone(),
             location: location.clone(),
             low_stock: *low_stock,

@@ -34,7 +34,8 @@ impl FieldChange {
 impl Details {
     /// Returns the fields in which `after` differs, with both values.
     pub fn changes_to(&self, after: &Self) -> Vec<FieldChange> {
-        let Self { name, description, category, location, unit, reorder_level, unit_price, attributes } = self;
+        let Self { name, description, category, location, unit, reorder_level, unit_price, barcodes, attributes } =
+            self;
         let mut changes = Vec::new();
         let mut add = |pointer: &str, before: Option<Value>, after: Option<Value>| {
             changes.push(FieldChange { pointer: pointer.to_owned(), before, after });
@@ -63,6 +64,12 @@ impl Details {
         if *unit_price != after.unit_price {
             let value = |price: &Option<UnitPrice>| price.as_ref().map(|price| json!(price));
             add("/unit_price", value(unit_price), value(&after.unit_price));
+        }
+        if *barcodes != after.barcodes {
+            let value = |details: &Self| {
+                Some(&details.barcodes).filter(|barcodes| !barcodes.is_empty()).map(|barcodes| json!(barcodes))
+            };
+            add("/barcodes", value(self), value(after));
         }
         changes.extend(attributes.changes_to(&after.attributes));
         changes

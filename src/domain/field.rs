@@ -18,6 +18,8 @@ pub enum Field {
     ReorderLevel,
     /// Its price.
     UnitPrice,
+    /// Its barcodes.
+    Barcodes,
     /// Its attributes.
     Attributes,
     /// Its stock.
@@ -35,6 +37,7 @@ impl Field {
             Field::Unit => "unit",
             Field::ReorderLevel => "reorder_level",
             Field::UnitPrice => "unit_price",
+            Field::Barcodes => "barcodes",
             Field::Attributes => "attributes",
             Field::Quantity => "quantity",
         }
@@ -45,7 +48,7 @@ impl Item {
     /// Returns the fields in which two states of the item differ.
     pub fn changed_fields(&self, other: &Item) -> Vec<Field> {
         // Taken apart, so that a further field of the details is not forgotten here.
-        let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } =
+        let Details { name, description, category, location, unit, reorder_level, unit_price, barcodes, attributes } =
             &self.details;
         let details = &other.details;
         let fields = [
@@ -56,6 +59,7 @@ impl Item {
             (Field::Unit, *unit != details.unit),
             (Field::ReorderLevel, *reorder_level != details.reorder_level),
             (Field::UnitPrice, *unit_price != details.unit_price),
+            (Field::Barcodes, *barcodes != details.barcodes),
             (Field::Attributes, *attributes != details.attributes),
             (Field::Quantity, self.quantity != other.quantity),
         ];

@@ -3,7 +3,7 @@ use std::borrow::Borrow;
 use serde_json::{Map, Value};
 
 use super::patch::merge;
-use super::{Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
+use super::{Barcodes, Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
 
 /// What names an item in the inventory and in its URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
@@ -178,6 +178,8 @@ pub struct Details {
     pub reorder_level: Option<Quantity>,
     /// What one unit costs.
     pub unit_price: Option<UnitPrice>,
+    /// The codes on it, none of which another item has.
+    pub barcodes: Barcodes,
     /// Fields of the client's own.
     pub attributes: Attributes,
 }
@@ -193,6 +195,7 @@ impl Details {
             unit: None,
             reorder_level: None,
             unit_price: None,
+            barcodes: Barcodes::default(),
             attributes: Attributes::default(),
         }
     }
@@ -225,11 +228,12 @@ impl Item {
 
     /// The bytes of its texts, which bound the size of an answer.
     pub fn text_bytes(&self) -> usize {
-        let Details { name, description, category, location, unit, attributes, .. } = &self.details;
+        let Details { name, description, category, location, unit, barcodes, attributes, .. } = &self.details;
+        let barcodes = barcodes.as_slice().iter().map(|barcode| barcode.as_str().len()).sum::<usize>();
         let labels = [category, location, unit].into_iter().flatten().map(|label| label.as_str().len()).sum::<usize>();
         let attributes = if attributes.is_empty() { 0 } else { attributes.to_json().len() };
         let description = description.as_ref().map_or(0, |description| description.as_str().len());
-        self.id.as_str().len() + name.as_str().len() + labels + description + attributes
+        self.id.as_str().len() + name.as_str().len() + labels + description + barcodes + attributes
     }
 
     /// Whether as much or less is available as its reorder level says; never without a level.

@@ -4,6 +4,7 @@
 //! and saves the changes; so every store keeps the same rules by construction.
 
 mod actor;
+mod barcode;
 mod changed;
 mod epoch;
 mod field;
@@ -22,6 +23,7 @@ mod text;
 mod time;
 
 pub use actor::Actor;
+pub use barcode::{Barcode, Barcodes, ItemName};
 pub use changed::FieldChange;
 pub use epoch::{Epoch, EventId};
 pub use field::Field;

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use super::{Amount, Attributes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice};
+use super::{Amount, Attributes, Barcodes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice};
 
 /// What a patch says of a member that an item may be without.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,6 +53,8 @@ pub struct DetailsPatch {
     pub reorder_level: Member<Quantity>,
     /// What changes of its price.
     pub unit_price: Member<UnitPricePatch>,
+    /// Its new barcodes, all of them.
+    pub barcodes: Member<Barcodes>,
     /// Its new attributes.
     pub attributes: Member<AttributesPatch>,
 }
@@ -109,6 +111,7 @@ impl DetailsPatch {
             unit: self.unit.apply(before.and_then(|details| details.unit.as_ref())),
             reorder_level: self.reorder_level.apply(before.and_then(|details| details.reorder_level.as_ref())),
             unit_price,
+            barcodes: self.barcodes.apply(before.map(|details| &details.barcodes)).unwrap_or_default(),
             attributes,
         })
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Note, Portion, Position,
-    Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, StockChange, Timestamp, Version,
+    Barcode, Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Member, Movement, Note, Portion,
+    Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, StockChange, Timestamp,
+    Version,
 };
 
 /// A change that a client asks for.
@@ -16,6 +17,11 @@ pub trait Command {
 
     /// Returns the item or reservation whose state is needed to decide the command.
     fn subject(&self) -> Subject<'_>;
+
+    /// Returns the barcodes that the item has after the command. None of them may be another item's.
+    fn barcodes(&self) -> &[Barcode] {
+        &[]
+    }
 
     /// Decides the command on the current state of its subject.
     ///
@@ -275,6 +281,17 @@ pub enum Refusal {
     /// There is no such item.
     #[error("There is no item with this id.")]
     NotFound,
+    /// There is no item with such a barcode.
+    #[error("There is no item with this barcode.")]
+    NoBarcode,
+    /// A barcode is another item's.
+    #[error("The barcode {:?} is that of item {:?}; nothing was changed.", .barcode.as_str(), .item.as_str())]
+    BarcodeTaken {
+        /// The barcode.
+        barcode: Barcode,
+        /// The item that has it.
+        item: ItemId,
+    },
     /// There is no such reservation.
     #[error("There is no reservation with this id.")]
     NoReservation,
@@ -359,7 +376,8 @@ impl Refusal {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Refusal::NotFound | Refusal::NoReservation => "not-found",
+            Refusal::NotFound | Refusal::NoBarcode | Refusal::NoReservation => "not-found",
+            Refusal::BarcodeTaken { .. } => "barcode-taken",
             Refusal::ItemExists => "item-exists",
             Refusal::PreconditionFailed => "precondition-failed",
             Refusal::Stale { .. } => "stale",
@@ -456,6 +474,10 @@ impl Command for Create {
         Subject::NewItem(&self.id)
     }
 
+    fn barcodes(&self) -> &[Barcode] {
+        self.details.barcodes.as_slice()
+    }
+
     /// The item's version follows the last one that its id had.
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
         if current.item.is_some() {
@@ -486,6 +508,10 @@ impl Command for Replace {
         Subject::Item(&self.id)
     }
 
+    fn barcodes(&self) -> &[Barcode] {
+        self.details.barcodes.as_slice()
+    }
+
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {
         current.before(now)?.updated(self.details.clone(), self.quantity, &self.precondition, now)
     }
@@ -496,6 +522,13 @@ impl Command for Patch {
 
     fn subject(&self) -> Subject<'_> {
         Subject::Item(&self.id)
+    }
+
+    fn barcodes(&self) -> &[Barcode] {
+        match &self.patch.details.barcodes {
+            Member::Set(barcodes) => barcodes.as_slice(),
+            Member::Keep | Member::Clear => &[],
+        }
     }
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {

@@ -1,8 +1,8 @@
 //! The columns of a CSV file: each member of an item is one, or several.
 
 use crate::domain::{
-    Actor, Attributes, AttributesPatch, Delta, Description, Event, ItemId, Label, Member, Name, Note, Position,
-    Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Actor, Attributes, AttributesPatch, Barcode, Barcodes, Delta, Description, Event, ItemId, Label, Member, Name,
+    Note, Position, Quantity, Reason, Reference, ReservationId, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 
 use super::csv;
@@ -64,6 +64,8 @@ pub enum Form {
     Integer,
     /// Any value, as JSON.
     Json,
+    /// An array of strings: one of them as [`Form::Id`], several as a JSON array.
+    Barcodes,
     /// A decimal number that is the member `amount` of an object.
     Amount,
     /// A string that is this member of an object, without the blanks around it.
@@ -156,6 +158,17 @@ one_column! {
     String: Plain Absent, String::clone;
     Timestamp: Plain Absent, Timestamp::to_string;
     Attributes: Json Absent, Attributes::to_json;
+    Barcode: Id Absent, |barcode| csv::guarded(barcode.as_str());
+    Barcodes: Barcodes Absent, barcodes_cell;
+}
+
+/// The text of barcodes in a cell: of a single one its own, of others a JSON array, as of one that looks like an array.
+fn barcodes_cell(barcodes: &Barcodes) -> String {
+    match barcodes.as_slice() {
+        [] => String::new(),
+        [barcode] if !barcode.as_str().starts_with('[') => csv::guarded(barcode.as_str()),
+        _ => barcodes.to_json(),
+    }
 }
 
 impl Columns for AttributesPatch {

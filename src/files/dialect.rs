@@ -113,7 +113,7 @@ const STOCKS: &[&str] = &[
 ];
 
 /// Names of columns in files of shops, spreadsheets and other inventory programs, by their letters.
-const SUGGESTIONS: [(&str, &[&str]); 16] = [
+const SUGGESTIONS: [(&str, &[&str]); 18] = [
     ("id", IDS),
     ("item_id", IDS),
     ("name", &["title", "itemname", "product", "productname", "item", "article"]),
@@ -121,6 +121,8 @@ const SUGGESTIONS: [(&str, &[&str]); 16] = [
     ("category", &["group", "type", "producttype", "productcategory", "categories", "department"]),
     ("location", &["bin", "shelf", "place", "storage", "warehouse", "binlocation"]),
     ("unit", &["uom", "unitofmeasure", "units"]),
+    ("barcodes", &["barcode", "ean", "ean13", "gtin", "upc", "variantbarcode", "isbn"]),
+    ("barcode", &["barcodes", "ean", "ean13", "gtin", "upc", "isbn"]),
     ("quantity", STOCKS),
     ("delta", &["qty", "quantity", "change", "amount", "received", "sold"]),
     ("counted", STOCKS),

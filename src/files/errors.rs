@@ -141,7 +141,7 @@ impl From<RefusedRows> for Errors {
     fn from(RefusedRows { first, count }: RefusedRows) -> Self {
         let mut errors = Errors::default();
         let unlisted = count - first.len() as u64;
-        for RefusedRow { line, id, refusal } in first {
+        for RefusedRow { line, item, refusal } in first {
             match refusal {
                 Refusal::Invalid(wrong) => {
                     for (pointer, invalid) in wrong {
@@ -150,7 +150,7 @@ impl From<RefusedRows> for Errors {
                     }
                 }
                 refusal => errors.add(|| {
-                    let detail = format!("{}: {refusal}", id.as_str());
+                    let detail = format!("{item}: {refusal}");
                     FieldError::of_line(line, Invalid::new(refusal.code(), detail))
                 }),
             }

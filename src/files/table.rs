@@ -224,18 +224,20 @@ impl Row {
     /// Adds the member of a cell that is not empty.
     fn add(&mut self, column: &Column, text: &str) {
         let value = match column.form {
-            Form::Id if numbers::is_shortened(text.trim()) => {
+            Form::Id | Form::Barcodes if numbers::is_shortened(text.trim()) => {
                 let detail = "is a number that a spreadsheet has shortened, so that its digits are lost: take it from the \
                               source again, and format the column as text before";
                 return self.refuse(column, Invalid::new("shortened-number", detail));
             }
-            Form::Id | Form::Plain => text.trim().into(),
+            Form::Id => csv::unguarded(text.trim()).into(),
+            Form::Plain => text.trim().into(),
+            Form::Barcodes if !text.trim_start().starts_with('[') => vec![csv::unguarded(text.trim())].into(),
             Form::Text => csv::unguarded(text).into(),
             Form::Integer => match numbers::integer(text.trim(), self.separator) {
                 Ok(number) => number.into(),
                 Err(invalid) => return self.refuse(column, invalid),
             },
-            Form::Json => match json::read(text.as_bytes(), json::MAX_VALUES) {
+            Form::Json | Form::Barcodes => match json::read(text.as_bytes(), json::MAX_VALUES) {
                 Ok(Document { value, inexact }) => {
                     self.errors.extend(inexact, |error| in_json(&column.name, error));
                     value

@@ -29,7 +29,7 @@ macro_rules! table {
 table! {
     /// The table of items.
     item: id text, name text, description text, category text, location text, unit text, quantity bigint,
-    reserved bigint, reorder_level bigint, price_amount text, price_currency text, attributes text, version bigint,
+    reserved bigint, reorder_level bigint, price_amount text, price_currency text, barcodes text, attributes text, version bigint,
     created_at bigint, updated_at bigint,
 }
 

@@ -9,10 +9,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::{Disk, DiskError, Transaction};
 use super::machine::{self, Batch, Draft, Operation, Wanted};
+use super::operations::ItemMovement;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
 use crate::domain::{
-    Actor, Create, Field, ItemId, ItemPatch, Move, Patch, Precondition, Refusal, Replace, Subject, Version,
+    Actor, Create, Field, ItemId, ItemPatch, Member, Patch, Precondition, Refusal, Replace, Subject, Version,
 };
 
 /// The number of rows that are decided and saved at once.
@@ -61,7 +62,7 @@ pub enum RowContent {
         patch: Box<ItemPatch>,
     },
     /// A movement of an item's stock.
-    Movement(Box<Move>),
+    Movement(Box<ItemMovement>),
 }
 
 /// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
@@ -151,7 +152,7 @@ struct Row {
 
 enum RowChange {
     Item { id: ItemId, patch: Box<ItemPatch>, precondition: Precondition, mode: ImportMode },
-    Movement(Box<Move>),
+    Movement(Box<ItemMovement>),
 }
 
 impl Row {
@@ -167,11 +168,11 @@ impl Row {
         Self { line, change }
     }
 
-    /// Returns the id of its item.
-    fn id(&self) -> &ItemId {
+    /// Returns the id of its item, or the barcode by which the row names it.
+    fn item_name(&self) -> &str {
         match &self.change {
-            RowChange::Item { id, .. } => id,
-            RowChange::Movement(movement) => &movement.id,
+            RowChange::Item { id, .. } => id.as_str(),
+            RowChange::Movement(movement) => movement.item.as_str(),
         }
     }
 }
@@ -188,17 +189,27 @@ impl Operation for Row {
     type Outcome = Effect;
 
     fn want(&self, wanted: &mut Wanted) {
-        wanted.add(Subject::NewItem(self.id()));
+        match &self.change {
+            RowChange::Item { id, patch, .. } => {
+                wanted.add(Subject::NewItem(id));
+                if let Member::Set(barcodes) = &patch.details.barcodes {
+                    wanted.barcodes.extend(barcodes.as_slice().iter().cloned());
+                }
+            }
+            RowChange::Movement(movement) => movement.want(wanted),
+        }
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Effect, WriteError> {
         match &self.change {
             RowChange::Item { id, patch, precondition, mode } => put_item(draft, id, patch, precondition, *mode),
             RowChange::Movement(movement) => {
-                let before = draft.item(&movement.id).map(|item| item.quantity);
-                let after = draft.command(&**movement)?.quantity;
-                let changed = before != Some(after);
-                Ok(if changed { Effect::Updated(vec![Field::Quantity]) } else { Effect::Unchanged })
+                let moved = movement.carry_out(draft)?;
+                Ok(if moved.record.entry.delta != 0 {
+                    Effect::Updated(vec![Field::Quantity])
+                } else {
+                    Effect::Unchanged
+                })
             }
         }
     }
@@ -256,7 +267,7 @@ impl Tally {
                 }
             }
             Ok(Effect::Unchanged) => self.imported.unchanged += 1,
-            Err(WriteError::Refused(refusal)) => self.refused.add(row.line, row.id(), refusal),
+            Err(WriteError::Refused(refusal)) => self.refused.add(row.line, row.item_name(), refusal),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -354,8 +365,8 @@ pub struct Imported {
 pub struct RefusedRow {
     /// Its line.
     pub line: u64,
-    /// The id of its item.
-    pub id: ItemId,
+    /// The id or the barcode by which it names its item.
+    pub item: String,
     /// The reason.
     pub refusal: Refusal,
 }
@@ -374,10 +385,10 @@ impl RefusedRows {
     pub const LISTED: usize = 100;
 
     /// Adds a row.
-    pub fn add(&mut self, line: u64, id: &ItemId, refusal: Refusal) {
+    pub fn add(&mut self, line: u64, item: &str, refusal: Refusal) {
         self.count += 1;
         if self.first.len() < Self::LISTED {
-            self.first.push(RefusedRow { line, id: id.clone(), refusal });
+            self.first.push(RefusedRow { line, item: item.to_owned(), refusal });
         }
     }
 }

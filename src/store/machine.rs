@@ -15,8 +15,8 @@ use std::time::Duration;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, Record, StoreError, WriteError, Written};
 use crate::domain::{
-    Actor, Change, Command, Current, Decision, Entry, Item, ItemId, Now, Position, Refusal, Reservation, ReservationId,
-    Subject, Timestamp, Version,
+    Actor, Barcode, Change, Command, Current, Decision, Entry, Item, ItemId, ItemName, Now, Position, Refusal,
+    Reservation, ReservationId, Subject, Timestamp, Version,
 };
 
 /// The time for which a success is remembered under its idempotency key.
@@ -90,6 +90,8 @@ pub struct Wanted {
     pub entries: Vec<(Position, Position)>,
     /// Movements whose reversals are needed.
     pub reversed: HashSet<Position>,
+    /// Barcodes whose items are needed.
+    pub barcodes: HashSet<Barcode>,
     /// The ages from which idempotency keys and closed reservations are needed: the oldest `FORGOTTEN_AT_ONCE` of each.
     pub aged: Option<Ages>,
 }
@@ -118,6 +120,22 @@ impl Wanted {
                 self.reservations.insert(id.clone());
             }
         }
+    }
+
+    /// Adds an item by its name.
+    pub fn add_named(&mut self, item: &ItemName) {
+        match item {
+            ItemName::Id(id) => self.add(Subject::Item(id)),
+            ItemName::Barcode(barcode) => {
+                self.barcodes.insert(barcode.clone());
+            }
+        }
+    }
+
+    /// Adds everything that is needed to decide a command.
+    pub fn add_command(&mut self, command: &impl Command) {
+        self.add(command.subject());
+        self.barcodes.extend(command.barcodes().iter().cloned());
     }
 
     /// Adds whatever has one of these ages.
@@ -164,6 +182,8 @@ pub struct Known {
     pub entries: HashMap<Position, Record>,
     /// The reversal of each of the wanted movements that has one.
     pub reversals: HashMap<Position, Position>,
+    /// The item of each of the wanted barcodes that has one.
+    pub owners: HashMap<Barcode, ItemId>,
     /// Idempotency keys of the wanted age with the times of their writes, the oldest first of each actor.
     pub aged_keys: Vec<(Key, Timestamp)>,
     /// Closed reservations of the wanted age with the times at which they were closed, the oldest first.
@@ -247,6 +267,8 @@ pub struct ItemChange {
     pub existed: bool,
     /// True if more than its stock, its version and the time of its change is new.
     pub details: bool,
+    /// True if its barcodes are others than before the batch, or may be.
+    pub barcodes: bool,
 }
 
 /// Operations on one state of the database, decided one after the other.
@@ -260,6 +282,7 @@ pub struct Batch {
     kept: HashMap<String, Kept>,
     entries: HashMap<Position, Record>,
     reversals: HashMap<Position, Position>,
+    owners: HashMap<Barcode, ItemId>,
     aged_keys: Vec<(Key, Timestamp)>,
     aged_reservations: Vec<(ReservationId, Timestamp)>,
     max_keys: u64,
@@ -280,6 +303,7 @@ impl Batch {
             kept: HashMap::new(),
             entries: HashMap::new(),
             reversals: HashMap::new(),
+            owners: HashMap::new(),
             aged_keys: Vec::new(),
             aged_reservations: Vec::new(),
             max_keys,
@@ -301,6 +325,7 @@ impl Batch {
             kept,
             entries,
             reversals,
+            owners,
             aged_keys,
             aged_reservations,
         } = known;
@@ -313,6 +338,7 @@ impl Batch {
         self.kept.extend(kept);
         self.entries.extend(entries);
         self.reversals.extend(reversals);
+        self.owners.extend(owners);
         self.aged_keys.extend(aged_keys);
         self.aged_reservations.extend(aged_reservations);
     }
@@ -408,6 +434,22 @@ impl Batch {
         self.versions.clear();
         self.reservations.clear();
         self.due.clear();
+        self.owners.clear();
+    }
+
+    /// Gives barcodes to the items that have them after an operation.
+    fn change_owners(&mut self, items: &Drafts) {
+        let detailed = || items.iter().filter(|(_, (_, _, details))| *details);
+        // All that is given up first: an item may get what another one had.
+        for (id, _) in detailed() {
+            for barcode in barcodes_of(self.items.get(id).and_then(Option::as_ref)) {
+                self.owners.remove(barcode);
+            }
+        }
+        for (id, (item, ..)) in detailed() {
+            let barcodes = barcodes_of(item.as_ref()).iter();
+            self.owners.extend(barcodes.map(|barcode| (barcode.clone(), id.clone())));
+        }
     }
 
     fn merge(&mut self, changes: DraftChanges) {
@@ -415,15 +457,19 @@ impl Batch {
         if let Some(last) = entries.last() {
             self.changes.head = last.position;
         }
+        self.change_owners(&items);
         for (id, (item, version, details)) in items {
+            let before = self.items.get(&id).and_then(Option::as_ref);
+            let barcodes = details && barcodes_of(before) != barcodes_of(item.as_ref());
             match self.changes.items.get_mut(&id) {
                 Some(change) => {
                     change.details |= details;
+                    change.barcodes |= barcodes;
                     change.item = item.clone();
                 }
                 None => {
-                    let existed = matches!(self.items.get(&id), Some(Some(_)));
-                    self.changes.items.insert(id.clone(), ItemChange { item: item.clone(), existed, details });
+                    let change = ItemChange { item: item.clone(), existed: before.is_some(), details, barcodes };
+                    self.changes.items.insert(id.clone(), change);
                 }
             }
             self.versions.insert(id.clone(), version);
@@ -450,6 +496,11 @@ impl Batch {
             self.changes.deleted_reservations.push(id);
         }
     }
+}
+
+/// Returns the barcodes of an item, if it exists.
+fn barcodes_of(item: Option<&Arc<Item>>) -> &[Barcode] {
+    item.map_or(&[], |item| item.details.barcodes.as_slice())
 }
 
 /// The items that a draft changed: their new state, version, and whether more than the stock is new.
@@ -494,6 +545,9 @@ impl<'a> Draft<'a> {
     pub fn decide<C: Command>(&mut self, command: &C) -> Result<(C::Outcome, bool), Refusal> {
         let Decision { expired, change, outcome } = command.decide(&self.current(command.subject()), self.now())?;
         let changed = change.is_some();
+        if let Some(Change { item: Some(item), details: true, .. }) = &change {
+            self.require_own_barcodes(item)?;
+        }
         // Nobody makes an expiry: it was due.
         expired.into_iter().for_each(|change| self.apply(change));
         if let Some(change) = change {
@@ -526,6 +580,34 @@ impl<'a> Draft<'a> {
             Some((item, ..)) => item.as_ref(),
             None => self.batch.items.get(id)?.as_ref(),
         }
+    }
+
+    /// Returns the item that has a barcode, which must be wanted.
+    pub fn owner(&self, barcode: &Barcode) -> Option<&ItemId> {
+        let mut drafted = self.changes.items.iter();
+        let has_it = |item: &Option<Arc<Item>>| barcodes_of(item.as_ref()).contains(barcode);
+        if let Some((id, _)) = drafted.find(|(_, (item, ..))| has_it(item)) {
+            return Some(id);
+        }
+        self.batch.owners.get(barcode).filter(|id| !self.changes.items.contains_key(*id))
+    }
+
+    /// Returns the id of an item that is named by it, or by one of its barcodes.
+    pub fn id_of(&self, item: &ItemName) -> Result<ItemId, Refusal> {
+        match item {
+            ItemName::Id(id) => Ok(id.clone()),
+            ItemName::Barcode(barcode) => self.owner(barcode).cloned().ok_or(Refusal::NoBarcode),
+        }
+    }
+
+    /// Refuses an item with a barcode that is another one's.
+    fn require_own_barcodes(&self, item: &Item) -> Result<(), Refusal> {
+        for barcode in item.details.barcodes.as_slice() {
+            if let Some(owner) = self.owner(barcode).filter(|owner| **owner != item.id) {
+                return Err(Refusal::BarcodeTaken { barcode: barcode.clone(), item: owner.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// Returns a ledger entry that was loaded, or written by this batch.

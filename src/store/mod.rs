@@ -35,7 +35,7 @@ pub use self::labels::{LabelField, LabelList, LabelQuery, LabelTotal};
 pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
 pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
 pub use self::machine::{Ages, Draft, Key, Operation, REMEMBERED, Wanted};
-pub use self::operations::{Expire, Forget, MoveAll, Moved};
+pub use self::operations::{Expire, Forget, ItemMovement, MoveAll, Moved};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 pub use self::receipt::Receipt;
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};

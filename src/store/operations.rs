@@ -6,8 +6,8 @@ use super::machine::{Ages, Draft, EXPIRED_AT_ONCE, Operation, Wanted, unreadable
 use super::receipt::Receipt;
 use super::{Record, WriteError};
 use crate::domain::{
-    Command, Create, Delete, Event, Extend, Fulfil, Item, Move, Patch, Position, Quantity, Refusal, Release, Replace,
-    Reservation, ReservationState, Reserve, Reverse, settle,
+    Command, Create, Delete, Event, Extend, Fulfil, Item, ItemName, Move, Movement, Patch, Position, Precondition,
+    Quantity, Refusal, Release, Replace, Reservation, ReservationState, Reserve, Reverse, settle,
 };
 
 /// Implements [`Operation`] for commands whose outcome is that of the domain.
@@ -17,7 +17,7 @@ macro_rules! operations {
             type Outcome = $outcome;
 
             fn want(&self, wanted: &mut Wanted) {
-                wanted.add(self.subject());
+                wanted.add_command(self);
             }
 
             fn carry_out(&self, draft: &mut Draft<'_>) -> Result<$outcome, WriteError> {
@@ -165,11 +165,34 @@ impl Operation for Reverse {
     }
 }
 
+/// A movement of an item that is named by its id, or by one of its barcodes.
+#[derive(Clone, Debug)]
+pub struct ItemMovement {
+    /// The item.
+    pub item: ItemName,
+    /// The movement.
+    pub movement: Movement,
+}
+
+impl Operation for ItemMovement {
+    type Outcome = Moved;
+
+    fn want(&self, wanted: &mut Wanted) {
+        wanted.add_named(&self.item);
+    }
+
+    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
+        let Self { item, movement } = self;
+        let (id, movement) = (draft.id_of(item)?, movement.clone());
+        Move { id, movement, precondition: Precondition::None }.carry_out(draft)
+    }
+}
+
 /// Movements of any items: all of them or, if one is refused, none.
 #[derive(Clone, Debug)]
 pub struct MoveAll {
     /// The movements, decided in this order.
-    pub movements: Vec<Move>,
+    pub movements: Vec<ItemMovement>,
     /// Tells whether to return what they would do, and do nothing.
     pub dry_run: bool,
 }
@@ -179,7 +202,7 @@ impl Operation for MoveAll {
     type Outcome = Vec<Record>;
 
     fn want(&self, wanted: &mut Wanted) {
-        self.movements.iter().for_each(|movement| wanted.add(movement.subject()));
+        self.movements.iter().for_each(|movement| movement.want(wanted));
     }
 
     /// Decides each movement, so that all refusals are reported.

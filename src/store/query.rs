@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::lanes::SHORT_PAGE;
 use super::search::SearchText;
-use crate::domain::{Item, ItemId, Label, Timestamp};
+use crate::domain::{Barcode, Item, ItemId, Label, Timestamp};
 
 /// Which items, in which order, from where on, and how many.
 #[derive(Clone, Debug)]
@@ -33,6 +33,9 @@ impl ItemQuery {
 /// Which items a list holds: those that meet every condition that is there.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ItemFilter {
+    /// With this barcode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barcode: Option<Barcode>,
     /// In this category.
     pub category: Option<Label>,
     /// At this location.

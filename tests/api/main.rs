@@ -11,6 +11,7 @@ use common::{Place, postgres, tell};
 mod common;
 
 mod access;
+mod barcodes;
 mod cors;
 mod door;
 mod feed;

@@ -82,7 +82,7 @@ impl Operation for Any {
 /// A write that takes long enough for others to gather behind it.
 async fn occupy(store: &Arc<dyn Store>) -> tokio::task::JoinHandle<()> {
     let store = Arc::clone(store);
-    let movements: Vec<_> = (0..1_000).map(|_| counted("busy", 1)).collect();
+    let movements = by_ids((0..1_000).map(|_| counted("busy", 1)));
     carry_out(&store, write(create("busy", 0))).await.unwrap();
     tokio::spawn(async move {
         carry_out(&store, write(MoveAll { movements, dry_run: false })).await.unwrap();

@@ -60,7 +60,7 @@ pub async fn a_movement_sent_again_under_its_key_moves_once(store: Arc<dyn Store
 
 pub async fn a_batch_sent_again_under_its_key_moves_once_and_a_trial_is_not_remembered(store: Arc<dyn Store>) {
     carry_out(&store, write(create("a", 5))).await.unwrap();
-    let batch = |dry_run| write(MoveAll { movements: vec![by("a", -2)], dry_run });
+    let batch = |dry_run| write(MoveAll { movements: by_ids([by("a", -2)]), dry_run });
     assert!(!store.queue().write(keyed("k", 1, batch(true))).await.unwrap().replayed);
     let first = store.queue().write(keyed("k", 2, batch(false))).await.unwrap();
     let again = store.queue().write(keyed("k", 2, batch(false))).await.unwrap();
@@ -80,7 +80,7 @@ pub async fn a_repeat_tells_the_first_entry_and_the_item_as_it_is_now(store: Arc
     carry_out(&store, write(create("a", 5))).await.unwrap();
     carry_out(&store, write(create("b", 9))).await.unwrap();
     let movement = || keyed("one", 1, write(by("a", -2)));
-    let batch = || keyed("many", 2, write(MoveAll { movements: vec![by("b", -1), by("a", -1)], dry_run: false }));
+    let batch = || keyed("many", 2, write(MoveAll { movements: by_ids([by("b", -1), by("a", -1)]), dry_run: false }));
     let moved = store.queue().write(movement()).await.unwrap();
     let again = store.queue().write(movement()).await.unwrap();
     assert_eq!(again.outcome, moved.outcome, "the item is in the same version");

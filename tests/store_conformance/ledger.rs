@@ -95,7 +95,7 @@ pub async fn a_batch_of_movements_is_carried_out_whole_or_not_at_all(store: Arc<
     carry_out(&store, write(create("a", 5))).await.unwrap();
     carry_out(&store, write(create("b", 5))).await.unwrap();
     let batch = |movements: &[Move], dry_run| {
-        let movements = movements.to_vec();
+        let movements = by_ids(movements.to_vec());
         carry_out(&store, write(MoveAll { movements, dry_run }))
     };
     let good = [by("a", -5), by("b", 1), by("a", 2), by("a", -2)];

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod barcodes;
 mod batches;
 mod idempotency;
 mod imports;
@@ -25,18 +26,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use stockroom::domain::{
-    Amount, Attributes, AttributesPatch, Create, Currency, Delete, Delta, Description, Details, DetailsPatch, Event,
-    Field, Fulfil, Item, ItemId, ItemPatch, Label, Lifetime, Member, Move, Movement, Name, Note, Portion, Position,
-    Precondition, Quantity, Reason, Reference, Refusal, Release, Replace, Reservation, ReservationId, ReservationState,
-    Reserve, StockChange, Timestamp, UnitPrice, UnitPricePatch, Version,
+    Amount, Attributes, AttributesPatch, Barcode, Barcodes, Create, Currency, Delete, Delta, Description, Details,
+    DetailsPatch, Event, Field, Fulfil, Item, ItemId, ItemName, ItemPatch, Label, Lifetime, Member, Move, Movement,
+    Name, Note, Patch, Portion, Position, Precondition, Quantity, Reason, Reference, Refusal, Release, Replace,
+    Reservation, ReservationId, ReservationState, Reserve, StockChange, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 use stockroom::store::postgres::PostgresStore;
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{
     After, Ages, EntryList, EntryQuery, Expire, Forget, HistoryQuery, IdempotencyKey, Import, ImportMode, ImportRow,
-    ImportRows, Imported, ItemFilter, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record, RefusedRows,
-    ReservationFilter, ReservationList, ReservationQuery, RowContent, SearchText, Sort, SortKey, Store, StoreError,
-    Upkeep, Write, WriteError, Written,
+    ImportRows, Imported, ItemFilter, ItemMovement, ItemQuery, KeyValue, MoveAll, Moved, Operation, Record,
+    RefusedRows, ReservationFilter, ReservationList, ReservationQuery, RowContent, SearchText, Sort, SortKey, Store,
+    StoreError, Upkeep, Write, WriteError, Written,
 };
 
 fn id(text: &str) -> ItemId {
@@ -47,12 +48,19 @@ fn details(name: &str) -> Details {
     Details::named(Name::parse(name).unwrap())
 }
 
+/// Movements in a batch, each of an item that is named by its id.
+fn by_ids(movements: impl IntoIterator<Item = Move>) -> Vec<ItemMovement> {
+    let named = |Move { id, movement, .. }| ItemMovement { item: ItemName::Id(id), movement };
+    movements.into_iter().map(named).collect()
+}
+
 /// A row that has all details of an item.
 fn import_row(line: u64, id: Option<ItemId>, details: Details, quantity: Option<Quantity>) -> ImportRow {
     fn member<T, U>(value: Option<T>, set: impl FnOnce(T) -> U) -> Member<U> {
         value.map_or(Member::Clear, |value| Member::Set(set(value)))
     }
-    let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
+    let Details { name, description, category, location, unit, reorder_level, unit_price, barcodes, attributes } =
+        details;
     let details = DetailsPatch {
         name: Some(name),
         description: member(description, |text| text),
@@ -64,6 +72,7 @@ fn import_row(line: u64, id: Option<ItemId>, details: Details, quantity: Option<
             amount: Some(price.amount),
             currency: Some(price.currency),
         }),
+        barcodes: Member::Set(barcodes),
         attributes: Member::Set(AttributesPatch::Whole(attributes)),
     };
     ImportRow {
@@ -206,6 +215,7 @@ conformance! {
     ledger: movements_at_once_all_count_and_take_no_more_than_there_is, the_ledger_tells_all_that_happened_and_where_to_go_on, the_history_of_an_id_outlives_its_item, a_batch_of_movements_is_carried_out_whole_or_not_at_all;
     reservations: what_is_reserved_is_held_until_it_is_fulfilled_or_released, a_reservation_expires_also_if_nobody_touches_its_item, stock_is_available_from_the_moment_at_which_its_reservation_ends, reservations_are_listed_by_item_state_and_reference, a_reservation_sent_again_under_its_key_is_as_it_was_made, closed_reservations_are_forgotten_and_their_entries_stay;
     values: what_is_stored_comes_back_as_it_was_sent, texts_are_compared_byte_by_byte;
+    barcodes: a_barcode_is_one_items_until_it_is_given_up, of_many_items_at_once_one_gets_a_barcode, a_movement_names_its_item_by_a_barcode, an_import_moves_barcodes_between_items_and_stock_by_them;
     batches: operations_of_one_batch_build_on_each_other, a_panic_in_the_middle_of_a_batch_harms_no_other_write, a_write_that_cannot_be_saved_harms_no_other_of_its_batch;
     imports: an_import_comes_to_what_its_items_would_have_come_to_one_by_one, an_import_is_done_whole_or_not_at_all_and_tells_all_that_is_refused, an_import_sent_again_under_its_key_is_answered_from_memory, a_row_changes_only_the_fields_that_it_has, a_row_does_what_its_mode_lets_it_do, a_row_that_was_made_of_another_version_is_stale, an_import_that_nobody_waits_for_any_more_is_taken_back, an_import_is_taken_back_when_the_store_closes;
 }

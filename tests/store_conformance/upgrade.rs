@@ -81,7 +81,7 @@ async fn repeat_everything(store: &Arc<dyn Store>) {
     assert_eq!((record.position, record.entry.quantity.get()), (Position::new(2), 8));
     assert_eq!(item.as_ref().unwrap().version, Version::new(6), "the item as it is now");
 
-    let movements = || vec![by("a", -1), counted("a", 7)];
+    let movements = || by_ids([by("a", -1), counted("a", 7)]);
     let all_moved = by_all("moved_all", write(MoveAll { movements: movements(), dry_run: false }));
     let all_moved = store.queue().write(all_moved).await.unwrap();
     let positions: Vec<_> = all_moved.outcome.iter().map(|record| record.position.get()).collect();

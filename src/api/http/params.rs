@@ -11,7 +11,8 @@ use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult};
 use super::problem::{Kind, Problem};
 use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::{
-    Actor, Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp, Version,
+    Actor, Barcode, Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp,
+    Version,
 };
 use crate::files::errors::{Errors, FieldError, Place};
 use crate::store::SearchText;
@@ -313,7 +314,7 @@ macro_rules! text_parameters {
     };
 }
 
-text_parameters!(Actor, ItemId, Label, Reason, Reference, SearchText, ReservationState, Timestamp);
+text_parameters!(Actor, Barcode, ItemId, Label, Reason, Reference, SearchText, ReservationState, Timestamp);
 
 impl Schema for SearchText {
     fn schema_ref() -> MetaSchemaRef {

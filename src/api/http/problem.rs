@@ -115,6 +115,8 @@ kinds! {
     RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long";
     /// An item with this id is there already; it was not changed. Replace it with `PUT`, or choose another id.
     ItemExists = CONFLICT, "item-exists", "There is already an item with this id";
+    /// A barcode is that of another item, which the detail names. Nothing was changed. Take it away there first.
+    BarcodeTaken = CONFLICT, "barcode-taken", "The barcode is another item's";
     /// The change would leave less stock than open reservations hold, or less than none. Nothing was changed. The members
     /// `quantity`, `reserved` and `available` tell what there is.
     InsufficientStock = CONFLICT, "insufficient-stock", "There is not enough stock";
@@ -424,7 +426,12 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::NotFound | Refusal::NoReservation => Self::new(Kind::NotFound, detail),
+            Refusal::NotFound | Refusal::NoBarcode | Refusal::NoReservation => Self::new(Kind::NotFound, detail),
+            Refusal::BarcodeTaken { .. } => {
+                let taken = Invalid::new("taken", "must be barcodes that no other item has");
+                let errors = FieldError::new(Place::Pointer("/barcodes".to_owned()), taken).into();
+                Self { errors, ..Self::new(Kind::BarcodeTaken, detail) }
+            }
             Refusal::HasReservations { reserved } => {
                 let numbers = BTreeMap::from([("reserved", reserved)]);
                 Self { numbers, ..Self::new(Kind::HasReservations, detail) }

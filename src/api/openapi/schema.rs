@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::access::Role;
 use crate::domain::{
-    Actor, Amount, Attributes, AttributesPatch, Currency, Delta, Description, Event, Invalid, ItemId, Label, Lifetime,
-    Member, Name, Note, Portion, Position, Quantity, Reason, Reference, ReservationId, ReservationState, Timestamp,
-    Version,
+    Actor, Amount, Attributes, AttributesPatch, Barcode, Barcodes, Currency, Delta, Description, Event, Invalid,
+    ItemId, Label, Lifetime, Member, Name, Note, Portion, Position, Quantity, Reason, Reference, ReservationId,
+    ReservationState, Timestamp, Version,
 };
 use crate::files::errors::{Errors, FieldError, Pointer};
 
@@ -203,6 +203,7 @@ text_schemas! {
     Name: Some(Name::MAX_CHARS);
     Description: Some(Description::MAX_CHARS);
     Label: Some(Label::MAX_CHARS);
+    Barcode: Some(Barcode::MAX_CHARS);
     Note: Some(Note::MAX_CHARS);
     Reference: Some(Reference::MAX_CHARS);
     Amount: None;
@@ -347,6 +348,36 @@ impl Schema for u64 {
 impl Schema for String {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema::new("string"))
+    }
+}
+
+impl Schema for Barcodes {
+    const REQUIRED: bool = false;
+
+    fn schema_ref() -> MetaSchemaRef {
+        inline(MetaSchema {
+            items: Some(Box::new(Barcode::schema_ref())),
+            max_items: Some(Barcodes::MAX),
+            unique_items: Some(true),
+            ..MetaSchema::new("array")
+        })
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Read for Barcodes {
+    const REQUIRED: bool = false;
+
+    fn absent(_pointer: Pointer<'_>, _errors: &mut Errors) -> Option<Self> {
+        Some(Barcodes::default())
+    }
+
+    fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
+        let barcodes = read_array(value, pointer, (0, Barcodes::MAX), "barcodes", errors)?;
+        Barcodes::new(barcodes).map_or_else(|invalid| refuse(pointer, invalid, errors), Some)
     }
 }
 

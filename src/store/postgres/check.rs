@@ -12,6 +12,13 @@ const OWN_RULES: &[&str] = &[
     "SELECT 'the head is at position ' || head.position || ', and the ledger ends at ' || coalesce(last.position, 0)
      FROM head LEFT JOIN (SELECT position, at FROM ledger ORDER BY position DESC LIMIT 1) AS last ON true
      WHERE head.position <> coalesce(last.position, 0) OR head.last_at < last.at",
+    "SELECT 'item ' || coalesce(item.id, listed.item_id) || ': has the barcodes ' || coalesce(barcodes, '[]') ||
+            ', and can be found by ' || coalesce(array_to_json(found)::text, '[]')
+     FROM (SELECT id, barcodes FROM item WHERE barcodes IS NOT NULL) AS item FULL JOIN (
+         SELECT item_id, array_agg(barcode ORDER BY barcode) AS found FROM barcode GROUP BY item_id
+     ) AS listed ON listed.item_id = item.id
+     WHERE (SELECT array_agg(value ORDER BY value COLLATE \"C\") FROM json_array_elements_text(barcodes::json))
+           IS DISTINCT FROM found",
     "SELECT 'item ' || id || ': cannot be found by q'
      FROM item WHERE NOT EXISTS (SELECT FROM item_search WHERE item_search.id = item.id)",
     "SELECT 'item ' || id || ': is not there, and can be found by q'

@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Statement};
 use super::error::Failure;
 use super::migrations::KNOWN;
 use super::rows::{self, item_from_row, record_from_row, required, reservation_from_row, timestamp, value};
-use crate::domain::{Epoch, ItemId, Now, Position, ReservationId, Timestamp, Version};
+use crate::domain::{Barcode, Epoch, ItemId, Now, Position, ReservationId, Timestamp, Version};
 use crate::store::Receipt;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Found, Kept, Key, Known, Remembered, Wanted};
@@ -47,6 +47,8 @@ static ENTRIES: LazyLock<String> = LazyLock::new(|| {
         ledger::LIST
     )
 });
+
+const OWNERS: &str = "SELECT barcode, item_id FROM barcode WHERE barcode = ANY ($1::text[])";
 
 const REVERSALS: &str = "SELECT reverses, position FROM ledger WHERE reverses = ANY ($1::bigint[])";
 
@@ -96,7 +98,7 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Begins a transaction with the statement `begin`, locks the ledger if `lock`, and loads what is wanted: in one round
-/// trip, or in two if overdue reservations are wanted, whose items are known only then.
+/// trip, or in two if overdue reservations or barcodes are wanted, whose items are known only then.
 pub async fn begin(
     connection: &ClientWrapper,
     begin: &str,
@@ -119,20 +121,31 @@ pub async fn begin(
     require_known_schema(&time)?;
     let now = now(&time)?;
     let mut known = answers?.known()?;
-    let held = known.overdue.iter().map(|id| &known.reservations[id].item_id);
-    let held: HashSet<_> = held.filter(|id| !known.items.contains_key(*id)).cloned().collect();
-    if !held.is_empty() {
-        let more = self::known(connection, &Wanted { items: held, ..Wanted::default() }).await?;
-        known.items.extend(more.items);
-        known.reservations.extend(more.reservations);
-        known.due.extend(more.due);
-    }
+    add_further_items(connection, &mut known).await?;
     Ok((Found { now, head, known }, epoch))
+}
+
+/// Loads the items of overdue reservations and of barcodes, which are known only once these are loaded.
+async fn add_further_items(connection: &ClientWrapper, known: &mut Known) -> Result<(), Failure> {
+    let held = known.overdue.iter().map(|id| &known.reservations[id].item_id);
+    let further = held.chain(known.owners.values());
+    let further: HashSet<_> = further.filter(|id| !known.items.contains_key(*id)).cloned().collect();
+    if further.is_empty() {
+        return Ok(());
+    }
+    let wanted = Wanted { items: further, ..Wanted::default() };
+    let more = Statements::prepare(connection, &wanted).await?.ask(connection, &wanted).await?.known()?;
+    known.items.extend(more.items);
+    known.reservations.extend(more.reservations);
+    known.due.extend(more.due);
+    Ok(())
 }
 
 /// Loads what is wanted, in the transaction that is open.
 pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known, Failure> {
-    Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()
+    let mut known = Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()?;
+    add_further_items(connection, &mut known).await?;
+    Ok(known)
 }
 
 /// Reads the time, of the ledger and of the database's clock.
@@ -167,6 +180,7 @@ struct Statements {
     kept: Option<Statement>,
     entries: Option<Statement>,
     reversals: Option<Statement>,
+    owners: Option<Statement>,
     aged_keys: Option<Statement>,
     aged_reservations: Option<Statement>,
 }
@@ -187,6 +201,7 @@ impl Statements {
             kept: prepare(!wanted.keys.is_empty(), KEPT).await?,
             entries: prepare(!wanted.entries.is_empty(), &ENTRIES).await?,
             reversals: prepare(!wanted.reversed.is_empty(), REVERSALS).await?,
+            owners: prepare(!wanted.barcodes.is_empty(), OWNERS).await?,
             aged_keys: prepare(wanted.aged.is_some(), &AGED_KEYS).await?,
             aged_reservations: prepare(wanted.aged.is_some(), &AGED_RESERVATIONS).await?,
         })
@@ -200,12 +215,26 @@ impl Statements {
             wanted.keys.iter().map(|(actor, key)| (actor.as_str(), key.as_bytes())).unzip();
         let (firsts, lasts): (Vec<_>, Vec<_>) =
             wanted.entries.iter().map(|(first, last)| (first.get(), last.get())).unzip();
+        let barcodes: Vec<_> = wanted.barcodes.iter().map(Barcode::as_str).collect();
         let reversed: Vec<_> = wanted.reversed.iter().map(|position| position.get()).collect();
         let milliseconds = |age: fn(Ages) -> Duration| {
             wanted.aged.map_or(0, |ages| i64::try_from(age(ages).as_millis()).unwrap_or(i64::MAX))
         };
         let (key_age, reservation_age) = (milliseconds(|ages| ages.keys), milliseconds(|ages| ages.reservations));
-        let (remembered, found, versions, held, due, overdue, kept, entries, reversals, aged_keys, aged_reservations) = tokio::join!(
+        let (
+            remembered,
+            found,
+            versions,
+            held,
+            due,
+            overdue,
+            kept,
+            entries,
+            reversals,
+            owners,
+            aged_keys,
+            aged_reservations,
+        ) = tokio::join!(
             biased;
             ask(connection, &self.remembered, vec![&actors, &keys]),
             ask(connection, &self.items, vec![&items, &reservations]),
@@ -216,6 +245,7 @@ impl Statements {
             ask(connection, &self.kept, vec![&actors]),
             ask(connection, &self.entries, vec![&firsts, &lasts]),
             ask(connection, &self.reversals, vec![&reversed]),
+            ask(connection, &self.owners, vec![&barcodes]),
             ask(connection, &self.aged_keys, vec![&key_age]),
             ask(connection, &self.aged_reservations, vec![&reservation_age]),
         );
@@ -229,6 +259,7 @@ impl Statements {
             kept: kept?,
             entries: entries?,
             reversals: reversals?,
+            owners: owners?,
             aged_keys: aged_keys?,
             aged_reservations: aged_reservations?,
         })
@@ -259,6 +290,7 @@ struct Answers {
     kept: Vec<Row>,
     entries: Vec<Row>,
     reversals: Vec<Row>,
+    owners: Vec<Row>,
     aged_keys: Vec<Row>,
     aged_reservations: Vec<Row>,
 }
@@ -309,6 +341,9 @@ impl Answers {
         }
         for row in &self.reversals {
             known.reversals.insert(Position::new(value(row, 0)?), Position::new(value(row, 1)?));
+        }
+        for row in &self.owners {
+            known.owners.insert(required(row, 0, Barcode::parse)?, required(row, 1, ItemId::parse)?);
         }
         for row in &self.aged_keys {
             known.aged_keys.push((key(row)?, timestamp(row, 2)?));

@@ -53,6 +53,10 @@ const MIGRATIONS: &[Migration] = &[
         purpose: "reversals",
         parts: &[Part::Sql(include_str!("../../../migrations/postgres/0005_reversals.sql"))],
     },
+    Migration {
+        purpose: "barcodes",
+        parts: &[Part::Sql(include_str!("../../../migrations/postgres/0006_barcodes.sql"))],
+    },
 ];
 
 /// The newest schema that this program knows, and the only one that it writes to.
@@ -77,6 +81,7 @@ const END_WITH_CLIENT: &str = "SET client_connection_check_interval = '1s'";
 
 /// The tables of all schemas. A database may have further relations, to which this user needs no rights.
 const TABLES: &[&str] = &[
+    "barcode",
     "head",
     "idempotency",
     "idempotency_count",

@@ -201,7 +201,11 @@ fn select_items(query: &ItemQuery, asked: &mut Query) -> String {
 }
 
 fn conditions(filter: &ItemFilter, asked: &mut Query) {
-    let ItemFilter { category, location, low_stock, updated_since, text } = filter;
+    let ItemFilter { barcode, category, location, low_stock, updated_since, text } = filter;
+    if let Some(barcode) = barcode {
+        let barcode = asked.text(barcode.as_str());
+        asked.require(format!("id = (SELECT item_id FROM barcode WHERE barcode = {barcode})"));
+    }
     for (column, label) in [("category", category), ("location", location)] {
         if let Some(label) = label {
             let label = asked.text(label.as_str());

@@ -8,9 +8,9 @@ use tokio_postgres::{Row, RowStream};
 
 use super::error::Failure;
 use crate::domain::{
-    Actor, Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name,
-    Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp,
-    UnitPrice, Version,
+    Actor, Amount, Attributes, Barcodes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId,
+    Label, Name, Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
+    Timestamp, UnitPrice, Version,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
@@ -32,6 +32,7 @@ pub fn item_from_row(row: &Row) -> Result<Item, Failure> {
                 .map(|_| quantity(row, item::reorder_level))
                 .transpose()?,
             unit_price: amount.zip(currency).map(|(amount, currency)| UnitPrice { amount, currency }),
+            barcodes: optional(row, item::barcodes, Barcodes::from_json)?.unwrap_or_default(),
             attributes: required(row, item::attributes, Attributes::from_json)?,
         },
         quantity: quantity(row, item::quantity)?,

@@ -11,8 +11,8 @@ use super::error::Failure;
 use super::head::CHANNEL;
 use super::search;
 use crate::domain::{
-    Actor, Amount, Currency, Epoch, EventId, Item, Label, Note, Position, Quantity, Reason, Reference, Reservation,
-    ReservationId, Timestamp,
+    Actor, Amount, Barcodes, Currency, Epoch, EventId, Item, Label, Note, Position, Quantity, Reason, Reference,
+    Reservation, ReservationId, Timestamp,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
@@ -54,6 +54,10 @@ const DELETE_RESERVATIONS: &str = "DELETE FROM reservation WHERE id = ANY ($1::t
 
 const FORGET: &str = "
     DELETE FROM idempotency WHERE (actor, key) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))";
+
+const RELEASE_BARCODES: &str = "DELETE FROM barcode WHERE item_id = ANY ($1::text[])";
+
+const PUT_BARCODES: &str = "INSERT INTO barcode (barcode, item_id) SELECT * FROM unnest($1::text[], $2::text[])";
 
 const REMEMBER: &str = "
     INSERT INTO idempotency (actor, key, fingerprint, receipt, at)
@@ -149,6 +153,7 @@ async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> 
             None => {}
         }
     }
+    put_barcodes(flight, changes).await?;
     if !stored.is_empty() {
         put_items(flight, &stored).await?;
     }
@@ -180,8 +185,26 @@ async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Saves the barcodes of items, first all that are given up: an item may get what another one had.
+async fn put_barcodes(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
+    let changed = || changes.items.iter().filter(|(_, change)| change.barcodes);
+    let released: Vec<_> = changed().filter(|(_, change)| change.existed).map(|(id, _)| id).collect();
+    if !released.is_empty() {
+        flight.add(RELEASE_BARCODES, vec![column!(released, |id| id.as_str().to_owned())]).await?;
+    }
+    let items = changed().filter_map(|(_, change)| change.item.as_ref());
+    let put: Vec<_> =
+        items.flat_map(|item| item.details.barcodes.as_slice().iter().map(|barcode| (barcode, &item.id))).collect();
+    if !put.is_empty() {
+        let barcodes = column!(put, |(barcode, _)| barcode.as_str().to_owned());
+        flight.add(PUT_BARCODES, vec![barcodes, column!(put, |(_, id)| id.as_str().to_owned())]).await?;
+    }
+    Ok(())
+}
+
 async fn put_items(flight: &mut Flight<'_>, items: &[&Item]) -> Result<(), Failure> {
     let label = |label: &Option<Label>| label.as_ref().map(|label| label.as_str().to_owned());
+    let barcodes = |barcodes: &Barcodes| Some(barcodes).filter(|barcodes| !barcodes.is_empty()).map(Barcodes::to_json);
     let values = vec![
         column!(items, |item| item.id.as_str().to_owned()),
         column!(items, |item| item.details.name.as_str().to_owned()),
@@ -194,6 +217,7 @@ async fn put_items(flight: &mut Flight<'_>, items: &[&Item]) -> Result<(), Failu
         column!(items, |item| item.details.reorder_level.map(Quantity::get)),
         column!(items, |item| price(item, |amount, _| amount.as_str().to_owned())),
         column!(items, |item| price(item, |_, currency| currency.as_str().to_owned())),
+        column!(items, |item| barcodes(&item.details.barcodes)),
         column!(items, |item| item.details.attributes.to_json()),
         column!(items, |item| item.version.get()),
         column!(items, |item| item.created_at.unix_milliseconds()),

@@ -171,7 +171,7 @@ mod tests {
     fn changes(version: i64) -> Changes {
         let moment = Timestamp::from_unix_milliseconds(0).unwrap();
         let mut changes = Changes::new(Now { at: moment, wall: moment }, Position::NONE);
-        let change = ItemChange { item: Some(item(version)), existed: true, details: false };
+        let change = ItemChange { item: Some(item(version)), existed: true, details: false, barcodes: false };
         changes.items.insert(item(version).id.clone(), change);
         changes
     }

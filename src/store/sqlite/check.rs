@@ -10,6 +10,14 @@ use crate::store::check::{NAMED, RULES, Report};
 /// Rules for what only this store has, as those in [`RULES`].
 const OWN_RULES: &[&str] = &[
     "SELECT 'item ' || id || ': cannot be found by q' FROM item WHERE row NOT IN (SELECT id FROM item_search_docsize)",
+    "SELECT 'item ' || coalesce(item.id, listed.item_id) || ': has the barcodes ' || coalesce(barcodes, '[]') ||
+            ', and can be found by ' || coalesce(found, '[]')
+     FROM (SELECT id, barcodes FROM item WHERE barcodes IS NOT NULL) AS item FULL JOIN (
+         SELECT item_id, json_group_array(barcode) AS found FROM barcode GROUP BY item_id
+     ) AS listed ON listed.item_id = item.id
+     WHERE barcodes IS NULL OR found IS NULL
+           OR (SELECT json_group_array(value) FROM (SELECT value FROM json_each(barcodes) ORDER BY value))
+           <> (SELECT json_group_array(value) FROM (SELECT value FROM json_each(found) ORDER BY value))",
     "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
 ];
 

@@ -38,6 +38,8 @@ const KEPT: &str = "
 static ENTRIES: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {} FROM ledger WHERE position BETWEEN ?1 AND ?2", ledger::LIST));
 
+const OWNER: &str = "SELECT item_id FROM barcode WHERE barcode = ?1";
+
 const REVERSAL: &str = "SELECT position FROM ledger WHERE reverses = ?1";
 
 /// CROSS JOIN keeps the order of the tables: of each actor a range of the index by age.
@@ -64,6 +66,11 @@ pub fn known(connection: &Connection, cache: &ItemCache, wanted: &Wanted, now: N
     }
     if let Some(ages) = wanted.aged {
         load_aged(connection, ages, now, &mut known)?;
+    }
+    for barcode in &wanted.barcodes {
+        let mut statement = connection.prepare_cached(OWNER)?;
+        let owner = statement.query_row([barcode.as_str()], |row| required(row, 0, ItemId::parse)).optional()?;
+        known.owners.extend(owner.map(|owner| (barcode.clone(), owner)));
     }
     load_reservations(connection, wanted, now, &mut known)?;
     load_items(connection, cache, wanted, now, &mut known)?;
@@ -97,8 +104,9 @@ fn load_items(
     known: &mut Known,
 ) -> rusqlite::Result<()> {
     let held: Vec<ItemId> = known.reservations.values().map(|held| held.item_id.clone()).collect();
+    let owners: Vec<ItemId> = known.owners.values().cloned().collect();
     let mut items = connection.prepare_cached(&ITEM)?;
-    for id in wanted.items.iter().chain(&held) {
+    for id in wanted.items.iter().chain(&held).chain(&owners) {
         if known.items.contains_key(id) {
             continue;
         }

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new("receipts in place of whole answers", include_str!("../../../migrations/sqlite/0008_receipts.sql")),
     Migration::new("actors and changed fields", include_str!("../../../migrations/sqlite/0009_actors.sql")),
     Migration::new("reversals", include_str!("../../../migrations/sqlite/0010_reversals.sql")),
+    Migration::new("barcodes", include_str!("../../../migrations/sqlite/0011_barcodes.sql")),
 ];
 
 /// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).

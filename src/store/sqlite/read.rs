@@ -174,8 +174,12 @@ fn select_items(query: &ItemQuery, way: Way) -> (String, Vec<Value>) {
 }
 
 fn conditions(filter: &ItemFilter, way: Way) -> (Vec<String>, Vec<Value>) {
-    let ItemFilter { category, location, low_stock, updated_since, text } = filter;
+    let ItemFilter { barcode, category, location, low_stock, updated_since, text } = filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
+    if let Some(barcode) = barcode {
+        conditions.push("id = (SELECT item_id FROM barcode WHERE barcode = ?)".to_owned());
+        values.push(Value::Text(barcode.as_str().to_owned()));
+    }
     if let Some(category) = category {
         conditions.push("category = ?".to_owned());
         values.push(Value::Text(category.as_str().to_owned()));

@@ -4,9 +4,9 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::domain::{
-    Actor, Amount, Attributes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId, Label, Name,
-    Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, Timestamp,
-    UnitPrice, Version,
+    Actor, Amount, Attributes, Barcodes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId,
+    Label, Name, Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
+    Timestamp, UnitPrice, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::ledger::changed_from_json;
@@ -46,6 +46,7 @@ pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
                 .map(|_| quantity(row, item::reorder_level))
                 .transpose()?,
             unit_price: amount.zip(currency).map(|(amount, currency)| UnitPrice { amount, currency }),
+            barcodes: optional(row, item::barcodes, |json| Barcodes::from_json(&json))?.unwrap_or_default(),
             attributes: Attributes::from_json(row.get_ref(item::attributes)?.as_str()?)
                 .map_err(|error| corrupt(item::attributes, error))?,
         },

@@ -6,8 +6,8 @@ use rusqlite::{CachedStatement, Connection, ToSql, params};
 
 use super::search;
 use crate::domain::{
-    Actor, Description, Details, Item, ItemId, Label, Note, Position, Quantity, Reason, Reference, Reservation,
-    ReservationId, Timestamp,
+    Actor, Barcodes, Description, Details, Item, ItemId, Label, Note, Position, Quantity, Reason, Reference,
+    Reservation, ReservationId, Timestamp,
 };
 use crate::store::Record;
 use crate::store::columns::{item, ledger, reservation};
@@ -40,6 +40,10 @@ const DELETE_RESERVATION: &str = "DELETE FROM reservation WHERE id = ?1";
 
 const FORGET: &str = "DELETE FROM idempotency WHERE actor = ?1 AND key = ?2";
 
+const RELEASE_BARCODES: &str = "DELETE FROM barcode WHERE item_id = ?1";
+
+const PUT_BARCODE: &str = "INSERT INTO barcode (barcode, item_id) VALUES (?1, ?2)";
+
 const REMEMBER: &str =
     "INSERT OR REPLACE INTO idempotency (actor, key, fingerprint, receipt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
@@ -57,8 +61,9 @@ pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<(
     let mut items: Vec<_> = changes.items.iter().collect();
     // Neighbours in an index are written together.
     items.sort_unstable_by_key(|(id, _)| *id);
+    put_barcodes(connection, &items)?;
     let mut texts = Vec::new();
-    for (id, ItemChange { item, existed, details }) in items {
+    for (id, ItemChange { item, existed, details, barcodes: _ }) in items {
         match item {
             Some(item) if !existed => texts.push((insert_item(connection, item)?, Some(item))),
             Some(item) if *details => texts.push((update_item(connection, item)?, Some(item))),
@@ -77,6 +82,20 @@ pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<(
         Some(item) => search::put(connection, row, FoldedTexts::of(item)),
         None => search::delete(connection, row),
     })
+}
+
+/// Saves the barcodes of items, first all that are given up: an item may get what another one had.
+fn put_barcodes(connection: &Connection, items: &[(&ItemId, &ItemChange)]) -> rusqlite::Result<()> {
+    let changed = || items.iter().filter(|(_, change)| change.barcodes);
+    for (id, _) in changed().filter(|(_, change)| change.existed) {
+        connection.prepare_cached(RELEASE_BARCODES)?.execute([id.as_str()])?;
+    }
+    for (id, change) in changed() {
+        for barcode in change.item.iter().flat_map(|item| item.details.barcodes.as_slice()) {
+            connection.prepare_cached(PUT_BARCODE)?.execute([barcode.as_str(), id.as_str()])?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets and remembers writes under their keys, and keeps the number of keys of each actor.
@@ -115,7 +134,8 @@ fn update_item(connection: &Connection, item: &Item) -> rusqlite::Result<i64> {
 
 fn bind_item(statement: &mut CachedStatement<'_>, item: &Item) -> rusqlite::Result<()> {
     let Item { id, details, quantity, reserved, version, created_at, updated_at } = item;
-    let Details { name, description, category, location, unit, reorder_level, unit_price, attributes } = details;
+    let Details { name, description, category, location, unit, reorder_level, unit_price, barcodes, attributes } =
+        details;
     bind(statement, item::id, id.as_str())?;
     bind(statement, item::name, name.as_str())?;
     bind(statement, item::description, description.as_ref().map(Description::as_str))?;
@@ -127,6 +147,7 @@ fn bind_item(statement: &mut CachedStatement<'_>, item: &Item) -> rusqlite::Resu
     bind(statement, item::reorder_level, reorder_level.map(Quantity::get))?;
     bind(statement, item::price_amount, unit_price.as_ref().map(|price| price.amount.as_str()))?;
     bind(statement, item::price_currency, unit_price.as_ref().map(|price| price.currency.as_str()))?;
+    bind(statement, item::barcodes, Some(barcodes).filter(|barcodes| !barcodes.is_empty()).map(Barcodes::to_json))?;
     bind(statement, item::attributes, attributes.to_json())?;
     bind(statement, item::version, version.get())?;
     bind(statement, item::created_at, created_at.unix_milliseconds())?;
