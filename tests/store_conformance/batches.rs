@@ -15,7 +15,7 @@ async fn at_once<O: Operation>(store: &Arc<dyn Store>, operations: Vec<O>) -> Ve
 /// One operation of several types.
 #[derive(Clone, Debug)]
 enum Any {
-    Create(Create),
+    Create(Box<Create>),
     Move(Move),
     Reserve(Reserve),
     Fulfil(Fulfil),
@@ -96,15 +96,15 @@ pub async fn operations_of_one_batch_build_on_each_other(store: Arc<dyn Store>) 
     let outcomes = at_once(
         &store,
         vec![
-            Any::Create(create("a", 10)),
+            Any::Create(Box::new(create("a", 10))),
             Any::Move(by("a", -3)),
             Any::Reserve(held.clone()),
             Any::Move(by("a", -4)),
             Any::Fulfil(fulfil),
             Any::Delete(delete("a")),
             Any::Move(by("a", 1)),
-            Any::Create(create("a", 2)),
-            Any::Create(create("a", 3)),
+            Any::Create(Box::new(create("a", 2))),
+            Any::Create(Box::new(create("a", 3))),
         ],
     )
     .await;
