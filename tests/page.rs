@@ -6,6 +6,7 @@ use std::path::Path;
 
 use common::feed::Follower;
 use common::network::Network;
+use common::tokens::{self, Tokens};
 use common::webdriver::Browser;
 use common::{Place, Server, component, poll};
 use rusqlite::Connection;
@@ -204,7 +205,7 @@ fn a_person_sees_an_item() {
         assert!(text(".details").contains(part), "{part} in {}", text(".details"));
     }
     let line = text(".ledger li:nth-child(2)");
-    assert!(line.starts_with("+7Received 7order-29, by van10 in stock"), "{line}");
+    assert!(line.starts_with("+7Received 7order-29, by vanUndo10 in stock"), "{line}");
     let chart = browser.run("return document.querySelector('.chart svg').getAttribute('aria-label')");
     assert!(chart.as_str().unwrap().ends_with("to 10 now, at least 3, at most 10."), "{chart}");
     // A step for each entry: the stock stays between two movements and never slopes.
@@ -626,4 +627,242 @@ fn age_the_ledger(place: &Place) {
         THEN ((SELECT max(position) FROM ledger) - position) * 400000 + 60000
         ELSE ?1 * 70 * (12 - min(version, 11)) / 12 END";
     database.execute(aged, [DAY]).unwrap();
+}
+
+/// Types a token into the sign-in form.
+fn sign_in(browser: &Browser, token: &str, keep: bool) {
+    wait(browser, "document.querySelector('dialog.sign-in')");
+    browser.find("//input[@name='token']").fill(token);
+    if keep {
+        browser.find("//input[@name='keep']").click();
+    }
+    browser.find("//button[text()='Sign in']").click();
+}
+
+#[test]
+fn a_person_signs_in_and_out() {
+    let Some(browser) = browser() else { return };
+    let tokens = Tokens::new();
+    let server = tokens.start(&["--heartbeat", "100ms"]);
+    let item = r#"{"id":"widget-1","name":"Widget","quantity":10}"#;
+    tokens::send(&server, &tokens.admin.token, "POST", "/inventory", item).expect(201);
+    let signed_in_as = |name: &str| wait_for_text(&browser, "#session", name);
+    let signed_out = || wait(&browser, "document.querySelector('dialog.sign-in')");
+
+    browser.open(&server.url("/#/items/widget-1"));
+    sign_in(&browser, "stk_wrong", false);
+    wait_for_text(&browser, "dialog.sign-in", "does not know this token");
+    browser.press("\u{e00c}");
+    signed_out();
+    sign_in(&browser, &tokens.write.token, false);
+    signed_in_as("write (write)");
+    wait_for_text(&browser, ".item h1", "Widget");
+    wait(&browser, "document.querySelectorAll('.actions button').length === 6");
+
+    // The tab keeps the token, the browser does not.
+    browser.open("about:blank");
+    browser.open(&server.url("/"));
+    signed_in_as("write (write)");
+    assert_eq!(browser.run("return Object.keys(localStorage).length"), 0);
+    browser.find("//button[text()='Sign out']").click();
+    signed_out();
+    assert_eq!(browser.run("return sessionStorage.length"), 0);
+    sign_in(&browser, &tokens.admin.token, true);
+    signed_in_as("admin (admin)");
+    browser.run("sessionStorage.clear()");
+    browser.open("about:blank");
+    browser.open(&server.url("/#/items/widget-1"));
+    signed_in_as("admin (admin)");
+
+    // Whatever was typed when the token ends is still there, and is sent by the one who signs in then.
+    wait(&browser, "document.querySelector('.actions')");
+    begin(&browser, "s");
+    browser.find("//input[@name='delta']").fill("4");
+    tokens.keep(&[&tokens.write.line, &tokens.read.line]);
+    poll("the end of the token", || {
+        (tokens::send(&server, &tokens.admin.token, "GET", "/access", "").status == 401).then_some(())
+    });
+    browser.run("document.querySelector('dialog:not(.sign-in) button[type=submit]').click()");
+    sign_in(&browser, &tokens.write.token, false);
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".toasts", "Sold 4. 6 available.");
+    wait_for_text(&browser, ".ledger", "by write");
+    let entries = tokens::send(&server, &tokens.read.token, "GET", "/ledger", "").expect(200);
+    assert_eq!(
+        (entries["entries"][1]["delta"].as_i64(), entries["entries"][1]["actor"].as_str()),
+        (Some(-4), Some("write"))
+    );
+    assert!(!browser.run("return location.href").as_str().unwrap().contains("stk_"));
+    browser.assert_quiet_but_for(&["401"]);
+}
+
+#[test]
+fn a_role_is_offered_what_it_may_do() {
+    let Some(browser) = browser() else { return };
+    let tokens = Tokens::new();
+    let server = tokens.start(&[]);
+    let item = r#"{"id":"widget-1","name":"Widget","quantity":10}"#;
+    tokens::send(&server, &tokens.admin.token, "POST", "/inventory", item).expect(201);
+    let sold = r#"{"delta":-1,"reason":"sold"}"#;
+    tokens::send(&server, &tokens.admin.token, "POST", "/inventory/widget-1/movements", sold).expect(201);
+    let reserved = r#"{"quantity":1,"expires_in":600}"#;
+    tokens::send(&server, &tokens.admin.token, "POST", "/inventory/widget-1/reservations", reserved).expect(201);
+    for (made, actions, modes) in [(&tokens.read, 0, 0), (&tokens.write, 6, 1), (&tokens.admin, 6, 5)] {
+        browser.open(&server.url("/#/items/widget-1"));
+        sign_in(&browser, &made.token, false);
+        wait_for_text(&browser, ".ledger", "Sold 1");
+        wait(&browser, "document.querySelector('.item-side li b')");
+        let count = |selector: &str| browser.run(&format!("return document.querySelectorAll({selector:?}).length"));
+        assert_eq!(count(".actions button"), actions);
+        assert_eq!(count(".item-side .buttons button"), actions / 2);
+        assert_eq!(count(".undo"), actions / 6);
+        assert_eq!(browser.run("return document.querySelector('#new').hidden"), actions == 0);
+        browser.press("s");
+        if actions == 0 {
+            browser.open(&server.url("/#/files"));
+            wait(&browser, "document.querySelector('.files')");
+            assert_eq!(count("dialog"), 0);
+        } else {
+            wait(&browser, "document.querySelector('dialog')");
+            browser.press("\u{e00c}");
+            browser.open(&server.url("/#/files"));
+            wait(&browser, "document.querySelector('.files')");
+        }
+        assert_eq!(count(".modes input"), modes);
+        browser.find("//button[text()='Sign out']").click();
+        wait(&browser, "document.querySelector('dialog.sign-in')");
+    }
+    browser.assert_quiet_but_for(&["401"]);
+}
+
+#[test]
+fn a_person_undoes_a_movement() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start();
+    widget(&server);
+    server.post("/inventory/widget-1/movements", &json!({ "delta": -3, "reason": "sold" })).expect(201);
+    let patch = [("Content-Type", "application/merge-patch+json")];
+    let changes = r#"{"name":"Gadget","unit_price":{"amount":"1.50","currency":"EUR"},"attributes":{"colour":"red"}}"#;
+    server.send("PATCH", "/inventory/widget-1", &patch, changes).expect(200);
+    browser.open(&server.url("/#/items/widget-1"));
+    wait_for_text(&browser, ".ledger", "Changed name from “Widget” to “Gadget” and unit price to");
+    wait_for_text(&browser, ".ledger", "and colour to “red”");
+    browser.find("//button[text()='Undo']").click();
+    wait_for_text(&browser, "dialog", "Sold 3");
+    browser.find("//input[@name='note']").fill("wrong shelf");
+    browser.press(ENTER);
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".ledger", "Sale taken back: 3undoes entry 2, wrong shelf");
+    assert_eq!(server.get("/inventory/widget-1").expect(200)["quantity"], 10);
+    // The reversal can be undone in turn, and what is undone cannot.
+    wait(&browser, "document.querySelectorAll('.undo').length === 1");
+    begin(&browser, "u");
+    wait_for_text(&browser, "dialog", "Sale taken back: 3");
+    browser.press(ENTER);
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".toasts", "Undone: Sale taken back: 3.");
+    let deltas: Vec<_> = ledger(&server, "widget-1").into_iter().map(|(.., delta)| delta).collect();
+    assert_eq!(deltas, [10, -3, 0, 3, -3]);
+    browser.assert_quiet();
+}
+
+#[test]
+fn a_person_hands_out_a_part_of_a_reservation_and_holds_the_rest_longer() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start();
+    widget(&server);
+    let reservation = json!({ "quantity": 5, "expires_in": 600, "reference": "Mara" });
+    server.post("/inventory/widget-1/reservations", &reservation).expect(201);
+    browser.open(&server.url("/#/items/widget-1"));
+    wait_for_text(&browser, ".item-side", "5 piece for Mara");
+    begin(&browser, "f");
+    browser.find("//input[@name='quantity']").fill("2");
+    browser.press(ENTER);
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".toasts", "2 piece of 5 piece fulfilled.");
+    wait_for_text(&browser, ".item-side", "3 piece for Mara");
+    begin(&browser, "t");
+    browser.find("//select[@name='expires_in']/option[@value='604800']").click();
+    browser.find("//button[text()='Extend' and @type='submit']").click();
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".toasts", "Reserved until");
+    let page = server.get("/reservations?item=widget-1&state=open").expect(200);
+    let expires = page["reservations"][0]["expires_at"].as_str().unwrap().to_owned();
+    assert!(page["reservations"][0]["quantity"] == 3 && expires > reservation_end(600_000), "{page}");
+    browser.assert_quiet();
+}
+
+/// The moment in so many seconds, as RFC 3339 writes it.
+fn reservation_end(seconds: i64) -> String {
+    (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)).to_string()
+}
+
+#[test]
+fn a_scanner_finds_an_item_by_its_barcode_and_begins_a_new_one() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start();
+    let item = json!({ "id": "widget-1", "name": "Widget", "quantity": 10, "barcodes": ["4006381333931", "SKU 7/12"] });
+    server.post("/inventory", &item).expect(201);
+    for (code, keys) in [("4006381333931", "4006381333931"), ("SKU 7/12", "SKU 7/12")] {
+        browser.open("about:blank");
+        browser.open(&server.url("/"));
+        wait_for_text(&browser, ".rows", "Widget");
+        browser.find("//input[@id='find']").fill(keys);
+        browser.press(ENTER);
+        wait_for_text(&browser, ".item h1", "Widget");
+        wait_for_text(&browser, ".details", code);
+    }
+    browser.press("e");
+    wait(&browser, "document.querySelector('dialog')");
+    browser.find("//textarea[@name='barcodes']").fill("4006381333931\nEAN 9\n");
+    browser.find("//button[text()='Save']").click();
+    wait_for_answer(&browser);
+    assert_eq!(server.get("/inventory/widget-1").expect(200)["barcodes"], json!(["4006381333931", "EAN 9"]));
+    wait_for_text(&browser, ".ledger", "Changed barcodes from 4006381333931, SKU 7/12 to 4006381333931, EAN 9");
+
+    // An unknown number of a package is the barcode of a new item.
+    browser.open("about:blank");
+    browser.open(&server.url("/"));
+    wait_for_text(&browser, ".rows", "Widget");
+    browser.find("//input[@id='find']").fill("4012345678901");
+    wait_for_text(&browser, ".list", "Nothing matches");
+    browser.find("//button[@id='new']").click();
+    wait(&browser, "document.querySelector('dialog')");
+    browser.find("//input[@name='name']").fill("Scanned");
+    browser.find("//button[text()='Create']").click();
+    wait_for_answer(&browser);
+    wait_for_text(&browser, ".item h1", "Scanned");
+    let found = server.get("/inventory?barcode=4012345678901").expect(200);
+    assert_eq!(found["items"][0]["name"], "Scanned");
+    browser.assert_quiet_but_for(&["404"]);
+}
+
+#[test]
+fn a_person_books_a_count_by_file_and_filters_by_what_is_in_use() {
+    let Some(browser) = browser() else { return };
+    let server = Server::start();
+    for (id, category) in [("a", "Tools"), ("b", "Tools"), ("c", "Paint")] {
+        server.post("/inventory", &json!({ "id": id, "name": id, "quantity": 5, "category": category })).expect(201);
+    }
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("count.csv");
+    std::fs::write(&path, "item_id;counted;reason\na;4,0;counted\nb;5;counted\n").unwrap();
+    browser.open(&server.url("/#/files"));
+    browser.find("//input[@value='movements']").click();
+    browser.find("//input[@type='file']").type_in(&path.display().to_string());
+    wait_for_text(&browser, ".result", "count.csv wouldbook1find as counted1");
+    browser.find("//button[text()='Book 2 movements']").click();
+    wait_for_text(&browser, ".result", "Importedbooked1found as counted1");
+    assert_eq!(server.get("/inventory/a").expect(200)["quantity"], 4);
+
+    browser.open(&server.url("/#/"));
+    browser.find("//input[@aria-label='category']").click();
+    wait(&browser, "document.querySelectorAll('#known-category option').length === 2");
+    let offered = browser
+        .run("return [...document.querySelectorAll('#known-category option')].map(one => [one.value, one.text])");
+    assert_eq!(offered, json!([["Paint", "1 item"], ["Tools", "2 items"]]));
+    browser.find("//input[@aria-label='category']").fill("Tools");
+    browser.press(ENTER);
+    wait(&browser, "document.querySelectorAll('.rows li').length === 2");
+    browser.assert_quiet();
 }

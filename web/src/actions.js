@@ -1,14 +1,12 @@
 /**
  * Actions on an item. Each is a question (`dialog.js`) and one call (`api.js`), sent only for the
  * version that the person has seen.
- *
- * Further actions, such as undo, are further functions here and a button where they are offered.
  */
 
-/** @import { Item, ItemChanges, NewItem, NewMovement, Reservation } from "./api.js" */
+/** @import { Entry, Item, ItemChanges, NewItem, NewMovement, Reservation } from "./api.js" */
 /** @import { Field, Values } from "./dialog.js" */
 import {
-  closeReservation,
+  changeReservation,
   createItem,
   getItem,
   listHistory,
@@ -16,6 +14,7 @@ import {
   patchItem,
   Refused,
   reserveStock,
+  reverseMovement,
 } from "./api.js";
 import { ask, explain, notify } from "./dialog.js";
 import { h } from "./dom.js";
@@ -228,10 +227,11 @@ async function askReservation(item) {
   return reservation;
 }
 
-/** The steps that close a reservation. */
+/** The steps of a reservation. */
 export const STEPS = /** @type {const} */ ({
-  fulfil: { key: "f", label: "Fulfil", done: "fulfilled", text: "The stock leaves the shelf." },
-  release: { key: "l", label: "Release", done: "released", text: "The stock is available to others again." },
+  fulfil: { key: "f", label: "Fulfil", text: "The stock leaves the shelf. What is left stays reserved." },
+  release: { key: "l", label: "Release", text: "The stock is available to others again." },
+  extend: { key: "t", label: "Extend", text: "The stock is held longer." },
 });
 
 /**
@@ -239,28 +239,101 @@ export const STEPS = /** @type {const} */ ({
  * @param {keyof typeof STEPS} step
  * @param {Reservation[]} reservations The ones to choose from.
  */
-export async function askToClose(item, step, reservations) {
+export async function askToStep(item, step, reservations) {
   if (reservations.length === 0) {
     notify("Nothing is reserved.");
     return null;
   }
-  const { label, text, done } = STEPS[step];
+  const { label, text } = STEPS[step];
   const options = reservations.map(
     (one) => /** @type {[string, string]} */ ([one.id, reservationInWords(one, item.unit)]),
   );
   const only = reservations.length === 1;
-  const closed = await ask({
+  /** @type {Field[]} */
+  const fields = only
+    ? []
+    : [{ name: "reservation", label: "Reservation", type: "select", options, value: options[0][0] }];
+  if (step === "fulfil") {
+    const [{ quantity: held }] = reservations;
+    fields.push({
+      name: "quantity",
+      label: "How many",
+      type: "number",
+      value: held,
+      required: true,
+      min: 1,
+      max: MOST,
+    });
+  } else if (step === "extend") {
+    fields.push({
+      name: "expires_in",
+      label: "For how long, from now",
+      type: "select",
+      options: TERMS,
+      value: "86400",
+    });
+  }
+  const chosen = (/** @type {string} */ id) => reservations.find((one) => one.id === id) ?? reservations[0];
+  const changed = await ask({
     title: label,
     intro: [h("p", { class: "dialog-item" }, item.name), h("p", {}, only ? `${options[0][1]}. ${text}` : text)],
-    fields: only ? [] : [{ name: "reservation", label: "Reservation", type: "select", options, value: options[0][0] }],
+    fields,
     submit: label,
-    send: ({ reservation }, attempt) =>
-      closeReservation(reservations.find((one) => one.id === reservation) ?? reservations[0], step, attempt),
+    ready: ({ elements }) => {
+      const choice = elements.namedItem("reservation");
+      const many = elements.namedItem("quantity");
+      if (choice instanceof HTMLSelectElement && many instanceof HTMLInputElement) {
+        choice.addEventListener("change", () => {
+          many.value = String(chosen(choice.value).quantity);
+        });
+      }
+    },
+    send: async (values, attempt) => {
+      const before = chosen(values.reservation);
+      const body =
+        step === "fulfil"
+          ? { quantity: Number(values.quantity) }
+          : step === "extend"
+            ? { expires_in: Number(values.expires_in) }
+            : {};
+      return { before, body, after: await changeReservation(before, step, body, attempt) };
+    },
   });
-  if (closed) {
-    notify(`Reservation of ${number(closed.quantity)} ${done}.`);
+  if (changed) {
+    const { before, body, after } = changed;
+    const held = quantity(before.quantity, item.unit);
+    notify(
+      {
+        fulfil: `${quantity(body.quantity ?? before.quantity, item.unit)} of ${held} fulfilled.`,
+        release: `Reservation of ${held} released.`,
+        extend: `Reserved until ${moment(after.expires_at)}.`,
+      }[step],
+    );
   }
-  return closed;
+  return changed;
+}
+
+/**
+ * Asks to reverse a movement.
+ *
+ * @param {Item} item
+ * @param {Entry} entry
+ */
+export async function askToUndo(item, entry) {
+  const undone = await ask({
+    title: "Undo",
+    intro: [
+      h("p", { class: "dialog-item" }, item.name),
+      h("p", {}, `${words(entry)}, ${moment(entry.at)}. The same stock is moved the other way.`),
+    ],
+    fields: [{ name: "note", label: "Why", hint: "It may stay empty.", maxlength: 1_000 }],
+    submit: "Undo",
+    send: (values, attempt) => reverseMovement(entry, remarksIn({ note: values.note, reference: "" }), attempt),
+  });
+  if (undone) {
+    notify(`Undone: ${words(entry)}.`);
+  }
+  return undone;
 }
 
 /**
@@ -291,6 +364,13 @@ function itemFields(item) {
       min: 0,
       max: MOST,
       half: true,
+    },
+    {
+      name: "barcodes",
+      label: "Barcodes",
+      type: "textarea",
+      value: item.barcodes?.join("\n"),
+      hint: "One on each line, at most 16",
     },
     {
       name: "unit_price/amount",
@@ -325,7 +405,7 @@ function changesBetween(before, after) {
   const changes = {};
   for (const [name, text] of Object.entries(after)) {
     if (text !== before[name] && !name.startsWith("unit_price/")) {
-      changes[name] = text === "" ? null : name === "reorder_level" ? Number(text) : text;
+      changes[name] = text === "" ? null : fieldValue(name, text);
     }
   }
   const amount = after["unit_price/amount"].replace(",", ".");
@@ -334,6 +414,24 @@ function changesBetween(before, after) {
     changes.unit_price = amount || currency ? { amount, currency } : null;
   }
   return changes;
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ */
+function fieldValue(name, text) {
+  switch (name) {
+    case "reorder_level":
+      return Number(text);
+    case "barcodes":
+      return text
+        .split("\n")
+        .map((line) => line.trim())
+        .filter(Boolean);
+    default:
+      return text;
+  }
 }
 
 /**
@@ -380,12 +478,20 @@ async function askChanges(item) {
   return changed;
 }
 
+/** The form of an item's id. Any other text that was scanned is a barcode. */
+export const ID = /^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/;
+
+/** The form of a number on a package (EAN, UPC, ISBN, GTIN), which is no id that a person would give. */
+const PACKAGE = /^[0-9]{8,14}$/;
+
 /**
- * @param {string} id The id to begin with, such as a scanned one.
+ * @param {string} typed The text to begin with, such as a scanned code.
  * @returns {Promise<Item | null>}
  */
-export async function askNewItem(id) {
-  const [name, ...rest] = itemFields({});
+export async function askNewItem(typed) {
+  const id = ID.test(typed) && !PACKAGE.test(typed) ? typed : "";
+  const barcodes = typed && !id ? [typed] : undefined;
+  const [name, ...rest] = itemFields({ barcodes });
   const created = await ask({
     title: "New item",
     fields: [

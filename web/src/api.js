@@ -4,10 +4,11 @@
  * A change is sent under an idempotency key and repeated under the same key while no answer comes, so that it is made
  * once however often the network drops. `PATCH` has no key: its `If-Match` sees to that.
  *
- * Access tokens, once the server has them, belong into `request` and nowhere else.
+ * A call that the server refuses for want of a token waits until the person has signed in, and is sent again.
  */
 
 /** @import { components, operations } from "#api" */
+import { currentToken, setCaller, signIn } from "./session.js";
 
 /** @typedef {components["schemas"]["ItemView"]} Item */
 /** @typedef {components["schemas"]["ItemPage"]} ItemPage */
@@ -21,12 +22,14 @@
 /** @typedef {components["schemas"]["NewReservation"]} NewReservation */
 /** @typedef {components["schemas"]["ReservationView"]} Reservation */
 /** @typedef {components["schemas"]["ReservationPage"]} ReservationPage */
+/** @typedef {components["schemas"]["LabelPage"]} LabelPage */
+/** @typedef {components["schemas"]["CallerView"]} Caller */
 /** @typedef {components["schemas"]["Summary"]} Summary */
 /** @typedef {components["schemas"]["ImportedItems"]} ImportedItems */
 /** @typedef {components["schemas"]["Problem"]} Problem */
 /** @typedef {components["schemas"]["StockValue"]} Money */
 /** @typedef {NonNullable<operations["listItems"]["parameters"]["query"]>} ItemQuery */
-/** @typedef {NonNullable<operations["importItems"]["parameters"]["query"]>["mode"]} ImportMode */
+/** @typedef {NonNullable<operations["importItems"]["parameters"]["query"]>} ImportQuery */
 
 /**
  * One decision of a person: its idempotency key, a signal that cancels it, and a callback for each repeat.
@@ -83,20 +86,72 @@ const TEMPORARY = [429, 502, 503, 504];
  */
 
 /**
+ * Sends a request, and asks for a token if the server demands one.
+ *
  * @param {string} path
- * @param {Request} [request]
+ * @param {Request} [options]
  * @returns {Promise<Response>}
  */
-async function request(path, { method = "GET", query = {}, headers, body, signal, patience = PATIENCE } = {}) {
+async function request(path, options = {}) {
+  for (;;) {
+    const token = currentToken();
+    try {
+      return await send(path, options, token);
+    } catch (error) {
+      if (!(error instanceof Refused && error.status === 401)) {
+        throw error;
+      }
+      await signIn(token, identify);
+      options.signal?.throwIfAborted();
+    }
+  }
+}
+
+/**
+ * Returns the caller that a token stands for, or `null` if the server does not know it.
+ *
+ * @param {string} token
+ * @returns {Promise<Caller | null>}
+ */
+async function identify(token) {
+  try {
+    return await (await send("/access", {}, token)).json();
+  } catch (error) {
+    // No token is so long, or has such characters, that it cannot be sent.
+    if (error instanceof Refused ? error.status < 500 : error instanceof TypeError) {
+      return null;
+    }
+    throw error;
+  }
+}
+
+/** Finds out what the person may do, if a token is kept from before. */
+export async function findCaller() {
+  if (currentToken()) {
+    setCaller(await json("/access"));
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {Request} options
+ * @param {string} token
+ * @returns {Promise<Response>}
+ */
+async function send(path, { method = "GET", query = {}, headers, body, signal, patience = PATIENCE }, token) {
   const url = new URL(path.slice(1), BASE);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== "") {
       url.searchParams.set(name, String(value));
     }
   }
+  const all = new Headers(headers);
+  if (token) {
+    all.set("Authorization", `Bearer ${token}`);
+  }
   let response;
   try {
-    response = await fetch(url, { method, headers, body, signal: ended(signal, patience), cache: "no-store" });
+    response = await fetch(url, { method, headers: all, body, signal: ended(signal, patience), cache: "no-store" });
   } catch (error) {
     signal?.throwIfAborted();
     throw new Unreachable("There is no connection to the server.", { cause: error });
@@ -262,6 +317,14 @@ export function listLedger(query, signal) {
 }
 
 /**
+ * @param {"categories" | "locations"} labels
+ * @returns {Promise<LabelPage>}
+ */
+export function listLabels(labels) {
+  return json(`/${labels}`, { query: { limit: 200 } });
+}
+
+/**
  * @param {string} item
  * @param {AbortSignal} [signal]
  * @returns {Promise<ReservationPage>}
@@ -300,12 +363,23 @@ export function reserveStock(item, reservation, attempt) {
 
 /**
  * @param {Reservation} reservation
- * @param {"fulfil" | "release"} step
+ * @param {"fulfil" | "release" | "extend"} step
+ * @param {{ quantity?: number, expires_in?: number }} body
  * @param {Attempt} attempt
  * @returns {Promise<Reservation>}
  */
-export function closeReservation(reservation, step, attempt) {
-  return post(`/reservations/${reservation.id}/${step}`, attempt);
+export function changeReservation(reservation, step, body, attempt) {
+  return post(`/reservations/${reservation.id}/${step}`, attempt, step === "release" ? undefined : body);
+}
+
+/**
+ * @param {Entry} entry
+ * @param {{ note?: string, reference?: string }} remarks
+ * @param {Attempt} attempt
+ * @returns {Promise<MovedItem>}
+ */
+export function reverseMovement(entry, remarks, attempt) {
+  return post(`/ledger/${entry.position}/reverse`, attempt, remarks);
 }
 
 /**
@@ -360,7 +434,7 @@ function holds(target, patch) {
  * Imports a file, or finds out what would come of it.
  *
  * @param {Blob} file
- * @param {{ mode: ImportMode, dry_run: boolean }} query
+ * @param {ImportQuery} query
  * @param {"text/csv" | "application/x-ndjson"} type
  * @param {Attempt} attempt
  * @returns {Promise<ImportedItems>}
@@ -371,7 +445,7 @@ export function importItems(file, query, type, attempt) {
 }
 
 /**
- * Returns all items as CSV. A link cannot say which form it wants, nor carry a token later: the page saves this blob.
+ * Returns all items as CSV. A link cannot carry a token: the page saves this blob.
  *
  * @param {AbortSignal} [signal]
  * @returns {Promise<Blob>}

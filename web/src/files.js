@@ -1,12 +1,15 @@
 /** Import and export. An import is shown as a dry run before it is done. */
 
-/** @import { ImportedItems, ImportMode, Problem } from "./api.js" */
+/** @import { ImportedItems, ImportQuery, Problem } from "./api.js" */
 import { exportItems, importItems, newKey, Refused } from "./api.js";
 import { explain, notify } from "./dialog.js";
 import { card, fill, h } from "./dom.js";
 import { number, plural } from "./format.js";
+import { may } from "./session.js";
 
-/** @type {[NonNullable<ImportMode>, string, string][]} */
+/** @typedef {NonNullable<ImportQuery["mode"]> | "movements"} Mode */
+
+/** @type {[Mode, string, string][]} The ways to take a file. */
 const MODES = [
   ["create", "Add new items", "A row whose id is there already is refused."],
   [
@@ -16,6 +19,11 @@ const MODES = [
   ],
   ["update", "Change items", "Only the columns in the file change. A row whose id is not there is refused."],
   ["replace", "Add new items and replace others", "Fields that are not in the file are cleared, except the stock."],
+  [
+    "movements",
+    "Book counts and movements",
+    "Rows with item_id or barcode, counted or delta (such as -2), and reason, such as counted, received or sold.",
+  ],
 ];
 
 /**
@@ -26,6 +34,7 @@ export function createFilesView(signal, onImported) {
   /** @type {File | null} */
   let file = null;
   let checking = new AbortController();
+  const allowed = MODES.filter(([mode]) => may(mode === "movements" ? "write" : "admin"));
 
   const picker = h("input", {
     type: "file",
@@ -39,7 +48,7 @@ export function createFilesView(signal, onImported) {
     "fieldset",
     { class: "modes" },
     h("legend", {}, "What to do"),
-    ...MODES.map(([value, label, about], index) =>
+    ...allowed.map(([value, label, about], index) =>
       h(
         "label",
         {},
@@ -60,14 +69,15 @@ export function createFilesView(signal, onImported) {
     "article",
     { class: "files" },
     h("h1", { tabindex: -1 }, "Files"),
-    card(
-      "import",
-      "Import",
-      h("p", { class: "muted" }, "Nothing changes until you have seen what the file would do."),
-      drop,
-      modes,
-      result,
-    ),
+    allowed.length > 0 &&
+      card(
+        "import",
+        "Import",
+        h("p", { class: "muted" }, "Nothing changes until you have seen what the file would do."),
+        drop,
+        modes,
+        result,
+      ),
     card(
       "export",
       "Export",
@@ -106,7 +116,7 @@ export function createFilesView(signal, onImported) {
 
   function mode() {
     const chosen = modes.querySelector("input:checked");
-    return /** @type {NonNullable<ImportMode>} */ (chosen instanceof HTMLInputElement ? chosen.value : MODES[0][0]);
+    return /** @type {Mode} */ (chosen instanceof HTMLInputElement ? chosen.value : allowed[0][0]);
   }
 
   /**
@@ -119,7 +129,10 @@ export function createFilesView(signal, onImported) {
     const chosen = /** @type {File} */ (file);
     const type = /\.(ndjson|jsonl|json)$/i.test(chosen.name) ? "application/x-ndjson" : "text/csv";
     const onRepeat = () => fill(result, h("p", {}, "No answer. Trying again: it will be imported once."));
-    return importItems(chosen, { mode: mode(), dry_run }, type, { key, signal: checking.signal, onRepeat });
+    const chosenMode = mode();
+    /** @type {ImportQuery} */
+    const query = chosenMode === "movements" ? { kind: "movements", dry_run } : { mode: chosenMode, dry_run };
+    return importItems(chosen, query, type, { key, signal: checking.signal, onRepeat });
   }
 
   async function check() {
@@ -145,9 +158,15 @@ export function createFilesView(signal, onImported) {
     fill(
       result,
       h("h3", {}, `${file?.name} would`),
-      ...counted(counts, ["create", "change", "leave unchanged"]),
-      changes > 0
-        ? h("button", { type: "button", class: "primary", click: () => run(key) }, `Import ${plural(changes, "item")}`)
+      ...counted(counts, mode(), ["create", "change", "leave unchanged", "book", "find as counted"]),
+      changes > 0 || (mode() === "movements" && counts.unchanged > 0)
+        ? h(
+            "button",
+            { type: "button", class: "primary", click: () => run(key) },
+            mode() === "movements"
+              ? `Book ${plural(changes + counts.unchanged, "movement")}`
+              : `Import ${plural(changes, "item")}`,
+          )
         : h("p", {}, "Nothing would change."),
     );
   }
@@ -157,7 +176,11 @@ export function createFilesView(signal, onImported) {
     fill(result, h("p", { "aria-busy": "true" }, `Importing ${file?.name} …`));
     try {
       const counts = await send(false, key);
-      fill(result, h("h3", {}, "Imported"), ...counted(counts, ["created", "changed", "unchanged"]));
+      fill(
+        result,
+        h("h3", {}, "Imported"),
+        ...counted(counts, mode(), ["created", "changed", "unchanged", "booked", "found as counted"]),
+      );
       onImported();
     } catch (error) {
       if (!checking.signal.aborted) {
@@ -205,16 +228,30 @@ export function createFilesView(signal, onImported) {
 
 /**
  * @param {ImportedItems} counts
- * @param {[string, string, string]} labels
+ * @param {Mode} mode
+ * @param {[string, string, string, string, string]} labels The last two are for movements.
  */
-function counted({ created, updated, unchanged, changed_fields }, labels) {
-  const values = [created, updated, unchanged];
-  const fields = Object.entries(changed_fields).map(([field, count]) => `${field} ${number(count)}`);
+function counted({ created, updated, unchanged, changed_fields }, mode, labels) {
+  const [create, change, leave, book, find] = labels;
+  const figures = /** @type {[string, number][]} */ (
+    mode === "movements"
+      ? [
+          [book, updated],
+          [find, unchanged],
+        ]
+      : [
+          [create, created],
+          [change, updated],
+          [leave, unchanged],
+        ]
+  );
+  const changed = mode === "movements" ? {} : changed_fields;
+  const fields = Object.entries(changed).map(([field, count]) => `${field} ${number(count)}`);
   return [
     h(
       "dl",
       { class: "figures" },
-      ...labels.map((label, index) => h("div", {}, h("dt", {}, label), h("dd", {}, number(values[index])))),
+      ...figures.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, number(value)))),
     ),
     fields.length > 0 && h("p", { class: "muted" }, `Changed fields: ${fields.join(", ")}`),
   ];

@@ -6,7 +6,7 @@
  */
 
 /** @import { Entry, Item } from "./api.js" */
-import { getItem, isTemporary, listItems } from "./api.js";
+import { getItem, isTemporary, listItems, listLabels } from "./api.js";
 import { explain } from "./dialog.js";
 import { fill, h } from "./dom.js";
 import { follow } from "./feed.js";
@@ -38,7 +38,7 @@ export function createList(onChange) {
   let loaded = Promise.resolve();
   /** @type {Map<string, { item: Item, row: HTMLElement }>} */
   const shown = new Map();
-  const known = { category: new Set(), location: new Set() };
+  const offered = { category: false, location: false };
 
   const category = filterInput("category", "Any category");
   const location = filterInput("location", "Any location");
@@ -81,6 +81,8 @@ export function createList(onChange) {
       autocomplete: "off",
       change: changed,
       search: changed,
+      // The first time only: nobody needs them before.
+      focus: () => offered[name] || offer(name),
     });
     return { label: h("span", { class: "filter" }, input, list), input, list };
   }
@@ -151,7 +153,6 @@ export function createList(onChange) {
   function append(items) {
     for (const item of items) {
       remember(item);
-      learn(item);
       const row = h("li");
       shown.set(item.id, { item, row });
       draw(item);
@@ -160,21 +161,16 @@ export function createList(onChange) {
   }
 
   /**
-   * Offers the categories and locations that were seen. The server does not list them yet.
+   * Offers the categories or locations in use, with the numbers of their items.
    *
-   * @param {Item} item
+   * @param {"category" | "location"} name
    */
-  function learn(item) {
-    for (const [name, { list }] of /** @type {const} */ ([
-      ["category", category],
-      ["location", location],
-    ])) {
-      const value = item[name];
-      if (value && !known[name].has(value)) {
-        known[name].add(value);
-        list.append(h("option", { value }));
-      }
-    }
+  async function offer(name) {
+    offered[name] = true;
+    const labels = await listLabels(name === "category" ? "categories" : "locations").catch(() => null);
+    offered[name] = labels !== null;
+    const { list } = name === "category" ? category : location;
+    fill(list, ...(labels?.values ?? []).map((one) => h("option", { value: one.name }, plural(one.items, "item"))));
   }
 
   function isFiltered() {

@@ -110,8 +110,11 @@ export function words(entry, before) {
   switch (entry.event) {
     case "created":
       return entry.delta ? `Created with ${size}` : "Created";
-    case "updated":
-      return entry.delta ? `Edited, stock set to ${number(entry.quantity)}` : "Edited";
+    case "updated": {
+      const edited = ["Edited", ...(entry.changed ?? []).slice(0, SHOWN_CHANGES).map(changeInWords)].join(" ");
+      const more = (entry.changed?.length ?? 0) > SHOWN_CHANGES ? " and more" : "";
+      return `${edited.replace("Edited ", "Changed ")}${more}${entry.delta ? `, stock set to ${number(entry.quantity)}` : ""}`;
+    }
     case "deleted":
       return "Deleted";
     case "counted":
@@ -136,13 +139,44 @@ export function words(entry, before) {
   }
 }
 
+/** The most changed fields of an entry that are told. */
+const SHOWN_CHANGES = 3;
+
 /**
- * The reference and the note of a change.
+ * @param {NonNullable<Entry["changed"]>[number]} change
+ * @param {number} index
+ */
+function changeInWords({ pointer, before, after }, index) {
+  const name = pointer
+    .slice(1)
+    .replace(/^attributes\//, "")
+    .replaceAll("_", " ")
+    .replaceAll("~1", "/")
+    .replaceAll("~0", "~");
+  const [old, now] = [before, after].map((value) => (value === undefined ? "" : valueInWords(value)));
+  const change = old && now ? ` from ${old} to ${now}` : now ? ` to ${now}` : old ? `, which was ${old}` : "";
+  return `${index > 0 ? "and " : ""}${name}${change}`;
+}
+
+/** @param {any} value */
+function valueInWords(value) {
+  if (Array.isArray(value)) {
+    return value.join(", ");
+  }
+  if (typeof value === "object" && value?.amount && value.currency) {
+    return price(value);
+  }
+  return typeof value === "string" ? `“${value}”` : typeof value === "number" ? number(value) : JSON.stringify(value);
+}
+
+/**
+ * The author, the reference and the note of a change.
  *
  * @param {Entry} entry
  */
 export function remarks(entry) {
-  return [entry.reference, entry.note].filter(Boolean).join(", ");
+  const undone = entry.reverses && `undoes entry ${number(entry.reverses)}`;
+  return [undone, entry.reference, entry.note, entry.actor && `by ${entry.actor}`].filter(Boolean).join(", ");
 }
 
 /** @param {Item} item */

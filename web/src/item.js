@@ -1,7 +1,7 @@
 /** The view of one item: stock, actions, history, reservations and fields. */
 
 /** @import { Entry, Item, Reservation } from "./api.js" */
-import { ACTIONS, askToClose, reservationInWords, STEPS } from "./actions.js";
+import { ACTIONS, askToStep, askToUndo, reservationInWords, STEPS } from "./actions.js";
 import { getItem, listHistory, listOpenReservations, Refused } from "./api.js";
 import { stockChart } from "./chart.js";
 import { explain } from "./dialog.js";
@@ -10,6 +10,7 @@ import { follow } from "./feed.js";
 import { moment, number, price, relative, remarks, signed, stockInWords, words } from "./format.js";
 import { remember } from "./names.js";
 import { paced } from "./pace.js";
+import { may } from "./session.js";
 
 /** The most entries that the chart is made from. */
 const CHARTED = 1_000;
@@ -54,7 +55,7 @@ export async function createItemView(id, signal) {
   const more = h("button", { type: "button", class: "more", click: showOlder }, "Show older");
   const fields = h("dl", { class: "details" });
 
-  const actions = ACTIONS.map(({ key, label, run }) =>
+  const actions = (may("write") ? ACTIONS : []).map(({ key, label, run }) =>
     h(
       "button",
       { type: "button", "aria-keyshortcuts": key, click: () => act(run) },
@@ -73,7 +74,7 @@ export async function createItemView(id, signal) {
         "section",
         { class: "card stock", "aria-label": "Stock" },
         h("div", { class: "stock-figures", "aria-live": "polite", "aria-atomic": "true" }, available, stock),
-        h("div", { class: "actions" }, ...actions),
+        actions.length > 0 && h("div", { class: "actions" }, ...actions),
       ),
       card("chart", "Stock over time", chart),
       card("ledger", "Ledger", ledger, more),
@@ -89,8 +90,19 @@ export async function createItemView(id, signal) {
   }
 
   /** @param {keyof typeof STEPS} step @param {Reservation[]} [choice] */
-  function close(step, choice = reservations) {
-    return act((current) => askToClose(current, step, choice));
+  function take(step, choice = reservations) {
+    return act((current) => askToStep(current, step, choice));
+  }
+
+  /** @param {Entry} entry */
+  function undo(entry) {
+    return act((current) => askToUndo(current, entry));
+  }
+
+  /** Returns the movements that can be undone: those of this item that no entry undoes already. */
+  function undoable() {
+    const undone = new Set(entries.map((entry) => entry.reverses));
+    return may("write") ? entries.filter(({ event, position }) => event === "moved" && !undone.has(position)) : [];
   }
 
   function drawItem() {
@@ -115,6 +127,7 @@ export async function createItemView(id, signal) {
     );
     const details = /** @type {[string, string | undefined][]} */ ([
       ["Price of one", item.unit_price && price(item.unit_price)],
+      ["Barcodes", item.barcodes?.join(", ")],
       ["Unit", item.unit],
       ["Category", item.category],
       ["Location", item.location],
@@ -138,7 +151,13 @@ export async function createItemView(id, signal) {
         stockChart(entries.slice(0, CHARTED), item.reorder_level, older === undefined && entries.length <= CHARTED),
       );
     }
-    fill(ledger, ...entries.slice(0, visible).map((entry, index) => ledgerLine(entry, entries[index + 1])));
+    const canUndo = new Set(undoable());
+    fill(
+      ledger,
+      ...entries
+        .slice(0, visible)
+        .map((entry, index) => ledgerLine(entry, entries[index + 1], canUndo.has(entry) ? undo : null)),
+    );
     more.hidden = visible >= entries.length && older === undefined;
   }
 
@@ -151,21 +170,22 @@ export async function createItemView(id, signal) {
           {},
           h("b", {}, reservationInWords(one, item.unit)),
           h("span", { class: "muted" }, `until ${moment(one.expires_at)}`),
-          h(
-            "span",
-            { class: "buttons" },
-            ...Object.entries(STEPS).map(([step, { label }]) =>
-              h(
-                "button",
-                {
-                  type: "button",
-                  "aria-label": `${label} ${reservationInWords(one, item.unit)}`,
-                  click: () => close(/** @type {keyof typeof STEPS} */ (step), [one]),
-                },
-                label,
+          may("write") &&
+            h(
+              "span",
+              { class: "buttons" },
+              ...Object.entries(STEPS).map(([step, { label }]) =>
+                h(
+                  "button",
+                  {
+                    type: "button",
+                    "aria-label": `${label} ${reservationInWords(one, item.unit)}`,
+                    click: () => take(/** @type {keyof typeof STEPS} */ (step), [one]),
+                  },
+                  label,
+                ),
               ),
             ),
-          ),
         ),
       ),
       reservations.length === 0 && h("li", { class: "muted" }, "Nothing is reserved."),
@@ -247,9 +267,19 @@ export async function createItemView(id, signal) {
     signal,
   );
 
-  const shortcuts = new Map(ACTIONS.map(({ key, run }) => /** @type {[string, () => void]} */ ([key, () => act(run)])));
-  for (const [step, { key }] of Object.entries(STEPS)) {
-    shortcuts.set(key, () => close(/** @type {keyof typeof STEPS} */ (step)));
+  /** @type {Map<string, () => void>} */
+  const shortcuts = new Map();
+  if (may("write")) {
+    for (const { key, run } of ACTIONS) {
+      shortcuts.set(key, () => act(run));
+    }
+    for (const [step, { key }] of Object.entries(STEPS)) {
+      shortcuts.set(key, () => take(/** @type {keyof typeof STEPS} */ (step)));
+    }
+    shortcuts.set("u", () => {
+      const [last] = undoable();
+      last && undo(last);
+    });
   }
   return { element, shortcuts, title: item.name };
 }
@@ -257,8 +287,9 @@ export async function createItemView(id, signal) {
 /**
  * @param {Entry} entry
  * @param {Entry | undefined} before
+ * @param {((entry: Entry) => void) | null} undo
  */
-function ledgerLine(entry, before) {
+function ledgerLine(entry, before, undo) {
   const said = remarks(entry);
   return h(
     "li",
@@ -268,10 +299,26 @@ function ledgerLine(entry, before) {
       { class: "ledger-delta", "data-sign": String(Math.sign(entry.delta)) },
       entry.delta ? signed(entry.delta) : "·",
     ),
-    h("span", { class: "ledger-words" }, words(entry, before), said && h("span", { class: "ledger-said muted" }, said)),
+    h(
+      "span",
+      { class: "ledger-words" },
+      words(entry, before),
+      said && h("span", { class: "ledger-said muted" }, said),
+      undo && undoButton(entry, before, undo),
+    ),
     h("span", { class: "ledger-left muted" }, `${number(entry.quantity)} in stock`),
     h("time", { datetime: entry.at, title: moment(entry.at), class: "muted" }, relative(entry.at)),
   );
+}
+
+/**
+ * @param {Entry} entry
+ * @param {Entry | undefined} before
+ * @param {(entry: Entry) => void} undo
+ */
+function undoButton(entry, before, undo) {
+  const label = `Undo: ${words(entry, before)}`;
+  return h("button", { type: "button", class: "undo", "aria-label": label, click: () => undo(entry) }, "Undo");
 }
 
 /**

@@ -32,7 +32,10 @@ export function showKeys() {
   const keys = /** @type {[string, string][]} */ ([
     ["/", "Find"],
     ["N", "New item"],
-    ...[...ACTIONS, ...Object.values(STEPS)].map(({ key, label }) => [key.toUpperCase(), label]),
+    ...[...ACTIONS, ...Object.values(STEPS), { key: "u", label: "Undo the last movement" }].map(({ key, label }) => [
+      key.toUpperCase(),
+      label,
+    ]),
     ["Esc", "Back"],
   ]);
   const letters = h("input", { type: "checkbox", checked: lettersAct(), change: () => setLettersAct(letters.checked) });

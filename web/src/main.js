@@ -5,8 +5,8 @@
  * made once and kept, so that "back" finds it where it was; every other view is made for its address and ends with it.
  */
 
-import { askNewItem } from "./actions.js";
-import { getItem, Refused } from "./api.js";
+import { askNewItem, ID } from "./actions.js";
+import { findCaller, getItem, listItems, Refused } from "./api.js";
 import { explain, notify } from "./dialog.js";
 import { byId, fill, h } from "./dom.js";
 import { startFeed } from "./feed.js";
@@ -15,6 +15,7 @@ import { createList } from "./find.js";
 import { relative } from "./format.js";
 import { createItemView } from "./item.js";
 import { lettersAct, showKeys } from "./keys.js";
+import { may } from "./session.js";
 import { createWatch } from "./watch.js";
 
 const main = byId("main");
@@ -23,8 +24,8 @@ const list = createList((filters) => go(listAddress(filters)));
 const watch = createWatch();
 const home = h("div", { class: "home" }, list.element, watch.element);
 
-/** The form of an item's id; any other text is only searched for. */
-const ID = /^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/;
+/** Ends once it is known what the person may do. */
+const known = findCaller().catch(() => undefined);
 
 /** @type {Map<string, () => void>} */
 let shortcuts = new Map();
@@ -69,6 +70,11 @@ async function route(first) {
     }
   }
 
+  // The views offer what the person may do.
+  await known;
+  if (signal.aborted) {
+    return;
+  }
   if (section === "items" && id) {
     const made = await createItemView(decodeURIComponent(id), signal).catch(() => null);
     if (made && !signal.aborted) {
@@ -128,27 +134,38 @@ async function open() {
 }
 
 /**
- * Returns the id of the item that this text names. Barcodes, once items have them, are another look-up here.
+ * Returns the id of the item that this text names, by its id or by a barcode.
  *
  * @param {string} text
  */
 async function lookUp(text) {
-  if (!ID.test(text)) {
-    return list.only();
-  }
   try {
-    return (await getItem(text)).id;
-  } catch (error) {
-    if (!(error instanceof Refused && error.status === 404)) {
-      notify(explain(error));
+    if (ID.test(text)) {
+      const item = await getItem(text).catch((error) => {
+        if (error instanceof Refused && error.status === 404) {
+          return null;
+        }
+        throw error;
+      });
+      if (item) {
+        return item.id;
+      }
     }
-    return list.only();
+    const { items } = await listItems({ barcode: text });
+    if (items.length > 0) {
+      return items[0].id;
+    }
+  } catch (error) {
+    notify(explain(error));
   }
+  return list.only();
 }
 
 async function create() {
-  const typed = box.value.trim();
-  const created = await askNewItem(ID.test(typed) ? typed : "");
+  if (!may("write")) {
+    return;
+  }
+  const created = await askNewItem(box.value.trim());
   if (created) {
     list.reload();
     go(`#/items/${encodeURIComponent(created.id)}`);
