@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 
 use crate::domain::ItemId;
 
@@ -60,21 +60,24 @@ impl<'a> Ids<'a> {
     pub fn repeated(self, limit: usize) -> io::Result<Repeated> {
         let mut repeated = Repeated::default();
         for part in self.parts.into_iter().flatten() {
-            let mut ids = read_part(part.into_inner()?)?;
-            ids.sort_unstable();
-            let mut first: Option<&(Vec<u8>, u64)> = None;
-            for id in &ids {
+            let mut bytes = Vec::new();
+            let mut file = part.into_inner()?;
+            file.rewind()?;
+            file.read_to_end(&mut bytes)?;
+            let mut entries: Vec<_> = entries(&bytes).collect();
+            entries.sort_unstable();
+            let mut first: Option<(&[u8], u64)> = None;
+            for (id, line) in entries {
                 match first {
-                    Some((text, line)) if *text == id.0 => {
+                    Some((earlier_id, earlier)) if earlier_id == id => {
                         repeated.count += 1;
-                        let text = String::from_utf8_lossy(text).into_owned();
-                        let id_again = ItemId::parse(text).expect("an id was written");
-                        repeated.first.insert(id.1, Repetition { id: id_again, earlier: *line });
+                        let id = ItemId::parse(String::from_utf8_lossy(id)).expect("an id was written");
+                        repeated.first.insert(line, Repetition { id, earlier });
                         if repeated.first.len() > limit {
                             repeated.first.pop_last();
                         }
                     }
-                    _ => first = Some(id),
+                    _ => first = Some((id, line)),
                 }
             }
         }
@@ -82,18 +85,15 @@ impl<'a> Ids<'a> {
     }
 }
 
-fn read_part(mut file: File) -> io::Result<Vec<(Vec<u8>, u64)>> {
-    file.rewind()?;
-    let mut input = BufReader::new(file);
-    let mut ids = Vec::new();
-    let mut length = [0];
-    while input.read(&mut length)? > 0 {
-        let (mut id, mut line) = (vec![0; usize::from(length[0])], [0; size_of::<u64>()]);
-        input.read_exact(&mut id)?;
-        input.read_exact(&mut line)?;
-        ids.push((id, u64::from_le_bytes(line)));
-    }
-    Ok(ids)
+/// The ids in a part, each with its line: without a copy of each, since there may be hundreds of thousands.
+fn entries(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first()?;
+        let (id, rest) = rest.split_at(usize::from(*length));
+        let (line, rest) = rest.split_first_chunk()?;
+        bytes = rest;
+        Some((id, u64::from_le_bytes(*line)))
+    })
 }
 
 #[cfg(test)]
