@@ -504,6 +504,16 @@ fn axe() -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(|_| "axe-core is not installed; run web/check".to_owned())
 }
 
+/// axe-core finds nothing serious in what the browser shows.
+fn assert_readable(browser: &Browser, axe: &str, view: &str) {
+    let found = browser.run(&format!(
+        "{axe}; return axe.run().then(result => result.violations
+         .filter(violation => ['serious', 'critical'].includes(violation.impact))
+         .map(violation => [violation.id, violation.nodes.map(node => node.html)]))"
+    ));
+    assert_eq!(found, json!([]), "{view}");
+}
+
 /// Looks at each view on a phone and on a desk, in light and in dark: it fits, and axe-core finds nothing serious.
 /// `docs/screenshots/take` keeps what the browser showed.
 #[test]
@@ -564,12 +574,7 @@ fn every_view_fits_its_screen_and_can_be_read_by_everybody() {
                     std::fs::write(folder.join(format!("{view}.png")), browser.viewport_screenshot()).unwrap();
                 }
                 if let Some(axe) = &axe {
-                    let found = browser.run(&format!(
-                        "{axe}; return axe.run().then(result => result.violations
-                         .filter(violation => ['serious', 'critical'].includes(violation.impact))
-                         .map(violation => [violation.id, violation.nodes.map(node => node.html)]))"
-                    ));
-                    assert_eq!(found, json!([]), "{view}");
+                    assert_readable(&browser, axe, &view);
                 }
                 browser.assert_quiet();
             }
@@ -650,6 +655,12 @@ fn a_person_signs_in_and_out() {
     let signed_out = || wait(&browser, "document.querySelector('dialog.sign-in')");
 
     browser.open(&server.url("/#/items/widget-1"));
+    signed_out();
+    if let Some(axe) = component("axe", axe) {
+        assert_readable(&browser, &axe, "sign in");
+    }
+    let screenshot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sign-in.png");
+    std::fs::write(screenshot, browser.viewport_screenshot()).unwrap();
     sign_in(&browser, "stk_wrong", false);
     wait_for_text(&browser, "dialog.sign-in", "does not know this token");
     browser.press("\u{e00c}");
