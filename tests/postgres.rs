@@ -794,7 +794,7 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
     }
     for (arguments, program) in [(["backup", "copy.db"], "pg_dump"), (["restore", "copy.db"], "pg_restore")] {
         let (done, said) = say(&arguments);
-        assert!(!done && said.contains(program) && said.contains("docs/growing.md"), "{said}");
+        assert!(!done && said.contains(program) && said.contains("docs/postgresql.md"), "{said}");
     }
 }
 
