@@ -128,7 +128,7 @@ const USED: [(&str, &[&str]); 8] = [
 
 /// Returns the command line's definition, in which each subcommand shows only the settings that it uses. It takes the
 /// others too, so that one set of environment variables and flags serves all of them.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     let mut command = Cli::command();
     // Settings are in the subcommands only once it is built.
     command.build();
