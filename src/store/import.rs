@@ -20,17 +20,16 @@ const CHUNK: usize = 500;
 pub struct Import {
     /// The items, each id once.
     pub rows: ImportRows,
-    /// How many there are: an import that comes to another number is not done.
+    /// Number of rows: an import with another number is not done.
     pub count: u64,
-    /// What a row may do.
     pub mode: ImportMode,
-    /// Whether to find out what would come of it, and leave everything as it is.
+    /// Report the outcome and change nothing.
     pub dry_run: bool,
     /// The author of the changes, for the ledger.
     pub actor: Option<Actor>,
     /// When to give up on an import that has not begun.
     pub deadline: Instant,
-    /// What makes it safe to send the import again.
+    /// Key with which the import can be repeated safely.
     pub idempotency: Option<IdempotencyKey>,
 }
 
@@ -231,7 +230,7 @@ fn unreadable(cause: impl std::fmt::Display) -> WriteError {
     StoreError::Unavailable(format!("cannot read the import: {cause}")).into()
 }
 
-/// What the rows of an import may do.
+/// Effect of rows on items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ImportMode {
     /// Create items; those that exist are refused
@@ -284,12 +283,11 @@ pub struct Imported {
 pub struct RefusedRows {
     /// The first ones, by their lines, with the reasons: at most [`RefusedRows::LISTED`].
     pub first: Vec<(u64, Refusal)>,
-    /// How many there are.
     pub count: u64,
 }
 
 impl RefusedRows {
-    /// How many are told of one by one.
+    /// Largest number of errors that are listed.
     pub const LISTED: usize = 100;
 
     /// Adds an item.
