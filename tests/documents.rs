@@ -480,11 +480,17 @@ fn settings() -> String {
     for argument in definition.get_arguments() {
         let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
         let defaults: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        let help = argument.get_help().unwrap().to_string();
+        // A default that depends on another setting is part of the help.
+        let (help, described) = match help.split_once(" [default: ") {
+            Some((help, rest)) => (help.to_owned(), rest.trim_end_matches(']').to_owned()),
+            None => (help, String::new()),
+        };
         let default = match defaults.join(",") {
-            none if none.is_empty() => String::new(),
+            none if none.is_empty() => described,
             default => format!("`{default}`"),
         };
-        let mut meaning = argument.get_help().unwrap().to_string();
+        let mut meaning = help;
         if !argument.get_action().takes_values() || argument.get_possible_values().len() > 2 {
             for value in argument.get_possible_values() {
                 let help = value.get_help().map(|help| format!(": {help}")).unwrap_or_default();
