@@ -1,4 +1,4 @@
-//! What the command line promises to people and to scripts.
+//! Promises of the command line to people and to scripts.
 
 mod common;
 

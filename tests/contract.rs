@@ -1,4 +1,4 @@
-//! What the document says is what the server does, as tools and clients of others see it.
+//! The server conforms to its OpenAPI document, by the judgement of third-party tools and generated clients.
 //!
 //! `tests/contract/install` installs these tools.
 

@@ -69,7 +69,7 @@ fn the_manifests_are_what_kubernetes_takes() {
         assert!(output.status.success(), "{version}: {}", said(&output));
         assert_eq!(said(&output).matches(" passed for resource ").count(), paths.len(), "{}", said(&output));
     }
-    // What is misspelt does not pass.
+    // A misspelt name is refused.
     let folder = TempDir::new().unwrap();
     let misspelt = folder.path().join("deployment.yaml");
     let deployment = std::fs::read_to_string(deploy("kubernetes/deployment.yaml")).unwrap();

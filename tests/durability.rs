@@ -1,4 +1,4 @@
-//! What was acknowledged is never lost, and a database has one server.
+//! An acknowledged change is never lost, and a database has one server.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! What PostgreSQL alone can do to a store, and what the store promises all the same.
+//! Failures that only PostgreSQL has, and the promises that the store keeps all the same.
 
 mod common;
 
