@@ -30,21 +30,21 @@ object! {
         position: Position,
         /// The item that changed.
         item_id: ItemId,
-        /// What happened to it.
+        /// Kind of the change.
         event: Event,
         /// By how much its stock changed: for each item, these add up to its stock.
         delta: i64,
         /// Its stock afterwards.
         quantity: Quantity,
-        /// How much of that open reservations held afterwards.
+        /// Stock in open reservations after the change.
         reserved: Quantity,
         /// The item's version afterwards.
         version: Version,
         /// Why its stock changed, of a movement.
         reason: Option<Reason>,
-        /// What else was said, of a movement.
+        /// Note on a movement.
         note: Option<Note>,
-        /// What it belongs to elsewhere, of a movement or a reservation.
+        /// Identifier elsewhere, such as an order number; of a movement or a reservation.
         reference: Option<Reference>,
         /// The reservation that was made or closed.
         reservation_id: Option<ReservationId>,
@@ -144,7 +144,7 @@ object! {
     writes HistoryPage {
         /// The entries.
         entries: Vec<EntryView>,
-        /// What to send as `before` for older entries; absent on the last page.
+        /// Value of `before` for older entries; absent on the last page.
         next_before: Option<Version>,
     }
     example {
@@ -195,7 +195,7 @@ pub enum LedgerContent {
     Feed(EventStream),
 }
 
-/// What `GET /ledger` answers.
+/// Responses of `GET /ledger`.
 #[derive(ApiResponse)]
 pub enum Listed {
     /// A page of the ledger, or the feed.
@@ -208,7 +208,7 @@ pub enum Listed {
     ),
 }
 
-/// What `GET /inventory/{id}/ledger` answers.
+/// Responses of `GET /inventory/{id}/ledger`.
 #[derive(ApiResponse)]
 pub enum Told {
     /// A page of the item's entries.
@@ -221,7 +221,7 @@ pub enum Told {
     ),
 }
 
-/// What `GET /ledger/{position}` answers.
+/// Responses of `GET /ledger/{position}`.
 #[derive(ApiResponse)]
 pub enum Found {
     /// The entry.
@@ -238,9 +238,9 @@ pub fn entry_json(record: Record) -> String {
 pub struct Ledger {
     /// Where it is kept.
     pub store: Guarded,
-    /// Who follows it.
+    /// Followers of the ledger.
     pub feed: Feed,
-    /// What stands before every path.
+    /// Prefix of every path.
     pub base_path: BasePath,
 }
 

@@ -82,7 +82,7 @@ impl Admission {
         self.caller.actor.as_ref()
     }
 
-    /// Whether the sender would still be admitted. An answer that does not end asks from time to time.
+    /// Returns whether the sender still has access. A response without an end checks from time to time.
     pub fn still_holds(&self) -> bool {
         self.access.still_admits(&self.caller)
     }
