@@ -1,4 +1,4 @@
-//! What group commit is worth, and how large a group ought to be: durable writes per second to the embedded store, for
+//! Gain of group commit, and the best size of a group: durable writes per second to the embedded store, for
 //! several sizes and numbers of writers, as multiples of one commit for each write in the same round.
 //!
 //! `cargo bench --bench group_commit`, with the folder of the database as argument (behind `--`) if it is to be on
@@ -15,16 +15,16 @@ use stockroom::domain::{
 use stockroom::store::sqlite::SqliteStore;
 use stockroom::store::{Operation, Store, Upkeep, Write};
 
-/// How many times each case is measured; the median counts.
+/// Measurements of each case; the median counts.
 const ROUNDS: usize = 5;
 
-/// How long each measurement takes.
+/// Duration of each measurement.
 const SPAN: Duration = Duration::from_millis(700);
 
-/// How many writes share one commit at the most.
+/// Largest numbers of writes that share a commit.
 const GROUPS: [usize; 5] = [1, 16, 64, 256, 1_024];
 
-/// How many items are moved.
+/// Number of items that are moved.
 const ITEMS: u64 = 1_000;
 
 fn item(number: u64) -> ItemId {
@@ -46,7 +46,7 @@ fn receive(id: ItemId) -> Move {
     Move { id, movement, precondition: Precondition::None }
 }
 
-/// How many writes per second are answered.
+/// Returns the writes per second.
 async fn rate(folder: &std::path::Path, group: usize, writers: u64, creates: bool) -> f64 {
     let folder = tempfile::TempDir::new_in(folder).unwrap();
     let store =

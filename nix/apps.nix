@@ -1,4 +1,4 @@
-# What `nix run` offers beside the service itself.
+# The apps of `nix run` beside the service itself.
 {
   writeShellApplication,
   gzip,
@@ -39,7 +39,7 @@
       # A colon before the last slash is the one of a port.
       if [[ ''${reference##*/} = *:* ]]; then name=''${reference%:*}; fi
       skopeo --insecure-policy copy --preserve-digests "$@" oci:${image-oci} "docker://$reference"
-      # The list is for registries that keep none of their own, and older skopeos write it anew.
+      # The list is for registries that keep none of their own; older versions of skopeo rewrite it.
       skopeo --insecure-policy copy --all "$@" oci:${sbom-referrer} "docker://$name:''${digest/:/-}"
       echo "$name@$digest"
     '';

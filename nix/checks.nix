@@ -37,9 +37,16 @@ in
       fileset = lib.fileset.unions [
         (lib.fileset.fromSource stockroom.src)
         ../.cargo
+        ../ARCHITECTURE.md
+        ../CHANGELOG.md
+        ../CONTRIBUTING.md
+        ../LICENSE
+        ../README.md
+        ../SECURITY.md
         ../benches
         ../clippy.toml
         ../deploy
+        ../docs
         ../examples
         ../rustfmt.toml
         ../tests

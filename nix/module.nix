@@ -134,7 +134,7 @@ in
         MAX_CONNECTIONS = 4096;
         REQUIRE_IF_MATCH = true;
       };
-      description = "Further settings, as the README lists them, without `STOCKROOM_`. No secrets: everyone can read them.";
+      description = "Further settings, as docs/configuration.md lists them, without `STOCKROOM_`. No secrets: everyone can read them.";
     };
 
     backup = {

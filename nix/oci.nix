@@ -26,7 +26,7 @@ in
 {
   inherit layout;
 
-  # What a registry will call the image, before any push.
+  # The digest of the image in every registry, before any push.
   digest = write "stockroom-digest" "digest ${layout} $out";
 
   referrer = write "stockroom-sbom-referrer" "referrer ${layout} ${sbom} $out";

@@ -2,7 +2,7 @@
 
     sbom-check.py SBOM BINARY VERSION
 
-.ci/run validates it against CycloneDX's own schema, which is not to be had in the sandbox.
+.ci/run validates it against CycloneDX's own schema, which is not available in the sandbox.
 """
 
 import json

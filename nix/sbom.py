@@ -69,7 +69,7 @@ for line in pathlib.Path(tree_path).read_text().splitlines():
 root = next(iter(components))
 application = components.pop(root) | {"type": "application"}
 
-# What is linked in and is no crate: C that a crate brings along, files that are embedded, the runtimes.
+# Linked parts that are not crates: C code of a crate, embedded files, the runtimes.
 [sqlite] = [reference for reference in components if reference.startswith("pkg:cargo/libsqlite3-sys@")]
 [sqlite_header] = vendor.glob("libsqlite3-sys*/sqlite3/sqlite3.h")
 [swagger_ui] = vendor.glob("utoipa-swagger-ui-vendored*/res/v*.zip")

@@ -1,4 +1,4 @@
-//! Stockroom keeps an exact inventory: a small typed HTTP service over storage that loses nothing.
+//! Stockroom, an inventory service with exact stock: a small typed HTTP API on durable storage.
 //!
 //! Each module may use those listed after it, never the other way round:
 //!
@@ -7,9 +7,9 @@
 //! - [`api`]: the HTTP surface, a file for each resource and for each concern of HTTP; the OpenAPI document;
 //! - [`access`]: tokens, their roles, and the file that they are read from;
 //! - [`files`]: CSV and NDJSON, rows in and rows out; no HTTP;
-//! - [`store`]: where an inventory is kept, and what a keeper of it promises;
+//! - [`store`]: the storage of an inventory, and the promises of each store;
 //! - [`domain`]: items, quantities, the ledger, and the rules; no HTTP, no SQL, no clock, no I/O;
-//! - [`config`]: every setting;
+//! - [`config`]: the settings;
 //! - [`tls`]: TLS of the connections that this program opens;
 //! - [`metrics`]: counters for Prometheus, and their registry.
 

@@ -1,4 +1,4 @@
-//! What a person finds at `/docs`: a page that works with nothing but this server.
+//! The page at `/docs` in a browser: it works with nothing but this server.
 
 mod common;
 
@@ -35,7 +35,7 @@ fn the_page_works_behind(base_path: &str) {
     assert!(bytes < FIRST_VISIT, "{bytes} bytes: {first_visit:#?}");
     assert!(first_visit.iter().all(|request| request.bytes > 0), "{first_visit:#?}");
 
-    // The body is the one that the page offers: whoever only clicks gets an item.
+    // The body is the example of the page: a click is enough to create an item.
     let (status, created) = execute(&browser, "createItem");
     assert_eq!(status, "201");
     let id = created["id"].as_str().unwrap();

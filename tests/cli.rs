@@ -1,4 +1,4 @@
-//! What the command line promises to people and to scripts.
+//! Promises of the command line to people and to scripts.
 
 mod common;
 
@@ -88,7 +88,7 @@ fn a_variable_that_is_no_setting_is_warned_of() {
     let folder = TempDir::new().unwrap();
     let output = common::stockroom(folder.path(), &["openapi"]).env("STOCKROOM_LISEN", "x").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("STOCKROOM_LISEN is no setting"), "{said}");
+    assert!(output.status.success() && said.contains("STOCKROOM_LISEN is not a setting"), "{said}");
     let place = common::Place::new();
     let mut command = place.stockroom(&["--listen", "nowhere"]);
     command.env("STOCKROOM_SERVICE_HOST", "10.0.0.1").env("STOCKROOM_PORT", "tcp://10.0.0.1:80");

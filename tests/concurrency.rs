@@ -16,7 +16,7 @@ fn a_hundred_thousand_contended_changes_each_count_exactly_once() {
     let told = load::run(&[&server], "c", CLIENTS, CHANGES.div_ceil(CLIENTS as usize), &AtomicBool::new(false));
     assert!(told.broken.is_empty(), "{:#?}", told.broken);
     assert!(told.answered >= CHANGES, "{} of them were answered", told.answered);
-    // What a disk that stalls put off is made up for, and still counts once.
+    // Changes that a stalled disk put off are sent again, and count once.
     let again = load::send_again(&server, &told.unknown);
     let told = told.and(again);
     told.assert_true(&server);

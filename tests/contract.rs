@@ -1,4 +1,4 @@
-//! What the document says is what the server does, as tools and clients of others see it.
+//! The server conforms to its OpenAPI document, by the judgement of third-party tools and generated clients.
 //!
 //! `tests/contract/install` installs these tools.
 
@@ -49,6 +49,15 @@ fn document(server: &Server, folder: &TempDir) -> PathBuf {
     let path = folder.path().join("openapi.json");
     std::fs::write(&path, server.get("/openapi.json").body).unwrap();
     path
+}
+
+/// The example of docs/clients.md in a language, for this server and its token.
+fn example(language: &str, server: &Server, tokens: &Tokens) -> String {
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md")).unwrap();
+    let (_, rest) = document.split_once(&format!("```{language}\n")).unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    assert!(example.contains("stk_…") && example.contains("http://127.0.0.1:8080"), "{example}");
+    example.replace("stk_…", &tokens.admin.token).replace("http://127.0.0.1:8080", &server.url(""))
 }
 
 /// Tries the server with what Schemathesis makes up of the document, the same on every run.
@@ -125,6 +134,10 @@ fn a_generated_python_client_works() {
         drive.arg(file("client.py")).arg(server.url("")).arg(&tokens.admin.token).env("PYTHONPATH", folder.path()),
     );
     assert_empty(&server, &tokens);
+    std::fs::write(folder.path().join("example.py"), example("python", &server, &tokens)).unwrap();
+    let said =
+        succeed(&tools, Command::new("python").arg(folder.path().join("example.py")).env("PYTHONPATH", folder.path()));
+    assert_eq!(said, "8\n");
 }
 
 #[test]
@@ -167,4 +180,9 @@ fn a_generated_typescript_client_works() {
         Command::new("node").arg("client.js").arg(server.url("")).arg(&tokens.admin.token).current_dir(folder.path()),
     );
     assert_empty(&server, &tokens);
+    // Modules may await at their top level.
+    std::fs::write(folder.path().join("client.ts"), example("ts", &server, &tokens)).unwrap();
+    succeed(&tools, Command::new("tsc").args(compile).current_dir(folder.path()));
+    let said = succeed(&tools, Command::new("node").arg("client.js").current_dir(folder.path()));
+    assert_eq!(said, "8\n");
 }

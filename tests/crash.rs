@@ -1,4 +1,4 @@
-//! What a killed server loses: nothing that was acknowledged. What it leaves half-done: nothing.
+//! A killed server loses no acknowledged change, and leaves none half-done.
 
 mod common;
 

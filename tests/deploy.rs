@@ -69,7 +69,7 @@ fn the_manifests_are_what_kubernetes_takes() {
         assert!(output.status.success(), "{version}: {}", said(&output));
         assert_eq!(said(&output).matches(" passed for resource ").count(), paths.len(), "{}", said(&output));
     }
-    // What is misspelt does not pass.
+    // A misspelt name is refused.
     let folder = TempDir::new().unwrap();
     let misspelt = folder.path().join("deployment.yaml");
     let deployment = std::fs::read_to_string(deploy("kubernetes/deployment.yaml")).unwrap();
@@ -134,6 +134,26 @@ fn each_service_of_the_composition_may_do_nothing_but_serve_and_each_replica_has
     }
 }
 
+/// The composition of one service in docs/deploying.md.
+fn composition_of_one() -> String {
+    let document = std::fs::read_to_string(deploy("../docs/deploying.md")).unwrap();
+    let (_, rest) = document.split_once("```yaml\n").unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_composition_of_one_service_has_the_version_and_settings_that_exist() {
+    let compose: Value = serde_yaml::from_str(&composition_of_one()).unwrap();
+    let service = &compose["services"]["stockroom"];
+    assert_eq!(service["image"], format!("stockroom:{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(service["environment"]["STOCKROOM_TOKENS_FILE"], "/run/secrets/tokens");
+    let command = ::stockroom::cli::command();
+    for name in service["environment"].as_mapping().unwrap().keys() {
+        let known = command.get_arguments().any(|argument| argument.get_env() == Some(text(name).as_ref()));
+        assert!(known, "{name:?}");
+    }
+}
+
 /// Docker's own compose, or Debian's.
 fn compose() -> Result<Vec<String>, String> {
     let plugin = Command::new("docker").args(["compose", "version"]).output();
@@ -170,7 +190,13 @@ fn the_composition_is_what_docker_takes_and_only_with_passwords() {
     assert!(said(&output).contains("postgres://stockroom:secret@postgres/stockroom?sslmode=disable"));
     let refused = configure("");
     assert!(!refused.status.success() && said(&refused).contains("see .env.example"), "{}", said(&refused));
-    tell(&format!("{} takes the composition", compose.join(" ")));
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("compose.yaml"), composition_of_one()).unwrap();
+    std::fs::write(folder.path().join("tokens"), "").unwrap();
+    let output =
+        Command::new(&compose[0]).args(&compose[1..]).arg("config").current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    tell(&format!("{} takes the compositions", compose.join(" ")));
 }
 
 /// A tool of systemd, of nginx or of Caddy; nginx is not in the PATH of every user.

@@ -1,4 +1,4 @@
-//! What was acknowledged is never lost, and a database has one server.
+//! An acknowledged change is never lost, and a database has one server.
 
 mod common;
 
@@ -173,7 +173,7 @@ fn check_names_whatever_does_not_add_up() {
             "DELETE FROM ledger WHERE item_id = 'b'",
             "item b: has stock 2, reserved 1, version 3, and the ledger says nothing",
         ),
-        ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger says nothing of its deletion"),
+        ("DELETE FROM item WHERE id = 'a'", "item a: is not there, and the ledger has no entry of its deletion"),
         ("DELETE FROM item_search", "item a: cannot be found by q"),
         ("INSERT INTO barcode VALUES ('1', 'a')", "item a: has the barcodes [], and can be found by [\"1\"]"),
         (

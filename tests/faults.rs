@@ -40,7 +40,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What happened to the write-ahead log and the answers, in its order, as strace told it.
+/// A call on the write-ahead log or a response, in the order of strace.
 #[derive(Debug, PartialEq)]
 enum Call {
     Written,

@@ -1,4 +1,4 @@
-//! What the image promises, held over a real Docker engine.
+//! Promises of the image, on a real Docker engine.
 //!
 //! `STOCKROOM_IMAGE` names the archive, which `nix build .#image` leaves as `result`.
 
@@ -158,7 +158,7 @@ fn engine(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).output().unwrap()
 }
 
-/// What the engine's client says when all goes well.
+/// Runs a command of the Docker client, which must succeed, and returns its output.
 fn docker(arguments: &[&str]) -> String {
     succeed(Command::new("docker").args(arguments))
 }
@@ -271,12 +271,12 @@ impl Container {
         container
     }
 
-    /// What the engine says of it.
+    /// Returns a value of `docker inspect`.
     fn inspect(&self, what: &str) -> String {
         docker(&["inspect", "--format", &format!("{{{{{what}}}}}"), &self.id])
     }
 
-    /// What it wrote to standard output and error.
+    /// Returns its standard output and error.
     fn log(&self) -> String {
         let output = engine(&["logs", &self.id]);
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()

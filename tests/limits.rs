@@ -1,4 +1,4 @@
-//! What no client can do to the server, however it behaves; and how the server ends.
+//! Clients cannot harm the server, however they behave; and the server ends in order.
 
 mod common;
 
@@ -668,7 +668,7 @@ fn a_server_that_is_about_to_stop_says_so_and_serves_on_until_its_delay_is_over(
     refused.problem(503, "shutting-down");
     let created = server.post("/inventory", &json!({ "id": "a", "name": "A" }));
     created.expect(201);
-    // Whoever keeps connections takes a new one, of another server if there is one.
+    // A client that keeps connections opens a new one, to another server if there is one.
     assert_eq!(created.header("connection"), Some("close"));
     let (status, _) = server.wait();
     assert!(status.success(), "{status}");

@@ -1,4 +1,4 @@
-//! What PostgreSQL alone can do to a store, and what the store promises all the same.
+//! Failures that only PostgreSQL has, and the promises that the store keeps all the same.
 
 mod common;
 
@@ -800,7 +800,7 @@ fn the_command_line_checks_a_database_and_says_how_to_back_it_up() {
     }
     for (arguments, program) in [(["backup", "copy.db"], "pg_dump"), (["restore", "copy.db"], "pg_restore")] {
         let (done, said) = say(&arguments);
-        assert!(!done && said.contains(program) && said.contains("docs/growing.md"), "{said}");
+        assert!(!done && said.contains(program) && said.contains("docs/postgresql.md"), "{said}");
     }
 }
 

@@ -29,7 +29,7 @@ fn contended_changes_through_two_servers_each_count_exactly_once() {
     let both = [&servers[0], &servers[1]];
     let told = load::run(&both, "r", CLIENTS, usize::div_ceil(changes, CLIENTS as usize), &AtomicBool::new(false));
     assert!(told.answered >= changes, "{} of them were answered", told.answered);
-    // What a disk that stalls put off is made up for, and still counts once.
+    // Changes that a stalled disk put off are sent again, and count once.
     let again = load::send_again(&servers[0], &told.unknown);
     let told = told.and(again);
     for server in &servers {

@@ -12,7 +12,7 @@ use common::load::{self, StopWhenDropped};
 use common::{Place, Server, component, executable, poll, postgres, tell};
 use tempfile::TempDir;
 
-/// How often each replica is restarted, unless `STOCKROOM_RESTARTS` says otherwise.
+/// Number of restarts of each replica, unless `STOCKROOM_RESTARTS` sets it.
 const RESTARTS: u64 = 4;
 
 #[test]
@@ -67,7 +67,7 @@ fn wait_for_client(replica: &Server) {
 
 /// Where the proxy's program is.
 fn haproxy() -> Result<PathBuf, String> {
-    // Debian's is outside the PATH of whoever is not root.
+    // Debian's folder is outside the PATH of all users but root.
     let debian = || Some(PathBuf::from("/usr/sbin/haproxy")).filter(|path| path.is_file());
     executable("haproxy").or_else(debian).ok_or_else(|| "there is no haproxy here".to_owned())
 }

@@ -108,7 +108,7 @@ struct Model {
     remembered: BTreeMap<usize, Told>,
 }
 
-/// What a step comes to, as far as a client can tell it from others.
+/// Outcome of a step, as far as a client can distinguish it.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Thing(Thing),

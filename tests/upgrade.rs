@@ -220,7 +220,7 @@ async fn a_dump_delays_a_migration_and_nobody_else() {
         replica.batch_execute(&format!("SELECT FROM {table}")).await.expect("a read");
         dump.batch_execute("COMMIT").await.unwrap();
         let server = server.await.unwrap();
-        assert_eq!(postgres::query(&database, "SELECT last_value FROM fills"), ["1"], "no filling was in vain");
+        assert_eq!(postgres::query(&database, "SELECT last_value FROM fills"), ["1"], "no filling was repeated");
         tokio::task::spawn_blocking(move || server.assert_consistent()).await.unwrap();
     }
 }

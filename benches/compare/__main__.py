@@ -151,7 +151,7 @@ class Comparison:
         for peer in self.peers:
             if not peer.keeps:
                 peer.seed()
-        # What runs after a start or an import has run by then.
+        # Background work of a start or an import ends within this time.
         time.sleep(2)
         for peer in self.peers:
             resident, proportional = peer.server.memory()

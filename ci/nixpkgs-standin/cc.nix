@@ -45,7 +45,7 @@ bare "cc" ''
   cat > $out/bin/cc <<'END'
   #!/bin/bash
   # The rustc of rustup brings lld and asks for it by these two arguments; that of nixpkgs links with the compiler's ld.
-  # Whoever else asks for lld finds none.
+  # Any other request for lld finds none.
   arguments=()
   rustup=
   for argument; do

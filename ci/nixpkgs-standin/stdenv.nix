@@ -96,7 +96,7 @@ let
   packages = builtins.filter (input: !input ? prepare);
   tools = builtins.filter (input: input ? commands);
 
-  # What every builder has in nixpkgs: no compiler, no linker, no Python.
+  # The tools of every builder in nixpkgs: no compiler, no linker, no Python.
   initialPath = linkFarm "initial-path" host.initialPath;
 
   binPath = inputs: builtins.concatStringsSep ":" (map (input: "${input}/bin") inputs);

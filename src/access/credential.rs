@@ -55,7 +55,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Whether the token is no longer valid at this time.
+    /// Returns whether the token has expired.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.expiry.is_some_and(|expiry| expiry.is_over(now))
     }

@@ -71,7 +71,7 @@ pub struct Access {
     fixed: Keyring,
     /// All credentials.
     keyring: RwLock<Arc<Keyring>>,
-    /// Whether tokens are demanded. Once they are, they are until the process ends.
+    /// Tokens are required. Once true, it stays so until the process ends.
     demanded: AtomicBool,
 }
 
@@ -126,7 +126,7 @@ impl Access {
         }
     }
 
-    /// Whether requests need a token.
+    /// Returns whether requests need a token.
     pub fn demands_tokens(&self) -> bool {
         self.demanded.load(Ordering::Acquire)
     }
@@ -155,7 +155,7 @@ impl Access {
         Ok(Caller { actor: Some(credential.name.clone()), role: credential.role, digest: Some(digest) })
     }
 
-    /// Whether a caller still has the access that it had when its request came: an answer that does not end asks.
+    /// Returns whether a caller still has the access that it had when its request arrived, for responses without an end.
     pub fn still_admits(&self, caller: &Caller) -> bool {
         match &caller.digest {
             None => !self.demands_tokens(),

@@ -73,7 +73,6 @@ impl Keyring {
         self.0.len()
     }
 
-    /// Whether there is no credential.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -45,9 +45,9 @@ struct Seen {
     used: String,
     /// The last reading.
     last: Result<String, String>,
-    /// Whether the last reading has been dealt with.
+    /// The last reading has been handled.
     settled: bool,
-    /// Whether the file could not be used the last time.
+    /// The last reading failed.
     failed: bool,
 }
 

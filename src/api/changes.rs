@@ -1,4 +1,4 @@
-//! How a change goes from a handler to the store.
+//! The way of a change from a handler to the store.
 
 use std::time::{Duration, Instant};
 

@@ -50,7 +50,7 @@ const COMPRESSION: Compression = Compression::fast();
 pub struct Wish {
     form: Form,
     gzip: bool,
-    /// Whether only its headers are wanted.
+    /// True if the client wants the headers alone.
     head: bool,
 }
 

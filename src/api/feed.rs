@@ -2,7 +2,7 @@
 //!
 //! A follower reads a page from the store whenever its connection takes more, and waits for the next commit where there
 //! is no more. Nothing is kept for it meanwhile, so that the slowest one costs as little as any other. What it has sent
-//! is always the ledger up to one position, which is the id of its last event: whoever sends that id back goes on there.
+//! is always the ledger up to one position, which is the id of its last event: a client that sends that id back continues there.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -34,11 +34,11 @@ const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// Followers that read from the store at once; the other places are left to other requests.
 const READS: usize = 4;
 
-/// How long a follower that has read pauses before it reads again, if it had reached the end: under many small commits
+/// Pause of a follower between reads once it has reached the end: with many small commits
 /// it gets several of them at once, instead of a read for each.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What nginx reads as "pass this on as it comes"; it would hold back a stream until some kilobytes have come together.
+/// Header that makes nginx pass the stream on at once; it would otherwise hold back some kilobytes.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The feed of one ledger, and all who follow it.
@@ -154,7 +154,7 @@ struct Follower {
     admission: Admission,
     epoch: Epoch,
     head: watch::Receiver<Position>,
-    /// What comes next; everything up to its `after` was sent, or is not wanted.
+    /// Query of the next entries; everything up to its `after` was sent or is filtered out.
     wanted: EntryQuery,
     reads: Arc<Semaphore>,
     heartbeat: Duration,
@@ -168,7 +168,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// What to send next, which may be long in coming; nothing once the server stops.
+    /// Waits for the next text to send; `None` once the server stops.
     async fn next(&mut self) -> Result<Option<String>, StoreError> {
         loop {
             let behind = self.wanted.after < *self.head.borrow_and_update();
@@ -191,7 +191,7 @@ impl Follower {
             let mut events = if behind { self.read().await? } else { String::new() };
             let now = Instant::now();
             if events.is_empty() && self.due <= now {
-                // Without data it is no event, but whoever reads it takes over the id.
+                // Without data it is no event, but a client that reads it takes over the id.
                 events = format!("id: {}\n\n", self.id(self.wanted.after));
             }
             if !events.is_empty() {

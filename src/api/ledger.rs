@@ -35,21 +35,21 @@ object! {
         position: Position,
         /// The item that changed.
         item_id: ItemId,
-        /// What happened to it.
+        /// Kind of the change.
         event: Event,
         /// By how much its stock changed: for each item, these add up to its stock.
         delta: i64,
         /// Its stock afterwards.
         quantity: Quantity,
-        /// How much of that open reservations held afterwards.
+        /// Stock in open reservations after the change.
         reserved: Quantity,
         /// The item's version afterwards.
         version: Version,
         /// Why its stock changed, of a movement.
         reason: Option<Reason>,
-        /// What else was said, of a movement.
+        /// Note on a movement.
         note: Option<Note>,
-        /// What it belongs to elsewhere, of a movement or a reservation.
+        /// Identifier elsewhere, such as an order number; of a movement or a reservation.
         reference: Option<Reference>,
         /// The reservation that was made or closed.
         reservation_id: Option<ReservationId>,
@@ -149,7 +149,7 @@ object! {
     writes HistoryPage {
         /// The entries.
         entries: Vec<EntryView>,
-        /// What to send as `before` for older entries; absent on the last page.
+        /// Value of `before` for older entries; absent on the last page.
         next_before: Option<Version>,
     }
     example {
@@ -211,7 +211,7 @@ pub enum LedgerContent {
     Csv(CsvFile),
 }
 
-/// What `GET /ledger` answers.
+/// Responses of `GET /ledger`.
 #[derive(ApiResponse)]
 pub enum Listed {
     /// A page of the ledger, or the feed.
@@ -227,7 +227,7 @@ pub enum Listed {
     ),
 }
 
-/// What `GET /inventory/{id}/ledger` answers.
+/// Responses of `GET /inventory/{id}/ledger`.
 #[derive(ApiResponse)]
 pub enum Told {
     /// A page of the item's entries.
@@ -240,7 +240,7 @@ pub enum Told {
     ),
 }
 
-/// What `GET /ledger/{position}` answers.
+/// Responses of `GET /ledger/{position}`.
 #[derive(ApiResponse)]
 pub enum Found {
     /// The entry.
@@ -257,11 +257,11 @@ pub fn entry_json(record: Record) -> String {
 pub struct Ledger {
     /// Where it is kept.
     pub store: Guarded,
-    /// The places for files of it.
+    /// Slots for files of the ledger.
     pub downloads: Downloads,
-    /// Who follows it.
+    /// Followers of the ledger.
     pub feed: Feed,
-    /// What stands before every path.
+    /// Prefix of every path.
     pub base_path: BasePath,
 }
 

@@ -109,7 +109,7 @@ impl IntoResponse for OpenMetrics {
     }
 }
 
-/// What `GET /metrics` answers.
+/// Responses of `GET /metrics`.
 #[derive(ApiResponse)]
 pub enum Measured {
     /// The metrics of this moment.

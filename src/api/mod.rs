@@ -84,7 +84,7 @@ pub fn app_with(
     add: impl FnOnce(Route) -> Route,
 ) -> impl Endpoint<Output = Response> + 'static {
     let base_path = &settings.base_path;
-    // Half, so that a write that waited in vain is told so before the whole answer is given up.
+    // Half, so that a write that timed out is answered before the whole response is given up.
     let guarded = Guarded::new(Arc::clone(&store));
     let changes = changes::Changes { store: guarded.clone(), queue_timeout: settings.response_timeout.get() / 2 };
     let items = items::Items {

@@ -29,24 +29,24 @@ use crate::files::rows::ReadRow;
 use crate::store::{self, ImportMode, ItemMovement, MoveAll, Record, RowContent, Written};
 
 object! {
-    /// What became of an item's stock: either by how much it changed, or what was counted.
+    /// Change of the stock of an item: relative, or to a counted quantity.
     reads NewMovement {
         /// By how much the stock grows, or, below 0, shrinks.
         delta: Option<Delta>,
-        /// What was counted: the stock is this from now on, whatever the books said.
+        /// Counted quantity: the new stock, whatever the previous one was.
         counted: Option<Quantity>,
         /// Why.
         reason: Reason,
-        /// What else there is to say.
+        /// Note on the movement.
         note: Option<Note>,
-        /// What it belongs to elsewhere, such as an order.
+        /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
     }
     example { "delta": -2, "reason": "sold", "reference": "order-4711" }
 }
 
 object! {
-    /// What was written into the ledger, and what the item is since.
+    /// Ledger entry of a movement, and the item after it.
     writes MovedItem {
         /// The ledger's entry.
         entry: EntryView,
@@ -76,13 +76,13 @@ object! {
         barcode: Option<Barcode>,
         /// By how much the stock grows, or, below 0, shrinks.
         delta: Option<Delta>,
-        /// What was counted: the stock is this from now on, whatever the books said.
+        /// Counted quantity: the new stock, whatever the previous one was.
         counted: Option<Quantity>,
         /// Why.
         reason: Reason,
-        /// What else there is to say.
+        /// Note on the movement.
         note: Option<Note>,
-        /// What it belongs to elsewhere, such as an order.
+        /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
     }
     example { "item_id": "widget-1", "delta": -2, "reason": "sold", "reference": "order-4711" }
@@ -177,7 +177,7 @@ object! {
 }
 
 object! {
-    /// What was written into the ledger.
+    /// Ledger entries of the movements.
     writes MovedItems {
         /// The ledger's entries, in the order of the movements.
         entries: Vec<EntryView>,
@@ -205,7 +205,7 @@ object! {
     reads NewReversal {
         /// The reason why the movement was wrong.
         note: Option<Note>,
-        /// What the reversal belongs to elsewhere.
+        /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
     }
     example { "note": "wrong item scanned" }
@@ -229,7 +229,7 @@ parameters! {
     }
 }
 
-/// What `POST /movements` answers.
+/// Responses of `POST /movements`.
 #[derive(ApiResponse)]
 pub enum MovedAll {
     /// The movements are in the ledger.
@@ -246,7 +246,7 @@ pub enum MovedAll {
     Tried(Json<MovedItems>),
 }
 
-/// What `POST /inventory/{id}/movements` answers.
+/// Responses of `POST /inventory/{id}/movements`.
 #[derive(ApiResponse)]
 pub enum Moved {
     /// The movement is in the ledger.
@@ -271,7 +271,7 @@ pub struct Movements {
     pub store: Guarded,
     /// Where it is moved.
     pub changes: Changes,
-    /// What stands before every path.
+    /// Prefix of every path.
     pub base_path: BasePath,
 }
 

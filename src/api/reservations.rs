@@ -26,15 +26,15 @@ use crate::store::{IdempotencyKey, Operation, ReservationFilter, ReservationList
 object! {
     /// Stock that is held for somebody. Members without a value are left out.
     writes ReservationView {
-        /// What names the reservation.
+        /// Identifier of the reservation.
         id: ReservationId,
         /// The item whose stock it holds.
         item_id: ItemId,
         /// The stock that it holds; what left it in parts is no longer in it.
         quantity: Portion,
-        /// Whether it holds its stock (`open`), or how that ended.
+        /// State: `open` while it holds its stock, and later the way in which it ended.
         state: ReservationState,
-        /// What it belongs to elsewhere.
+        /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
         /// When it was made (RFC 3339, UTC).
         created_at: Timestamp,
@@ -59,11 +59,11 @@ impl From<Reservation> for ReservationView {
 object! {
     /// Stock to hold for somebody.
     reads NewReservation {
-        /// How much to hold.
+        /// Quantity to reserve.
         quantity: Portion,
         /// For how many seconds: from 1 to 31,536,000, a year.
         expires_in: Lifetime,
-        /// What it belongs to elsewhere, such as an order.
+        /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
     }
     example { "quantity": 2, "expires_in": 900, "reference": "order-4711" }
@@ -74,7 +74,7 @@ object! {
     writes ReservationPage {
         /// The reservations, in the order of their ids, which is about that of their making.
         reservations: Vec<ReservationView>,
-        /// What to send as `cursor` for the next page; absent on the last one.
+        /// Value of `cursor` for the next page; absent on the last one.
         next_cursor: Option<String>,
     }
     example {
@@ -137,7 +137,7 @@ parameters! {
     }
 }
 
-/// What `POST /inventory/{id}/reservations` answers.
+/// Responses of `POST /inventory/{id}/reservations`.
 #[derive(ApiResponse)]
 pub enum Created {
     /// The stock is held.
@@ -154,7 +154,7 @@ pub enum Created {
     ),
 }
 
-/// What `GET /reservations` answers.
+/// Responses of `GET /reservations`.
 #[derive(ApiResponse)]
 pub enum Listed {
     /// A page of reservations.
@@ -167,7 +167,7 @@ pub enum Listed {
     ),
 }
 
-/// What `GET /reservations/{id}` answers.
+/// Responses of `GET /reservations/{id}`.
 #[derive(ApiResponse)]
 pub enum Found {
     /// The reservation.
@@ -195,7 +195,7 @@ pub struct Reservations {
     pub store: Guarded,
     /// Where they are changed.
     pub changes: Changes,
-    /// What stands before every path.
+    /// Prefix of every path.
     pub base_path: BasePath,
 }
 

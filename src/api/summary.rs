@@ -11,16 +11,16 @@ use super::openapi::object::object;
 use crate::domain::{self, Currency};
 
 object! {
-    /// What all items come to together, at one moment.
+    /// Exact totals of all items, from one snapshot.
     writes Summary {
-        /// How many items there are.
+        /// Number of items.
         items: u64,
-        /// How much stock they have together, each in its own unit, as a decimal number in a string: it can exceed what
-        /// the numbers of JSON hold exactly.
+        /// Stock of all items, each in its own unit, as a decimal number in a string: it can exceed the range in which
+        /// numbers of JSON are exact.
         units: String,
-        /// How many of them have low stock.
+        /// Number of items with low stock.
         low_stock: u64,
-        /// What the stock of the items with a price is worth, in each currency, in the order of their codes.
+        /// Value of the stock of items with a price, in each currency, in the order of the currency codes.
         stock_value: Vec<StockValue>,
     }
     example {
@@ -31,7 +31,7 @@ object! {
 object! {
     /// A sum of money.
     writes StockValue {
-        /// How much, as a decimal number in a string, exact to the last digit.
+        /// Amount as a decimal number in a string, exact to the last digit.
         amount: String,
         /// An ISO 4217 currency code.
         currency: Currency,
@@ -47,7 +47,7 @@ impl From<domain::Summary> for Summary {
     }
 }
 
-/// What `GET /summary` answers.
+/// Responses of `GET /summary`.
 #[derive(ApiResponse)]
 pub enum Summed {
     /// The summary.

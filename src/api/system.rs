@@ -1,4 +1,4 @@
-//! What operators ask of the service: whether it lives, and whether it is ready.
+//! Calls for operators: liveness, readiness and access.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::domain::Actor;
 use crate::store::Store;
 
 object! {
-    /// How the service is.
+    /// State of the service.
     writes Health {
         /// `ok`; anything else is a problem.
         status: String,
@@ -36,7 +36,7 @@ object! {
     example { "name": "till-1", "role": "write" }
 }
 
-/// What `GET /access` answers.
+/// Responses of `GET /access`.
 #[derive(ApiResponse)]
 pub enum Identified {
     /// The caller.
@@ -44,7 +44,7 @@ pub enum Identified {
     Ok(Json<CallerView>),
 }
 
-/// What the health calls answer.
+/// Responses of the health calls.
 #[derive(ApiResponse)]
 pub enum Healthy {
     /// All is well.
@@ -59,7 +59,7 @@ impl Healthy {
     }
 }
 
-/// How far the service is on its way to its end.
+/// Progress of a shutdown.
 #[derive(Clone, Default)]
 pub struct Shutdown {
     /// Cancelled when it is to get no more requests; it still answers those that come.
@@ -72,7 +72,7 @@ pub struct Shutdown {
 pub struct System {
     /// Whose readiness is asked.
     pub store: Arc<dyn Store>,
-    /// What ends the readiness.
+    /// Ends the readiness when it is cancelled.
     pub leaving: CancellationToken,
     /// The metrics of the server.
     pub scrape: Arc<Scrape>,
@@ -99,7 +99,7 @@ impl System {
         Measured::Ok(self.scrape.exposition().await)
     }
 
-    /// Whether the process lives
+    /// Liveness of the process
     ///
     /// Answers 200 as long as the process can answer at all. If it does not, restart it.
     #[oai(path = "/livez", method = "get", operation_id = "getLiveness")]
@@ -107,7 +107,7 @@ impl System {
         Healthy::ok()
     }
 
-    /// Whether the service is ready
+    /// Readiness of the service
     ///
     /// Answers 200 if the last commit went well, the storage is there and the service is not about to stop, else 503. It
     /// answers at once, however much else is under way. While it does not answer 200, send no requests; it becomes ready by

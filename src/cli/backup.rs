@@ -13,7 +13,7 @@ pub struct Arguments {
 /// Copies the database of these settings, and prints what the copy holds.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
     let Database::Sqlite(path) = &settings.database else {
-        return Err("backup copies SQLite files: use pg_dump for PostgreSQL, see docs/growing.md".to_owned());
+        return Err("backup copies SQLite files: use pg_dump for PostgreSQL, see docs/postgresql.md".to_owned());
     };
     let sqlite::Copied { report, bytes } = sqlite::backup(path, &arguments.file).map_err(|error| error.to_string())?;
     println!("{}: {report}, bytes {bytes}: all adds up", arguments.file.display());

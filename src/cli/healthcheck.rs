@@ -5,7 +5,7 @@ use hyper::{Request, StatusCode};
 use super::remote::{self, Remote};
 use crate::config::Settings;
 
-/// How long the server may take to answer.
+/// Time limit for the response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the server that runs with these settings on this machine whether it is ready.

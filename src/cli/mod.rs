@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the program, a file for each subcommand.
+//! The command line, with a file for each subcommand.
 
 mod backup;
 mod bearer;
@@ -22,9 +22,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Settings;
 
-/// Stockroom keeps an exact inventory: a typed HTTP API with Swagger UI, on storage that loses nothing.
+/// Inventory service with exact stock: a typed HTTP API on durable storage
 ///
-/// Without a subcommand it serves. Each setting is a flag or an environment variable; a flag beats its variable.
+/// Without a subcommand the program serves. Each setting is a flag or an environment variable; a flag overrides its
+/// variable.
 #[derive(Parser)]
 #[command(version, about, long_about, after_long_help = EXIT_CODES)]
 struct Cli {
@@ -37,27 +38,27 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    it ended in order: also a server after SIGTERM or SIGINT
-  1    it could not start or go on, or what was asked for failed
+  0    success; also a server after SIGTERM or SIGINT
+  1    the program could not start or continue, or the subcommand failed
   2    the command line or an environment variable is wrong
   130  a second SIGINT ended a server at once
   143  a second SIGTERM ended a server at once";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the inventory over HTTP; what happens without a subcommand
+    /// Serve the inventory over HTTP; the default
     Serve,
     /// Print the OpenAPI document
     Openapi,
     /// Import the items of a CSV or NDJSON file, all of them or none
     ///
-    /// The file is one that `stockroom export` wrote, or one like it: with a header line that names the columns, or with
-    /// a JSON object in each line. Everything that is wrong with it is told with its line, and then nothing is changed.
-    /// Without --server it goes straight into --database, which no server may use meanwhile if it is a file.
+    /// The file has the form of `stockroom export`: a header line that names the columns, or a JSON object in each line.
+    /// If any row is wrong, all errors are reported with their lines and nothing is changed. Without --server the rows
+    /// go straight into --database; if that is a file, no server may use it meanwhile.
     Import(import::Arguments),
     /// Export a consistent snapshot of all items as CSV or NDJSON
     ///
-    /// Without --server it is read from --database, also while a server uses it.
+    /// Without --server it reads --database, also while a server uses it.
     Export(export::Arguments),
     /// Check that the ledger of --database adds up to its stock; exit with 0 if it does, else with 1
     ///
@@ -65,21 +66,20 @@ enum Command {
     Check,
     /// Copy --database into a new file, checked and on stable storage; `stockroom restore` puts it back
     ///
-    /// A server may use the database meanwhile. The copy is a ledger of its own: who follows the one is told so at the
-    /// other.
+    /// A server may use the database meanwhile. The copy is a ledger of its own: it refuses followers of the original.
     Backup(backup::Arguments),
-    /// Put a copy in the place of --database, checked and on stable storage; what was there before is gone
+    /// Replace --database by a copy, checked and on stable storage
     ///
-    /// No server may use the database meanwhile. A crash leaves the old database or the copy. Run as root, it gives the
-    /// files the owner of those that they replace, or else of the folder.
+    /// The previous database is deleted. No server may use it meanwhile. A crash leaves the old database or the copy. Run
+    /// as root, it gives the files the owner of the replaced ones or, if there were none, of the folder.
     Restore(restore::Arguments),
-    /// Make tokens, by which a server knows its clients
+    /// Create access tokens
     Token(token::Arguments),
     /// Ask the server at --listen whether it is ready; exit with 0 if it is, else with 1
     Healthcheck,
 }
 
-/// Does what the command line says.
+/// Runs the subcommand and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut definition = command();
     let parsed = definition.try_get_matches_from_mut(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -89,10 +89,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let serves = matches!(command, None | Some(Command::Serve));
     let mut unknown = unknown_variables(&definition, std::env::vars_os());
-    // A service has other variables for its tokens, whose names are like it.
+    // A server has STOCKROOM_TOKENS and STOCKROOM_TOKENS_FILE, so that this one is a likely mistake there.
     unknown.retain(|name| serves || name != bearer::VARIABLE);
     for name in unknown.iter().filter(|_| !serves) {
-        eprintln!("stockroom: {name} is no setting and is ignored; see stockroom --help");
+        eprintln!("stockroom: {name} is not a setting and is ignored; see stockroom --help");
     }
     let outcome = match command {
         None | Some(Command::Serve) => serve::run(&settings, &unknown),
@@ -128,7 +128,7 @@ const USED: [(&str, &[&str]); 8] = [
 
 /// Returns the command line's definition, in which each subcommand shows only the settings that it uses. It takes the
 /// others too, so that one set of environment variables and flags serves all of them.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     let mut command = Cli::command();
     // Settings are in the subcommands only once it is built.
     command.build();
@@ -149,7 +149,7 @@ fn hide_unused(command: clap::Command, settings: &[clap::Id], used: &[&str]) -> 
     command.mut_subcommands(|subcommand| hide_unused(subcommand, settings, used))
 }
 
-/// Help and version as they are; anything else is one line on standard error.
+/// Prints help and version as they are, and any error as one line on standard error.
 fn refuse(definition: &clap::Command, error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
@@ -166,8 +166,8 @@ fn refuse(definition: &clap::Command, error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The environment variables that look like settings and are none, but for those that Kubernetes makes for the services
-/// beside a service called `stockroom`.
+/// Returns the environment variables that look like settings and are not, except those that Kubernetes creates for
+/// services called `stockroom`.
 fn unknown_variables(definition: &clap::Command, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let of_subcommands = definition.get_subcommands().flat_map(clap::Command::get_arguments);
     let known: Vec<_> = definition.get_arguments().chain(of_subcommands).filter_map(clap::Arg::get_env).collect();
@@ -190,8 +190,7 @@ fn unknown_variables(definition: &clap::Command, variables: impl Iterator<Item =
     unknown
 }
 
-/// Which setting has a bad value: its flag, its environment variable (the value may come from there), and what a good
-/// value is.
+/// Describes a bad value: its flag, its environment variable (the value may come from there), and valid values.
 fn bad_setting(definition: &clap::Command, error: &clap::Error) -> Option<String> {
     let flag = error.get(ContextKind::InvalidArg)?.to_string();
     let value = error.get(ContextKind::InvalidValue)?.to_string();
@@ -208,14 +207,14 @@ fn bad_setting(definition: &clap::Command, error: &clap::Error) -> Option<String
     Some(format!("--{long} ({variable}): {value}{allowed}"))
 }
 
-/// The arguments that are missing.
+/// Describes missing arguments.
 fn missing_arguments(error: &clap::Error) -> Option<String> {
     let missing =
         (error.kind() == ErrorKind::MissingRequiredArgument).then(|| error.get(ContextKind::InvalidArg))??;
     Some(format!("{missing} is missing"))
 }
 
-/// A runtime for what a subcommand awaits.
+/// Returns a runtime for an asynchronous subcommand.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

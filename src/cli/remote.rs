@@ -220,7 +220,7 @@ impl Connection {
     }
 }
 
-/// What a server said in place of what was asked for, as a problem document; with a remedy where a token is wanted.
+/// Returns the error of a response as a problem document, with a remedy if a token is required.
 pub async fn problem(answer: Response<Incoming>) -> Value {
     let status = answer.status();
     let remedy = match status {

@@ -13,7 +13,7 @@ pub struct Arguments {
 /// Puts a copy in the place of the database of these settings, and prints what it holds.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
     let Database::Sqlite(path) = &settings.database else {
-        return Err("restore replaces SQLite files: use pg_restore for PostgreSQL, see docs/growing.md".to_owned());
+        return Err("restore replaces SQLite files: use pg_restore for PostgreSQL, see docs/postgresql.md".to_owned());
     };
     let restored = sqlite::restore(&arguments.copy, path).map_err(|error| error.to_string())?;
     if let Some(log) = restored.moved_log {

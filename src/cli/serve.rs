@@ -5,7 +5,7 @@ use crate::server;
 pub fn run(settings: &Settings, unknown: &[String]) -> Result<(), String> {
     let _log = server::start_log(settings);
     for variable in unknown {
-        tracing::warn!(variable, "an environment variable is no setting and is ignored");
+        tracing::warn!(variable, "an environment variable is not a setting and is ignored");
     }
     let runtime = super::runtime()?;
     let outcome = runtime.block_on(server::run(settings));

@@ -11,24 +11,24 @@ pub struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Make a token: prints the token, and the line to put into --tokens-file or STOCKROOM_TOKENS
+    /// Create a token: prints the token, and the line for --tokens-file or STOCKROOM_TOKENS
     ///
-    /// The server keeps only the line, from which nobody can find the token. Give the token to its user, who sends it as
-    /// `Authorization: Bearer TOKEN`. It is shown only now.
+    /// The server needs only the line, which does not reveal the token. Give the token to its user, who sends it as
+    /// `Authorization: Bearer TOKEN`. It is shown only once.
     New(New),
 }
 
 #[derive(clap::Args)]
 struct New {
-    /// Name of its user, which the ledger and the log show; two tokens may have the same one
+    /// Name of its user in the ledger and the log; several tokens may have the same name
     #[arg(long, value_parser = |name: &str| Actor::parse(name).map_err(|invalid| invalid.detail))]
     name: Actor,
 
-    /// Role; each one includes those before it
+    /// Role; each role includes the previous ones
     #[arg(long)]
     role: Role,
 
-    /// Number of days after today on which it is valid, such as 90d; without an end if absent
+    /// Validity in days after today, such as 90d; default: unlimited
     #[arg(long, value_name = "DAYS")]
     expires: Option<Days>,
 }

@@ -33,7 +33,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: Listen,
 
-    /// Address of the metrics alone, at /metrics and without a token: ADDRESS:PORT, or unix:PATH
+    /// Separate address for /metrics, without a token: ADDRESS:PORT, or unix:PATH
     #[arg(long, global = true, env = "STOCKROOM_METRICS_LISTEN", value_name = "LISTEN")]
     pub metrics_listen: Option<Listen>,
 
@@ -55,54 +55,54 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
 
-    /// The same lines, in place of a file or beside it
+    /// Lines of tokens, instead of a file or in addition to it
     #[arg(long, global = true, env = "STOCKROOM_TOKENS", value_name = "LINES", hide_env_values = true)]
     pub tokens: Option<String>,
 
-    /// Path prefix of all URLs, as a reverse proxy may need it, such as /stockroom
+    /// Path prefix of all URLs behind a reverse proxy, such as /stockroom
     #[arg(long, global = true, env = "STOCKROOM_BASE_PATH", default_value = "", hide_default_value = true)]
     pub base_path: BasePath,
 
-    /// Refuse to replace, change or delete an item without If-Match, so that nobody overwrites what another changed
+    /// Require If-Match to replace, change or delete an item, so that no client overwrites the change of another
     #[arg(
         long, global = true, env = "STOCKROOM_REQUIRE_IF_MATCH", value_name = "BOOL", action = clap::ArgAction::Set,
         num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true"
     )]
     pub require_if_match: bool,
 
-    /// Origins, separated by commas, whose pages may use the API in a browser, such as `https://shop.example`
+    /// Origins of web pages that may use the API, separated by commas, such as `https://shop.example`
     #[arg(long, global = true, env = "STOCKROOM_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
 
-    /// Names, separated by commas, under which browsers and proxies reach the server, such as shop.example; * for any.
-    /// IP addresses, localhost and names without a dot need not be listed
+    /// Host names of the server, separated by commas, such as shop.example; * for any. IP addresses, localhost and names
+    /// without a dot are always accepted
     #[arg(long, global = true, env = "STOCKROOM_HOSTS", value_name = "NAMES", value_delimiter = ',')]
     pub hosts: Vec<HostName>,
 
-    /// Octal mode of the Unix socket at --listen, such as 0660 for its group
+    /// Octal mode of the Unix socket at --listen, such as 0660 for access by its group
     #[arg(long, global = true, env = "STOCKROOM_SOCKET_MODE", default_value = "0600", value_name = "MODE")]
     pub socket_mode: SocketMode,
 
-    /// Log level: error, warn, info, debug or trace, also for one part alone, such as info,stockroom::request=warn
+    /// Log level: error, warn, info, debug, trace or off; also for single modules, such as info,stockroom::request=warn
     #[arg(long, global = true, env = "STOCKROOM_LOG", default_value = "info")]
     pub log: LogFilter,
 
-    /// Log format: `auto` is text on a terminal, else JSON
+    /// Log format
     #[arg(long, global = true, env = "STOCKROOM_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 
-    /// Largest body of a request, such as 64KiB, 1MiB or 1MB
+    /// Maximum size of a request body, such as 64KiB, 1MiB or 1MB
     #[arg(long, global = true, env = "STOCKROOM_MAX_BODY", default_value = "1MiB", value_name = "SIZE")]
     pub max_body: Size,
 
-    /// Most connections at once; further ones wait to be accepted
+    /// Maximum number of connections; further ones wait to be accepted
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_CONNECTIONS", default_value = "1024", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections: u32,
 
-    /// Most connections of one client address at once, an IPv6 network of 64 bits being one; further ones are refused
+    /// Maximum number of connections of one client address (or IPv6 network of 64 bits); further ones are refused
     /// [default: half of --max-connections]
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_CONNECTIONS_PER_CLIENT", value_name = "COUNT",
@@ -110,22 +110,22 @@ pub struct Settings {
     )]
     pub max_connections_per_client: Option<u32>,
 
-    /// Most requests under way at once; further ones are refused at once
+    /// Maximum number of concurrent requests; further ones are refused immediately
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_REQUESTS", default_value = "512", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_requests: u32,
 
-    /// Rate limit of each client, such as 50/s or 1000/m: of each token or, without one, of each address
+    /// Rate limit of each token or, without tokens, of each address, such as 50/s or 1000/m
     #[arg(long, global = true, env = "STOCKROOM_RATE_LIMIT", value_name = "RATE")]
     pub rate_limit: Option<Rate>,
 
-    /// Proxies, separated by commas, whose X-Forwarded-For tells the client: addresses, networks, or unix for the socket
+    /// Proxies whose X-Forwarded-For is trusted, separated by commas: addresses, networks, or unix for the socket
     #[arg(long, global = true, env = "STOCKROOM_TRUSTED_PROXIES", value_name = "PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<TrustedProxy>,
 
-    /// Most clients that follow the ledger at once; further ones are refused. One client can have half of them
+    /// Maximum number of followers of the ledger; further ones are refused. One client can have half of them
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_FOLLOWERS", default_value = "256", value_name = "COUNT",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
@@ -136,23 +136,23 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_HEARTBEAT", default_value = "15s", value_name = "TIME")]
     pub heartbeat: Time,
 
-    /// Time limit for a request's head, and for the silence between two requests of a connection
+    /// Time limit for a request head, and for an idle connection
     #[arg(long, global = true, env = "STOCKROOM_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
     pub header_timeout: Time,
 
-    /// Time limit for a request's body
+    /// Time limit for a request body
     #[arg(long, global = true, env = "STOCKROOM_BODY_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub body_timeout: Time,
 
-    /// Time limit for an answer to begin once the request has arrived
+    /// Time limit between a complete request and its response
     #[arg(long, global = true, env = "STOCKROOM_RESPONSE_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub response_timeout: Time,
 
-    /// Time limit for a list, a search or a sum, and for its wait in the queue of long reads
+    /// Time limit for a list, a search or a summary, and for its wait in the queue of long reads
     #[arg(long, global = true, env = "STOCKROOM_QUERY_TIMEOUT", default_value = "5s", value_name = "TIME")]
     pub query_timeout: Time,
 
-    /// Time after which a client is cut off that takes nothing of an answer, or sends less than 64 KiB of an import
+    /// Time after which a client is disconnected that reads nothing of a response, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 
@@ -160,26 +160,26 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_TRANSFER_TIMEOUT", default_value = "30m", value_name = "TIME")]
     pub transfer_timeout: Time,
 
-    /// Largest import, and the disk space of all uploads together
+    /// Maximum size of an import, and of all uploads together on disk
     #[arg(long, global = true, env = "STOCKROOM_MAX_IMPORT", default_value = "1GiB", value_name = "SIZE")]
     pub max_import: Size,
 
-    /// Most idempotency keys remembered for one client, each for 24 hours; further ones are refused
+    /// Maximum number of idempotency keys of one client, each remembered for 24 hours; further ones are refused
     #[arg(
         long, global = true, env = "STOCKROOM_MAX_IDEMPOTENCY_KEYS", default_value = "10000000", value_name = "COUNT",
         value_parser = clap::value_parser!(u64).range(1..=1_000_000_000)
     )]
     pub max_idempotency_keys: u64,
 
-    /// Days for which closed reservations are kept; their ledger entries stay for ever
+    /// Retention of closed reservations; their ledger entries stay for ever
     #[arg(long, global = true, env = "STOCKROOM_KEEP_RESERVATIONS", default_value = "90d", value_name = "DAYS")]
     pub keep_reservations: Days,
 
-    /// Time to go on serving after SIGTERM or SIGINT while /readyz answers 503, so that a proxy turns to others first
+    /// Time to continue serving after SIGTERM or SIGINT with /readyz at 503, so that a proxy turns to other replicas
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_DELAY", value_name = "TIME")]
     pub shutdown_delay: Option<Time>,
 
-    /// Time limit for the requests that are then under way
+    /// Time limit for requests in progress at the shutdown
     #[arg(long, global = true, env = "STOCKROOM_SHUTDOWN_GRACE", default_value = "8s", value_name = "TIME")]
     pub shutdown_grace: Time,
 }

@@ -15,15 +15,12 @@ pub struct PostgresUrl {
     pub hosts: Vec<PostgresAddress>,
     /// As whom to connect.
     pub user: String,
-    /// What proves that.
     pub password: Option<String>,
-    /// What the database is called.
     pub name: String,
-    /// Whether the way there is encrypted.
     pub tls: Tls,
-    /// How long a connection may take to be made.
+    /// Time limit for a new connection.
     pub connect_timeout: Duration,
-    /// What the server shows these connections as.
+    /// Name in `pg_stat_activity`.
     pub application_name: String,
 }
 
@@ -57,7 +54,7 @@ pub enum PostgresHost {
 }
 
 impl PostgresHost {
-    /// Whether it is this machine, as far as the name tells.
+    /// Returns whether the name is one of this machine.
     fn is_local(&self) -> bool {
         match self {
             PostgresHost::Tcp(name) => match name.parse::<IpAddr>() {
@@ -69,7 +66,7 @@ impl PostgresHost {
     }
 }
 
-/// Whether the way to a database is encrypted. There is nothing between the two: what encrypts and does not verify keeps
+/// Encryption of a connection. There is nothing between the two: encryption without verification keeps
 /// nobody out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
@@ -82,10 +79,10 @@ pub enum Tls {
     },
 }
 
-/// How long a connection may take to be made, unless the URL says it.
+/// Time limit for a new connection, unless the URL sets it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the server shows connections as, unless the URL says it.
+/// Name in `pg_stat_activity`, unless the URL sets it.
 const APPLICATION_NAME: &str = "stockroom";
 
 impl FromStr for PostgresUrl {

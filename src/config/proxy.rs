@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// A proxy whose `X-Forwarded-For` counts: an address, a network, or whoever connects to the Unix socket.
+/// A proxy whose `X-Forwarded-For` counts: an address, a network, or any client of the Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedProxy {
     /// A network; one address is the network of itself.
@@ -13,7 +13,7 @@ pub enum TrustedProxy {
 }
 
 impl TrustedProxy {
-    /// Whether this is the proxy at an address; `None` is a client of the Unix socket.
+    /// Returns whether this is the proxy at an address; `None` is a client of the Unix socket.
     pub fn is(&self, peer: Option<IpAddr>) -> bool {
         match (self, peer) {
             (Self::Network(network), Some(address)) => network.contains(&address),

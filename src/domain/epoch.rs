@@ -2,13 +2,13 @@ use std::fmt;
 
 use super::{Invalid, Position};
 
-/// What tells one ledger from every other, a copy of it included: after a copy was made, the same positions may come to
-/// mean other changes in each of the two. Written as 16 hexadecimal digits.
+/// Identity of a ledger, different from every other and from each copy: after a copy was made, the same positions may
+/// get other changes in each of the two. Written as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// How many digits a written epoch has.
+    /// Number of digits of a written epoch.
     const DIGITS: usize = 16;
 
     /// Reads 16 hexadecimal digits in lower case.
@@ -26,17 +26,16 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// What names an entry to whoever follows the ledger, written as `<epoch>-<position>`.
+/// Identity of an entry for followers of the ledger, written as `<epoch>-<position>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId {
-    /// Of which ledger it speaks.
     pub epoch: Epoch,
     /// The entry's place in it; [`Position::NONE`] stands before the first one.
     pub position: Position,
 }
 
 impl EventId {
-    /// What every written one matches, as a regular expression.
+    /// Regular expression for a written id.
     pub const PATTERN: &str = "^[0-9a-f]{16}-(0|[1-9][0-9]{0,17})$";
 
     /// Reads `<epoch>-<position>`, in the one form in which it is written.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::patch::merge;
 use super::{Barcodes, Description, Invalid, Label, Name, Quantity, Timestamp, UnitPrice};
 
-/// What names an item in the inventory and in its URL.
+/// Identifier of an item in the inventory and in its URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct ItemId(String);
@@ -13,7 +13,7 @@ pub struct ItemId(String);
 impl ItemId {
     /// The most characters that an id may have.
     pub const MAX_CHARS: usize = 64;
-    /// How an id is written, as a regular expression.
+    /// Regular expression for an id.
     pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$";
 
     /// Takes 1 to 64 of RFC 3986's unreserved characters, the first a letter or a digit: such an id stands in a
@@ -60,7 +60,7 @@ impl TryFrom<String> for ItemId {
     }
 }
 
-/// How often an item's id has changed: 1 at first, one more with each change, never the same twice for one id.
+/// Number of changes of an id: 1 at first, one more with each change, never the same twice for one id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Version(i64);
@@ -161,22 +161,20 @@ fn has_nul(key: &str, value: &Value) -> bool {
         }
 }
 
-/// What a client says of an item, apart from its id and its stock.
+/// The descriptive fields of an item, without id and stock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Details {
-    /// What the item is called.
     pub name: Name,
     /// A longer text about it.
     pub description: Option<Description>,
-    /// What kind of thing it is.
     pub category: Option<Label>,
     /// Where it is kept; an item has one location.
     pub location: Option<Label>,
-    /// What one of its quantity is, such as `piece` or `g`.
+    /// Unit of measure, such as `piece` or `g`.
     pub unit: Option<Label>,
     /// At which availability, or below, its stock counts as low.
     pub reorder_level: Option<Quantity>,
-    /// What one unit costs.
+    /// Price of one unit.
     pub unit_price: Option<UnitPrice>,
     /// The codes on it, none of which another item has.
     pub barcodes: Barcodes,
@@ -204,15 +202,12 @@ impl Details {
 /// One kind of thing in the inventory, with its stock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// What names it.
     pub id: ItemId,
-    /// What the client said of it.
     pub details: Details,
-    /// How much of it there is.
+    /// Stock, in the smallest unit.
     pub quantity: Quantity,
-    /// How much of that is held by open reservations; never more than `quantity`.
+    /// Stock in open reservations; never more than `quantity`.
     pub reserved: Quantity,
-    /// How often it has changed.
     pub version: Version,
     /// When it came to be.
     pub created_at: Timestamp,
@@ -221,7 +216,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// How much of it can be sold or reserved: the quantity less what is reserved.
+    /// Returns the stock that can be sold or reserved: the quantity less what is reserved.
     pub fn available(&self) -> Quantity {
         Quantity::new(self.quantity.get() - self.reserved.get()).expect("no more is reserved than there is")
     }
@@ -236,7 +231,7 @@ impl Item {
         self.id.as_str().len() + name.as_str().len() + labels + description + barcodes + attributes
     }
 
-    /// Whether as much or less is available as its reorder level says; never without a level.
+    /// Returns whether the available stock is at or below the reorder level; never without a level.
     pub fn low_stock(&self) -> bool {
         self.details.reorder_level.is_some_and(|level| self.available() <= level)
     }

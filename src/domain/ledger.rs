@@ -27,11 +27,11 @@ impl Position {
 }
 
 named! {
-    /// What happened to an item.
+    /// Kind of a change.
     pub enum Event {
         /// It came to be, with its first stock.
         Created = "created",
-        /// Its fields, and perhaps its quantity, were set anew.
+        /// Its fields, and perhaps its quantity, were replaced.
         Updated = "updated",
         /// It was taken out of the inventory, with all its stock.
         Deleted = "deleted",
@@ -45,7 +45,7 @@ named! {
         Released = "released",
         /// A reservation's time was up; what it held is available again.
         Expired = "expired",
-        /// What a reservation held, or a part of it, has left the stock.
+        /// All or part of a reservation has left the stock.
         Fulfilled = "fulfilled",
         /// A reservation has another end.
         Extended = "extended",
@@ -57,21 +57,19 @@ named! {
 pub struct Entry {
     /// The item that changed.
     pub item_id: ItemId,
-    /// What happened to it.
     pub event: Event,
     /// By how much its stock changed.
     pub delta: i64,
     /// Its stock afterwards.
     pub quantity: Quantity,
-    /// How much of that is reserved afterwards.
+    /// Reserved stock after the change.
     pub reserved: Quantity,
     /// Its version afterwards.
     pub version: Version,
     /// Why its stock changed, of a movement.
     pub reason: Option<Reason>,
-    /// What else was said of a movement.
     pub note: Option<Note>,
-    /// What a movement or a reservation belongs to elsewhere.
+    /// Identifier elsewhere, such as an order number.
     pub reference: Option<Reference>,
     /// The reservation that was made or closed.
     pub reservation_id: Option<ReservationId>,

@@ -1,4 +1,4 @@
-//! What an inventory is: items, quantities, money, ledger entries, reservations, and the rules by which they change.
+//! The inventory: items, quantities, money, ledger entries, reservations, and the rules by which they change.
 //!
 //! Nothing here knows of HTTP, SQL, clocks or I/O. A store loads the subject of a [`Command`], has the command decided,
 //! and saves the changes; so every store keeps the same rules by construction.

@@ -3,9 +3,8 @@ use super::Invalid;
 /// The price of one unit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct UnitPrice {
-    /// How much, in the currency's main unit.
+    /// Amount in the currency's main unit.
     pub amount: Amount,
-    /// Of which money.
     pub currency: Currency,
 }
 
@@ -17,7 +16,7 @@ pub struct UnitPrice {
 pub struct Amount(String);
 
 impl Amount {
-    /// How an amount is written, as a regular expression.
+    /// Regular expression for an amount.
     pub const PATTERN: &str = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?$";
 
     /// The most decimals that it may have.
@@ -59,7 +58,7 @@ impl Amount {
 pub struct Currency(String);
 
 impl Currency {
-    /// How a code is written, as a regular expression.
+    /// Regular expression for a code.
     pub const PATTERN: &str = "^[A-Z]{3}$";
 
     /// Takes three capital letters.

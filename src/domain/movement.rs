@@ -4,17 +4,15 @@ use super::{Invalid, Note, Quantity, Reference};
 /// A change of an item's stock that somebody reports: goods that came or went, or what was counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Movement {
-    /// What became of the stock.
     pub change: StockChange,
     /// Why.
     pub reason: Reason,
-    /// What else there is to say.
     pub note: Option<Note>,
-    /// What it belongs to elsewhere, such as an order.
+    /// Identifier elsewhere, such as an order number.
     pub reference: Option<Reference>,
 }
 
-/// What becomes of the stock.
+/// Change of the stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StockChange {
     /// It grows, or shrinks, by so much. Two such changes at once both count.
@@ -23,7 +21,7 @@ pub enum StockChange {
     To(Quantity),
 }
 
-/// By how much stock changes: never by nothing, and by 10¹² at the most.
+/// Relative change of stock: not zero, and at most 10¹².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta(i64);
 

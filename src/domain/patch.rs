@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 use super::{Amount, Attributes, Barcodes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice};
 
-/// What a patch says of a member that an item may be without.
+/// Change of an optional member.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Member<T> {
     /// Nothing: it stays as it is.
@@ -51,7 +51,6 @@ pub struct DetailsPatch {
     pub unit: Member<Label>,
     /// Its new reorder level.
     pub reorder_level: Member<Quantity>,
-    /// What changes of its price.
     pub unit_price: Member<UnitPricePatch>,
     /// Its new barcodes, all of them.
     pub barcodes: Member<Barcodes>,

@@ -3,13 +3,13 @@ use std::time::Duration;
 use super::names::named;
 use super::{Invalid, ItemId, Quantity, Reference, Timestamp};
 
-/// What names a reservation: a UUID of version 7 (RFC 9562), so that later ones sort after earlier ones.
+/// Identifier of a reservation: a UUID of version 7 (RFC 9562), so that later ones sort after earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(try_from = "String")]
 pub struct ReservationId(String);
 
 impl ReservationId {
-    /// How an id is written, as a regular expression.
+    /// Regular expression for an id.
     pub const PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
     /// Takes a UUID in lower case with its hyphens: the only form in which one is given out.
@@ -40,7 +40,7 @@ impl TryFrom<String> for ReservationId {
     }
 }
 
-/// How much of an item's stock a reservation holds: from 1 to 10¹² of its smallest unit.
+/// Quantity of a reservation: from 1 to 10¹² of the item's smallest unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Portion(i64);
 
@@ -86,11 +86,11 @@ impl Lifetime {
 }
 
 named! {
-    /// How far a reservation has come.
+    /// State of a reservation.
     pub enum ReservationState {
         /// It holds its stock.
         Open = "open",
-        /// What it held has left the stock.
+        /// Its quantity has left the stock.
         Fulfilled = "fulfilled",
         /// It was given up before its time.
         Released = "released",
@@ -102,15 +102,12 @@ named! {
 /// Stock that is held for somebody: it is still there, but nobody else can take it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reservation {
-    /// What names it.
     pub id: ReservationId,
     /// The item whose stock it holds.
     pub item_id: ItemId,
-    /// How much of it.
     pub quantity: Portion,
-    /// How far it has come.
     pub state: ReservationState,
-    /// What it belongs to elsewhere, such as an order.
+    /// Identifier elsewhere, such as an order number.
     pub reference: Option<Reference>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -121,7 +118,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Whether its time is up at `now` and it is still open.
+    /// Returns whether it is open and has expired at `now`.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.state == ReservationState::Open && self.expires_at <= now
     }

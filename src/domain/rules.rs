@@ -325,19 +325,16 @@ pub enum Refusal {
         .quantity - .reserved
     )]
     InsufficientStock {
-        /// How much there is.
         quantity: i64,
-        /// How much of it is reserved.
         reserved: i64,
-        /// How much would be left.
+        /// Available stock after the change.
         wanted: i64,
     },
     /// More stock would be there than an item can have.
     #[error("There are {quantity}; {wanted} would be there, and an item can have {}.", Quantity::MAX)]
     TooMuchStock {
-        /// How much there is.
         quantity: i64,
-        /// How much would be there.
+        /// Stock after the change.
         wanted: i64,
     },
     /// The movement is reversed.
@@ -351,10 +348,7 @@ pub enum Refusal {
     NotReversible,
     /// Open reservations hold some of the item's stock, which therefore stays.
     #[error("Open reservations hold {reserved} of the item; fulfil or release them first.")]
-    HasReservations {
-        /// How much they hold.
-        reserved: i64,
-    },
+    HasReservations { reserved: i64 },
     /// The reservation holds less than is to leave.
     #[error("The reservation holds only {quantity}.")]
     ExceedsReservation {
@@ -366,10 +360,7 @@ pub enum Refusal {
     ReservationExpired,
     /// The reservation was closed in another way.
     #[error("The reservation is {} already, for good.", .state.as_str())]
-    ReservationClosed {
-        /// How it was closed.
-        state: ReservationState,
-    },
+    ReservationClosed { state: ReservationState },
 }
 
 impl Refusal {

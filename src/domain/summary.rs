@@ -3,16 +3,15 @@ use std::fmt;
 
 use super::{Amount, Currency, Invalid, Quantity};
 
-/// What all items come to together, exactly.
+/// Exact totals of all items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many items there are.
     pub items: u64,
-    /// How much stock they have together, each in its own unit.
+    /// Stock of all items, each in its own unit.
     pub units: u128,
-    /// How many of them have low stock.
+    /// Number of items with low stock.
     pub low_stock: u64,
-    /// What the stock of those with a price is worth, in each currency.
+    /// Value of the stock of items with a price, in each currency.
     pub stock_value: BTreeMap<Currency, Total>,
 }
 
@@ -40,7 +39,7 @@ impl Summary {
 
 /// A sum of money, with as many decimals as the amounts that it is made of: 3 × `12.50` is `37.50`.
 ///
-/// One item comes to 10²⁷ millionths at the most, so that 128 bits hold the sum of 10¹¹ of them.
+/// One item has at most 10²⁷ millionths, so that 128 bits hold the sum of 10¹¹ of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     millionths: u128,
@@ -48,7 +47,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// So many millionths, written with so many decimals, of which there are six at the most.
+    /// So many millionths, written with so many decimals, at most six.
     pub fn new(millionths: u128, decimals: usize) -> Self {
         Self { millionths, decimals: decimals.min(Amount::MAX_DECIMALS) }
     }

@@ -43,7 +43,7 @@ macro_rules! text {
 }
 
 text! {
-    /// What an item is called: one line of 1 to 200 characters.
+    /// Name of an item: one line of 1 to 200 characters.
     Name, max: 200, controls: &[], pattern: r"^[^\u0000-\u001F\u007F]+$"
 }
 text! {
@@ -56,11 +56,11 @@ text! {
 }
 
 text! {
-    /// What is said of a movement: 1 to 1,000 characters, tabs and line breaks allowed.
+    /// Note on a movement: 1 to 1,000 characters, tabs and line breaks allowed.
     Note, max: 1_000, controls: &['\t', '\n', '\r'], pattern: r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]+$"
 }
 text! {
-    /// What a movement belongs to elsewhere, such as an order: one line of 1 to 200 characters.
+    /// Identifier elsewhere, such as an order number: one line of 1 to 200 characters.
     Reference, max: 200, controls: &[], pattern: r"^[^\u0000-\u001F\u007F]+$"
 }
 

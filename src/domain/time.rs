@@ -70,7 +70,7 @@ impl Timestamp {
         Self(jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(limit))
     }
 
-    /// How many milliseconds lie between 1970-01-01T00:00:00Z and this moment.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     pub fn unix_milliseconds(self) -> i64 {
         self.0.as_millisecond()
     }

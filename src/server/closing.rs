@@ -5,7 +5,6 @@ use tokio_util::sync::CancellationToken;
 /// Has clients give their connections up once the server is about to stop, each with an answer. A connection that the
 /// server closes by itself can take with it a request that is on its way.
 pub struct Closing<E> {
-    /// What answers.
     pub app: E,
     /// Cancelled when the server is about to stop.
     pub leaving: CancellationToken,

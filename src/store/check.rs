@@ -5,26 +5,24 @@ use std::fmt;
 
 use crate::domain::Ahead;
 
-/// How many offenders against one rule are named at the most.
+/// Largest number of offenders that are named for one rule.
 pub const NAMED: usize = 100;
 
-/// What a check found.
+/// Result of a check.
 #[derive(Debug)]
 pub struct Report {
-    /// How many items there are.
     pub items: u64,
-    /// How many entries the ledger has.
     pub entries: u64,
-    /// How many reservations there are, open and closed.
+    /// Number of reservations, open and closed.
     pub reservations: u64,
     /// The time by which the ledger is ahead of the clock, if it is worth telling. It is no fault of the data.
     pub ahead: Option<Ahead>,
-    /// What is wrong, a sentence each; at most 100 against each rule.
+    /// Violations, a sentence each; at most 100 of each rule.
     pub wrong: Vec<String>,
 }
 
 impl fmt::Display for Report {
-    /// What was counted.
+    /// Writes the counts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { items, entries, reservations, .. } = self;
         write!(f, "items {items}, ledger entries {entries}, reservations {reservations}")
@@ -55,7 +53,7 @@ pub const RULES: &[&str] = &[
           AND ledger.version = (SELECT max(version) FROM ledger AS told WHERE told.item_id = item.id)
      WHERE item.quantity IS DISTINCT FROM ledger.quantity OR item.reserved IS DISTINCT FROM ledger.reserved
            OR item.version IS DISTINCT FROM ledger.version OR ledger.event = 'deleted'",
-    "SELECT 'item ' || item_id || ': is not there, and the ledger says nothing of its deletion'
+    "SELECT 'item ' || item_id || ': is not there, and the ledger has no entry of its deletion'
      FROM (SELECT item_id, event, row_number() OVER (PARTITION BY item_id ORDER BY position DESC) AS age
            FROM ledger) AS entry
      WHERE age = 1 AND event <> 'deleted' AND NOT EXISTS (SELECT 1 FROM item WHERE item.id = entry.item_id)",

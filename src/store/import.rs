@@ -23,17 +23,17 @@ const CHUNK: usize = 500;
 pub struct Import {
     /// The rows, with the id of each item once.
     pub rows: ImportRows,
-    /// How many there are: an import that comes to another number is not done.
+    /// Number of rows: an import with another number is not done.
     pub count: u64,
-    /// What the row of an item may do.
+    /// Effect of the rows of items.
     pub mode: ImportMode,
-    /// Whether to find out what would come of it, and leave everything as it is.
+    /// Report the outcome and change nothing.
     pub dry_run: bool,
     /// The author of the changes, for the ledger.
     pub actor: Option<Actor>,
     /// When to give up on an import that has not begun.
     pub deadline: Instant,
-    /// What makes it safe to send the import again.
+    /// Key with which the import can be repeated safely.
     pub idempotency: Option<IdempotencyKey>,
 }
 
@@ -45,7 +45,7 @@ pub type ImportRows = Box<dyn Iterator<Item = io::Result<ImportRow>> + Send>;
 pub struct ImportRow {
     /// Where it stands in its file: the number of its first line, from 1.
     pub line: u64,
-    /// What it says.
+    /// Its content.
     pub content: RowContent,
 }
 
@@ -312,7 +312,7 @@ impl ImportKind {
     }
 }
 
-/// What the rows of an import may do.
+/// Effect of rows on items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ImportMode {
     /// Create items; those that exist are refused
@@ -376,12 +376,12 @@ pub struct RefusedRow {
 pub struct RefusedRows {
     /// The first ones: at most [`RefusedRows::LISTED`].
     pub first: Vec<RefusedRow>,
-    /// How many there are.
+    /// Number of all of them.
     pub count: u64,
 }
 
 impl RefusedRows {
-    /// How many are told of one by one.
+    /// Largest number of errors that are listed.
     pub const LISTED: usize = 100;
 
     /// Adds a row.

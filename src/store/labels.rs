@@ -48,6 +48,6 @@ pub struct LabelTotal {
 pub struct LabelList {
     /// The values.
     pub labels: Vec<LabelTotal>,
-    /// Whether there are further values after them.
+    /// More values follow.
     pub more: bool,
 }

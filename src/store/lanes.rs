@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// The most long reads at once. `docs/growing.md` adds up the connections to PostgreSQL.
+/// The most long reads at once. `docs/postgresql.md` adds up the connections to PostgreSQL.
 pub const LONG_READS: usize = 8;
 
 /// The default time limit of a long read, and of its wait for a place in the lane.

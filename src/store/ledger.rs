@@ -6,7 +6,6 @@ use crate::domain::{Actor, Entry, FieldChange, Invalid, ItemId, Position, Reason
 pub struct Record {
     /// Where it stands.
     pub position: Position,
-    /// What it tells.
     pub entry: Entry,
 }
 
@@ -33,7 +32,6 @@ pub struct EntryQuery {
     pub actor: Option<Actor>,
     /// Only entries of this moment or later.
     pub since: Option<Timestamp>,
-    /// How many at the most.
     pub limit: usize,
     /// After how many bytes of text the list ends early.
     pub max_bytes: usize,
@@ -52,7 +50,7 @@ impl EntryQuery {
 pub struct EntryList {
     /// The entries, oldest first.
     pub entries: Vec<Record>,
-    /// Whether there are further ones behind them.
+    /// More entries follow.
     pub more: bool,
     /// The last position of the ledger at that moment.
     pub head: Position,
@@ -65,7 +63,6 @@ pub struct HistoryQuery {
     pub id: ItemId,
     /// Only entries before this version; from the newest on if absent.
     pub before: Option<Version>,
-    /// How many at the most.
     pub limit: usize,
     /// After how many bytes of text the list ends early.
     pub max_bytes: usize,
@@ -83,7 +80,7 @@ impl HistoryQuery {
 pub struct History {
     /// The entries, newest first.
     pub entries: Vec<Record>,
-    /// Whether there are older ones.
+    /// Older entries exist.
     pub more: bool,
 }
 

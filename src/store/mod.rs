@@ -69,7 +69,7 @@ pub trait Store: Send + Sync {
     /// A part of the list of items.
     async fn items(&self, query: ItemQuery) -> Result<ItemList, StoreError>;
 
-    /// What all items come to together, at one moment.
+    /// Returns the totals of all items from one snapshot.
     async fn summary(&self) -> Result<Summary, StoreError>;
 
     /// A part of the categories or locations that items have, in their order.
@@ -85,7 +85,7 @@ pub trait Store: Send + Sync {
     /// A part of the ledger. A client that continues after its last entry, now or later, misses none.
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
 
-    /// What tells this ledger from every other. It stays the same as long as the store is open.
+    /// Returns the identity of this ledger, which stays the same as long as the store is open.
     fn epoch(&self) -> Epoch;
 
     /// The last position of the ledger, seen to grow: each commit is told once it is done, and before any of its writes
@@ -126,7 +126,7 @@ pub trait Store: Send + Sync {
     async fn close(&self);
 }
 
-/// What takes one item after the other, and `None` behind the last one.
+/// Receiver of one item after the other, and of `None` after the last one.
 pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 
 /// An operation for a store to carry out.

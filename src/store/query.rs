@@ -1,4 +1,4 @@
-//! What can be asked of a list of items.
+//! Queries of a list of items.
 
 use std::sync::Arc;
 
@@ -11,15 +11,13 @@ use crate::domain::{Barcode, Item, ItemId, Label, Timestamp};
 pub struct ItemQuery {
     /// Which items.
     pub filter: ItemFilter,
-    /// In which order.
     pub sort: Sort,
     /// From where on; from the first one if absent.
     pub after: Option<After>,
-    /// How many at the most.
     pub limit: usize,
     /// After how many bytes of text the list ends early, so that items of any size make an answer of bounded size.
     pub max_bytes: usize,
-    /// Whether to count all items that the filter lets through.
+    /// Count all items that match the filter.
     pub count: bool,
 }
 
@@ -53,7 +51,7 @@ pub struct ItemFilter {
 pub struct Sort {
     /// By what.
     pub key: SortKey,
-    /// Whether from the last to the first, ids as well.
+    /// From the last to the first, ids as well.
     pub descending: bool,
 }
 
@@ -81,7 +79,7 @@ pub struct After {
     pub id: ItemId,
 }
 
-/// What an item is sorted by.
+/// Sort key of an item.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(untagged)]
 pub enum KeyValue {
@@ -92,7 +90,7 @@ pub enum KeyValue {
 }
 
 impl SortKey {
-    /// What this item is sorted by.
+    /// Returns the sort key of an item.
     pub fn of(self, item: &Item) -> KeyValue {
         match self {
             SortKey::Id => KeyValue::Text(item.id.as_str().to_owned()),
@@ -114,7 +112,7 @@ impl SortKey {
         }
     }
 
-    /// Whether items can be sorted by this.
+    /// Returns whether this is a key of this order.
     pub fn accepts(self, key: &KeyValue) -> bool {
         match self {
             SortKey::Id | SortKey::Name => matches!(key, KeyValue::Text(_)),
@@ -128,8 +126,8 @@ impl SortKey {
 pub struct ItemList {
     /// The items.
     pub items: Vec<Arc<Item>>,
-    /// Whether there are further ones behind them.
+    /// More items follow.
     pub more: bool,
-    /// How many the filter lets through in all, if that was asked; of the same moment as the items.
+    /// Number of items that match the filter, if requested; from the same snapshot as the items.
     pub total: Option<u64>,
 }

@@ -7,7 +7,6 @@ pub struct ReservationQuery {
     pub filter: ReservationFilter,
     /// Only reservations behind this one.
     pub after: Option<ReservationId>,
-    /// How many at the most.
     pub limit: usize,
 }
 
@@ -27,6 +26,6 @@ pub struct ReservationFilter {
 pub struct ReservationList {
     /// The reservations, in the order that was asked for.
     pub reservations: Vec<Reservation>,
-    /// Whether there are further ones behind them.
+    /// More reservations follow.
     pub more: bool,
 }

@@ -1,4 +1,4 @@
-//! A server that demands tokens lets in whoever has one, as far as its role goes, and nobody else.
+//! A server that requires tokens accepts each client with a token, within its role, and nobody else.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,7 +66,7 @@ fn each_operation_is_open_to_the_role_that_the_document_names_and_to_no_lower_on
         }
         let needed = ["read", "write", "admin"].iter().position(|name| *name == role).unwrap();
         for (rank, made) in [&tokens.read, &tokens.write, &tokens.admin].into_iter().enumerate() {
-            // What else is wrong with these requests comes after.
+            // Other errors of these requests come after access.
             let answer = send(&server, &made.token, &method, &path, "");
             if rank < needed {
                 let problem = answer.problem(403, "forbidden");

@@ -4,7 +4,7 @@ use crate::common::{Answer, Server};
 
 const SHOP: &str = "https://shop.example";
 
-/// What a browser sends for a page of this origin.
+/// Sends a request as a browser does for a page of this origin.
 fn from(server: &Server, origin: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Answer {
     let headers = [("Origin", origin), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "cors")];
     let body = if method == "POST" { r#"{"name": "A"}"# } else { "" };

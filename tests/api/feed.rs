@@ -1,4 +1,4 @@
-//! What the feed promises: whoever follows the ledger gets all of it, in its order, nothing twice, wherever it was cut.
+//! Promises of the feed: a follower gets the whole ledger in order, nothing twice, after any disconnection.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -285,10 +285,10 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
         })
         .collect();
     let grown = server.peak_memory() - before;
-    tell(&format!("{STALLED} followers that took nothing cost {} KiB at the most", grown / 1024));
+    tell(&format!("{STALLED} followers that read nothing cost at most {} KiB", grown / 1024));
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     for stream in &mut stalled {
-        // What the sockets hold still arrives; the end does not.
+        // Data in the sockets still arrives; the end does not.
         let mut taken = Vec::new();
         let end = stream.read_to_end(&mut taken);
         assert!(end.is_err() || !taken.ends_with(b"\r\n0\r\n\r\n"), "it is cut off");

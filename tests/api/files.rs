@@ -1,7 +1,7 @@
 //! Files as people have them: each file in `tests/files` comes with the outcome of its import.
 //!
 //! `FILE.expected.json` has the query of the import, the inventory before it, the answer, and the inventory after it.
-//! `UPDATE_FILES=1` writes the last two anew.
+//! `UPDATE_FILES=1` writes the last two again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -225,7 +225,7 @@ struct PartialRow {
 struct PartialImport {
     mode: &'static str,
     ndjson: bool,
-    /// Whether the file has the columns description, category and location, and the stock.
+    /// The columns of the file: description, category, location, and the stock.
     texts: [bool; 3],
     quantity: bool,
     rows: Vec<PartialRow>,

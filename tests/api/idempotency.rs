@@ -1,4 +1,4 @@
-//! What `Idempotency-Key` promises: a request that is sent again is not carried out again.
+//! Promises of `Idempotency-Key`: a repeated request is not carried out again.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What `/inventory` promises to those who ask it rightly.
+//! Promises of `/inventory` to valid requests.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What the ledger promises: all that happened, once, in its order, for ever.
+//! Promises of the ledger: every change, once, in order, for ever.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What `GET /inventory` promises: filters, orders, and pages that lose nothing and show nothing twice.
+//! Promises of `GET /inventory`: filters, orders, and pages that lose nothing and show nothing twice.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

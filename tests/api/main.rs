@@ -1,4 +1,4 @@
-//! What the HTTP surface promises, over a real port, on each store.
+//! Promises of the HTTP API, over a real port, on each store.
 //!
 //! The tests run on SQLite, and one of them runs all the others once more on PostgreSQL. `STOCKROOM_TEST_STORE=postgres`
 //! has them run there directly, and `STOCKROOM_TEST_DATABASE` on a server of one's own (see `store_conformance.rs`).

@@ -1,4 +1,4 @@
-//! What `POST /inventory/{id}/movements` promises: each movement counts once, and none takes what is not there.
+//! Promises of `POST /inventory/{id}/movements`: each movement counts once, and none takes stock that is not there.
 
 use serde_json::{Value, json};
 

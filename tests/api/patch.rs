@@ -1,4 +1,4 @@
-//! What `PATCH /inventory/{id}` promises: a merge patch (RFC 7396), validated as a whole.
+//! Promises of `PATCH /inventory/{id}`: a merge patch (RFC 7396), validated as a whole.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is refused, how, and that a refusal changes nothing.
+//! Refusals: their form, and that they change nothing.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What reservations promise: what is held for one cannot be taken by another, and never longer than was said.
+//! Promises of reservations: reserved stock is out of reach for others, and never for longer than requested.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn server() -> Server {
     server
 }
 
-/// How much there is, is reserved and is available.
+/// Returns quantity, reserved and available stock.
 fn stock(server: &Server) -> [i64; 3] {
     let item = server.get("/inventory/a").expect(200);
     ["quantity", "reserved", "available"].map(|member| item[member].as_i64().unwrap())
@@ -224,7 +224,7 @@ fn a_reservation_is_fulfilled_in_parts_and_the_rest_stays_open() {
     let whole = fulfil(3).expect(200);
     assert_eq!((&whole["state"], stock(&server)), (&json!("fulfilled"), [5, 0, 5]));
     assert_eq!(fulfil(3).expect(200), whole, "a closed one is as it was");
-    // What is left of another one is released.
+    // The rest of a partly fulfilled reservation is released.
     let other = reserve(&server, 4, 3600);
     server
         .post(&format!("/reservations/{}/fulfil", other["id"].as_str().unwrap()), &json!({ "quantity": 1 }))

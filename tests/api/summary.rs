@@ -1,4 +1,4 @@
-//! What `GET /summary` promises: all of the inventory in a few numbers, exact to the last digit.
+//! Promises of `GET /summary`: the totals of the inventory, exact to the last digit.
 
 use serde_json::json;
 

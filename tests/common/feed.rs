@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{PATIENCE, Server};
 
-/// What a blank line ended.
+/// Lines of a feed up to a blank one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Where the reader stands after it.
@@ -52,7 +52,7 @@ impl Follower {
         Ok(Self { body: BufReader::with_capacity(1, body) })
     }
 
-    /// What comes next; nothing once the server has ended the feed in order.
+    /// Reads the next block; `None` once the server has ended the feed in order.
     pub fn block(&mut self) -> io::Result<Option<Block>> {
         let (mut id, mut data) = (None, None);
         loop {

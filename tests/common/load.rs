@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Server, agent, poll, try_send};
 
-/// How many items the clients share.
+/// Number of items that the clients share.
 const ITEMS: u64 = 6;
 
 /// A source of numbers that look random and are the same for the same seed (SplitMix64).
@@ -79,7 +79,7 @@ impl Acknowledged {
     }
 }
 
-/// What clients were told.
+/// Responses to clients.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The changes that were acknowledged, each with its answer.
@@ -94,12 +94,12 @@ pub struct Told {
     pub unknown: Vec<Change>,
     /// Requests whose connection broke, and how.
     pub broken: Vec<String>,
-    /// How many changes were answered.
+    /// Number of answered changes.
     pub answered: usize,
 }
 
 impl Told {
-    /// What two were told.
+    /// Adds the responses to another client.
     pub fn and(mut self, other: Self) -> Self {
         self.acknowledged.extend(other.acknowledged);
         self.done.extend(other.done);
@@ -237,7 +237,7 @@ struct Client<'a> {
     url: &'a str,
     name: String,
     random: Random,
-    /// How many changes it has asked for.
+    /// Number of changes that it has requested.
     count: usize,
     /// The paths of the reservations that it made.
     reservations: Vec<String>,

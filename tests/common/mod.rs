@@ -24,10 +24,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::{HeaderMap, Method, Request};
 
-/// How long a test waits for what must come; it fails afterwards.
+/// Time after which a waiting test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a test needs beyond the program, or nothing, after a word that the test is skipped for want of it.
+/// Returns a component that a test needs beyond the program, or `None` after a message that the test is skipped.
 ///
 /// `STOCKROOM_REQUIRE` names the components (separated by commas) that must not be wanting, and `STOCKROOM_WITHOUT`
 /// those that are not even looked for.
@@ -47,7 +47,7 @@ pub fn component<T>(name: &str, find: impl FnOnce() -> Result<T, String>) -> Opt
     }
 }
 
-/// Tells something to whoever runs the tests, also when the test passes.
+/// Prints a message, also when the test passes.
 #[expect(clippy::explicit_write, reason = "what eprintln! writes is shown only when a test fails")]
 pub fn tell(what: &str) {
     writeln!(std::io::stderr(), "{what}").unwrap();
@@ -68,7 +68,7 @@ pub fn strace() -> Option<PathBuf> {
     })
 }
 
-/// Asks again and again until there is an answer, which a test must not wait for in vain.
+/// Repeats a question until it has an answer, and panics after [`PATIENCE`].
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     const PAUSE: Duration = Duration::from_millis(20);
     for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
@@ -77,7 +77,7 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         std::thread::park_timeout(PAUSE);
     }
-    panic!("waited in vain for {what}");
+    panic!("timed out waiting for {what}");
 }
 
 /// The program with no settings but those given, in a folder: the one that `STOCKROOM_TEST_PROGRAM` names, or else the
@@ -469,7 +469,7 @@ fn try_send(
     Ok(Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body: bytes })
 }
 
-/// What a server answered.
+/// Response of a server.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.

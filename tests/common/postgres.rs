@@ -1,4 +1,4 @@
-//! A real PostgreSQL for tests: one for each test process, on a free port, and a fresh database for whoever asks.
+//! A real PostgreSQL for tests: one for each test process, on a free port, with fresh databases.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -160,7 +160,7 @@ impl Postgres {
     }
 }
 
-/// Whether tests find a PostgreSQL, here or where `STOCKROOM_TEST_DATABASE` says; otherwise after a word that the test is
+/// Returns whether there is a PostgreSQL, here or at `STOCKROOM_TEST_DATABASE`; otherwise prints that the test is
 /// skipped.
 pub fn is_there() -> bool {
     std::env::var_os("STOCKROOM_TEST_DATABASE").is_some() || installed().is_some()
@@ -179,7 +179,7 @@ fn binaries() -> Option<PathBuf> {
     in_path.into_iter().chain(debian.into_iter().rev()).find(|bin| bin.join("postgres").is_file())
 }
 
-/// What runs a command as somebody who may run PostgreSQL, which refuses root.
+/// Returns a command prefix for a user who can run PostgreSQL, which refuses root.
 fn as_its_user() -> Command {
     if rustix::process::geteuid().is_root() {
         let mut command = Command::new("setpriv");

@@ -88,7 +88,7 @@ impl Terminator {
         format!("https://{host}:{}{path}", self.port)
     }
 
-    /// What clients have sent so far.
+    /// Returns the bytes that clients have sent so far.
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap().clone()
     }

@@ -48,7 +48,7 @@ impl Browser {
         let capabilities = json!({
             "goog:chromeOptions": { "binary": chromium, "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
-            // How long a search waits for its element: less than the client waits, so that it can say what is missing.
+            // Time limit of a search for an element: less than that of the client, so that the error names the element.
             "timeouts": { "implicit": (PATIENCE / 2).as_millis() as u64 }
         });
         let opened = browser.post("", &json!({ "capabilities": { "alwaysMatch": capabilities } }));
@@ -77,7 +77,7 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// What a function of JavaScript with this body returns.
+    /// Runs a JavaScript function with this body and returns its result.
     pub fn run(&self, body: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": body, "args": [] }))
     }
@@ -137,7 +137,7 @@ impl Browser {
         serde_json::from_value(self.post("/se/log", &json!({ "type": kind }))).unwrap()
     }
 
-    /// What came into the console since it was last asked for.
+    /// Returns the console messages since the last call.
     pub fn console(&self) -> Vec<Value> {
         self.log("browser")
     }
@@ -200,11 +200,11 @@ impl Drop for Browser {
 pub struct Sent {
     /// Where to.
     pub url: String,
-    /// How it was answered, if it was.
+    /// Status of the response, if there was one.
     pub status: Option<u64>,
-    /// How many bytes of an answer came over the network, headers included.
+    /// Bytes of the response over the network, headers included.
     pub bytes: u64,
-    /// Whether the browser had the answer already.
+    /// The response came from the cache of the browser.
     pub cached: bool,
     ended: bool,
 }

@@ -148,7 +148,7 @@ impl<'a> Disk<'a> {
         }
     }
 
-    /// How many changes could be lost now.
+    /// Returns the number of changes that could be lost now.
     pub fn pending(&self) -> usize {
         self.pending_names.len() + self.files.iter().map(|file| file.pending.len()).sum::<usize>()
     }

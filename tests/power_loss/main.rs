@@ -66,7 +66,7 @@ fn a_power_failure_loses_nothing_acknowledged_and_leaves_a_database_that_adds_up
 /// A row of the ledger.
 type Row = Vec<Value>;
 
-/// What happened on a disk, and what clients know of it.
+/// Events of a disk, and the knowledge of clients.
 struct History {
     recording: Recording,
     /// The whole ledger, as it was in the end.
@@ -283,7 +283,7 @@ impl From<String> for Wrong {
     }
 }
 
-/// What the states were like.
+/// Statistics of the states.
 #[derive(Default)]
 struct Found {
     states: usize,
@@ -295,7 +295,7 @@ struct Found {
     beyond: usize,
     /// States that lacked acknowledged entries.
     lacking: usize,
-    /// What was wrong with states.
+    /// Violations in the states.
     wrong: Vec<String>,
 }
 

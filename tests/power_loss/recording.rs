@@ -1,4 +1,4 @@
-//! What a server did to the files of its database, and when its answers left, as strace writes it down.
+//! Calls of a server on the files of its database, and the times of its responses, as recorded by strace.
 //!
 //! strace writes a line when a call ends, and one more when it began if another thread's call came between. A thread that
 //! waits for another one's call begins its own after strace has written that end, so the order of the lines never

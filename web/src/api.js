@@ -4,7 +4,7 @@
  * A change is sent under an idempotency key and repeated under the same key while no answer comes, so that it is made
  * once however often the network drops. `PATCH` has no key: its `If-Match` sees to that.
  *
- * A call that the server refuses for want of a token waits until the person has signed in, and is sent again.
+ * A call that the server refuses for lack of a token waits until the person has signed in, and is sent again.
  */
 
 /** @import { components, operations } from "#api" */

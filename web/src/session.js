@@ -16,7 +16,7 @@ const ROLES = /** @type {const} */ (["read", "write", "admin"]);
 
 /** The token in use; empty where none is needed. */
 let token = stored();
-/** @type {Caller} Without a token whoever reaches the server may do everything. */
+/** @type {Caller} Where no token is demanded, everybody may do everything. */
 let caller = { role: "admin" };
 /** @type {Promise<void> | null} The question that is open. */
 let asking = null;
@@ -130,7 +130,7 @@ function askForToken(refused, identify) {
       { class: "muted" },
       refused
         ? "Your token has expired or was taken back. What you have typed is kept."
-        : "This stockroom needs a token. Whoever runs it can give you one.",
+        : "This stockroom needs a token. Ask the person who runs it for one.",
     ),
     h("div", { class: "field" }, h("label", { for: "token" }, "Token"), input),
     h("label", { class: "switch" }, keep, h("span", {}, "Stay signed in on this computer")),

@@ -89,7 +89,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the sender would still be admitted. An answer that does not end asks from time to time.
+    /// Returns whether the sender still has access. A response without an end checks from time to time.
     pub fn still_holds(&self) -> bool {
         self.access.still_admits(&self.caller)
     }

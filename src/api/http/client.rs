@@ -19,7 +19,7 @@ impl ClientAddress {
     /// Returns the address of the client of a request: that of the peer or, if the peer is a trusted proxy, the last one
     /// in `X-Forwarded-For` that is not that of a trusted proxy.
     ///
-    /// What stands before that, the client may have written itself.
+    /// A client can forge the addresses before that one.
     pub fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[TrustedProxy]) -> Self {
         let is_trusted = |address: Option<IpAddr>| trusted.iter().any(|proxy| proxy.is(address));
         let mut client = peer.map(|peer| peer.to_canonical());

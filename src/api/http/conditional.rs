@@ -11,7 +11,7 @@ pub fn etag(version: Version) -> String {
     format!("\"{}\"", version.get())
 }
 
-/// What `If-Match` or `If-None-Match` lists (RFC 9110, sections 13.1.1 and 13.1.2).
+/// Entity tags in `If-Match` or `If-None-Match` (RFC 9110, sections 13.1.1 and 13.1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityTags {
     /// `*`: any.
@@ -68,7 +68,7 @@ impl Parameter for EntityTags {
 }
 
 impl EntityTags {
-    /// Whether `version` is listed, by the weak comparison that `If-None-Match` asks for.
+    /// Returns whether `version` is listed, by the weak comparison of `If-None-Match`.
     pub fn match_weakly(&self, version: Version) -> bool {
         match self {
             Self::Any => true,
@@ -102,7 +102,7 @@ impl Parameter for NoneThere {
     }
 }
 
-/// What the two headers demand of a change; `required` says that one of them must be there.
+/// Returns the precondition of a change from both headers; `required` demands one of them.
 pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<NoneThere>, required: bool) -> Precondition {
     match (if_match, if_none_match) {
         (None, None) if required => Precondition::Missing,

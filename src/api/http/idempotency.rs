@@ -38,7 +38,7 @@ impl Parameter for Key {
     }
 }
 
-/// What makes a request the same as another, apart from its body.
+/// Identity of a request, apart from its body.
 pub struct Target {
     method: Method,
     uri: Uri,

@@ -1,20 +1,20 @@
-//! What a client says that it takes (RFC 9110, section 12.5).
+//! Content negotiation (RFC 9110, section 12.5).
 
-/// Whether `Accept` takes one of these media types; of a call that answers without content it takes whatever it is.
+/// Returns whether `Accept` allows one of these media types; a call without content in its response allows any.
 pub fn acceptable(accept: &str, media_types: &[&str]) -> bool {
     let nothing_said = accept.trim().is_empty();
     nothing_said || media_types.is_empty() || media_types.iter().any(|media_type| accepts(accept, media_type))
 }
 
-/// Which of these media types `Accept` takes most gladly; the first of them where it does not care.
+/// Returns the media type that `Accept` prefers, by default the first one.
 pub fn preferred(accept: &str, media_types: &[&'static str]) -> Option<&'static str> {
     // The last one of several that are equal is the greatest.
-    let gladly = |one: &&&str, other: &&&str| f32::total_cmp(&weight_of(accept, one), &weight_of(accept, other));
-    media_types.iter().rev().max_by(gladly).copied()
+    let by_weight = |one: &&&str, other: &&&str| f32::total_cmp(&weight_of(accept, one), &weight_of(accept, other));
+    media_types.iter().rev().max_by(by_weight).copied()
 }
 
-/// Whether `Accept` takes this media type: what its most specific range says of it counts. The parameters of a range,
-/// such as a character set, tell nothing apart that Stockroom answers.
+/// Returns whether `Accept` allows this media type, by its most specific range. The parameters of a range,
+/// such as a character set, make no difference to the responses of Stockroom.
 fn accepts(accept: &str, media_type: &str) -> bool {
     weight_of(accept, media_type) > 0.0
 }
@@ -30,7 +30,7 @@ fn weight_of(accept: &str, media_type: &str) -> f32 {
     ranges.iter().find_map(|range| weight(accept, range)).unwrap_or_default()
 }
 
-/// Whether `Accept-Encoding` takes gzip.
+/// Returns whether `Accept-Encoding` allows gzip.
 pub fn accepts_gzip(accept_encoding: &str) -> bool {
     ["gzip", "*"].iter().find_map(|coding| weight(accept_encoding, coding)).is_some_and(|weight| weight > 0.0)
 }

@@ -22,7 +22,7 @@ use crate::store::SHORT_PAGE;
 /// answers cost in memory is so much for each connection.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 
-/// How many items a page has at the most.
+/// Maximum number of items on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(usize);
 
@@ -80,7 +80,7 @@ impl Parameter for CursorText {
 /// The form that cursors have; another number when the form changes, so that old ones are refused and not misread.
 const FORM: u8 = 2;
 
-/// What a cursor belongs to: the order of the list and its filters. In another list it says nothing.
+/// Order and filters of a list, to which its cursors are bound.
 pub struct Listing<'a, F> {
     /// The order, as the parameter `sort` names it where there is one.
     pub order: &'a str,

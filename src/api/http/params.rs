@@ -56,7 +56,7 @@ pub trait Parameters: Sized {
 /// Declares the parameters of a call as a struct, whose doc comments are their descriptions in the document.
 ///
 /// All are optional. A handler gets the struct only if each parameter that was sent is right, so that there is no value
-/// in it that nobody checked. It stands before the body, so that no body is read in vain.
+/// in it that nobody checked. It stands before the body, so that no body is read without need.
 ///
 /// ```ignore
 /// parameters! {

@@ -29,8 +29,8 @@ const JSON: &str = "application/json";
 /// on a thread that no other request waits for.
 const MAX_INLINE: usize = 32 * 1024;
 
-/// How many times the limit is read and thrown away of a body that is too large, so that a client that sends it all
-/// before it listens gets the answer rather than a broken connection.
+/// Multiple of the limit that is read and discarded of a body that is too large, so that a client that sends it all
+/// before it listens gets the response rather than a broken connection.
 const DRAIN: usize = 16;
 
 /// The bytes of a body that every request may hold in memory. More of it counts against [`LARGE_BODIES`].
@@ -85,7 +85,6 @@ impl<T: serde::Serialize + Send> IntoResponse for Json<T> {
 
 /// The body of a request, in JSON of one of the media types `M`.
 pub struct Body<T, M> {
-    /// What it says.
     pub value: T,
     /// Its bytes.
     pub bytes: Bytes,
@@ -244,7 +243,7 @@ async fn read_body(
     }
     let mut incoming = body.take().map_err(|_| Problem::internal())?.into_bytes_stream();
     let read = async {
-        // What is announced is not believed: memory is taken as bytes arrive.
+        // An announced length is not trusted: memory is allocated as bytes arrive.
         let mut bytes = BytesMut::new();
         let (mut total, mut allowed, mut taken) = (0usize, SMALL_BODY, None::<OwnedSemaphorePermit>);
         while let Some(data) = incoming.next().await {

@@ -25,7 +25,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 macro_rules! kinds {
     ($($(#[doc = $about:literal])* $kind:ident = $status:ident, $name:literal, $title:literal;)*) => {
-        /// What kind of problem a request ran into.
+        /// Kind of a problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
             $($(#[doc = $about])* $kind,)*
@@ -56,7 +56,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What it means, and what a client can do about it.
+            /// Returns the meaning of the problem, and its remedy for a client.
             pub fn about(self) -> &'static str {
                 match self {
                     $(Kind::$kind => concat!($($about),*).trim_ascii(),)*
@@ -265,7 +265,6 @@ impl Problem {
         self
     }
 
-    /// What kind of problem it is.
     pub fn kind(&self) -> Kind {
         self.kind
     }

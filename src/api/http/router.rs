@@ -38,7 +38,7 @@ pub fn routes<A: OpenApi>(api: A, control: &Arc<AdmissionControl>) -> Route {
     })
 }
 
-/// How poem writes the path that the document writes as `/a/{b}`: `/a/:param0`.
+/// Returns poem's form of a path of the document: `/a/:param0` for `/a/{b}`.
 fn pattern(path: &str) -> String {
     let mut count = 0;
     let segments = path.split('/').map(|segment| {
@@ -52,7 +52,7 @@ fn pattern(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// What can be done at one path.
+/// Operations at one path.
 pub struct Resource {
     operations: Vec<Routed>,
     allow: HeaderValue,
@@ -128,7 +128,7 @@ impl Resource {
         Self { operations, allow, accept_patch }
     }
 
-    /// What can be done here (RFC 9110, section 9.3.7), and how an item can be patched (RFC 5789, section 3.1).
+    /// Answers `OPTIONS` with the methods (RFC 9110, section 9.3.7) and the media types of a patch (RFC 5789, section 3.1).
     fn options(&self) -> Response {
         let mut response = StatusCode::NO_CONTENT.with_header(header::ALLOW, self.allow.clone()).into_response();
         if let Some(accept_patch) = &self.accept_patch {

@@ -13,7 +13,7 @@ use crate::files::errors::{Errors, FieldError, Pointer};
 
 /// A type that the document describes.
 pub trait Schema {
-    /// Whether an object that has a member of this type always has it.
+    /// An object with a member of this type always has it.
     const REQUIRED: bool = true;
 
     /// The schema, or a reference to it.
@@ -22,7 +22,7 @@ pub trait Schema {
     /// Puts what the reference leads to into the document.
     fn register(_registry: &mut Registry) {}
 
-    /// Whether an object leaves a member with this value out.
+    /// Returns whether an object omits a member with this value.
     fn is_absent(&self) -> bool {
         false
     }
@@ -36,7 +36,7 @@ pub trait Read: Sized {
     /// Reads the value at `pointer`; on `None` it has put everything that is wrong into `errors`.
     fn read(value: Value, pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self>;
 
-    /// What it means that the member at `pointer` is not there.
+    /// Returns the value of an absent member at `pointer`, or reports an error.
     fn absent(pointer: Pointer<'_>, errors: &mut Errors) -> Option<Self> {
         refuse(pointer, Invalid::new("required", "must be there"), errors)
     }

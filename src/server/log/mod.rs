@@ -116,7 +116,6 @@ impl Visit for Fields<'_> {
 pub struct Logged<E> {
     /// The endpoint.
     pub app: E,
-    /// What counts the requests.
     pub metrics: Arc<Metrics>,
 }
 

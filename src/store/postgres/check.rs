@@ -1,4 +1,4 @@
-//! The published invariant, checked on a PostgreSQL database. Servers may go on writing meanwhile; all is of one moment.
+//! The published invariant, checked on a consistent snapshot of a PostgreSQL database, while servers may write.
 
 use super::connect::Connector;
 use super::error::Failure;

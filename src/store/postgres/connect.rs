@@ -30,7 +30,7 @@ use super::error::Failure;
 use super::tls::{Encrypted, MakeTls};
 use crate::config::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 
-/// What every session is set to, whatever the database says.
+/// Settings of every session, whatever the defaults of the database are.
 ///
 /// A replica that hangs in a transaction must not hold up the others, and a commit that was acknowledged must be on the
 /// disk: a database can have `synchronous_commit` off, and would lose some. The warning that a commit was not replicated
@@ -38,7 +38,7 @@ use crate::config::{PostgresAddress, PostgresHost, PostgresUrl, Tls};
 const SESSION: &str = "-c lock_timeout=5s -c statement_timeout=20s -c idle_in_transaction_session_timeout=10s \
     -c synchronous_commit=on -c client_min_messages=warning -c jit=off -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3";
 
-/// What the session that writes is set to besides: all that it looks for it finds by an index. Its plans are made when
+/// Further settings of the session that writes: it finds everything by an index. Its plans are made when
 /// tables are small, and must still be right when they are large.
 const WRITER: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
 

@@ -1,4 +1,4 @@
-//! What goes wrong with PostgreSQL, and what that means for a write.
+//! Errors of PostgreSQL, and their meaning for a write.
 
 use std::io::ErrorKind;
 
@@ -42,7 +42,7 @@ pub enum Failure {
     /// A commit was done with a warning, so that it is not known whether a standby has it.
     #[error("the database warned when it committed: {0}")]
     Warned(String),
-    /// What is stored breaks a rule that it was checked against when it was written.
+    /// Stored data breaks a rule that it was checked against when it was written.
     #[error("what is stored in column {column} is not valid: {error}")]
     Corrupt {
         /// The column, counted from 0.
@@ -62,7 +62,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What PostgreSQL stores, read back, is not valid.
+    /// An invalid value in a row of PostgreSQL.
     pub fn corrupt(column: usize, error: &Invalid) -> Self {
         Self::Corrupt { column, error: error.detail.clone() }
     }
@@ -118,7 +118,7 @@ impl Failure {
         }
     }
 
-    /// Whether the database is only away, so that it is worth to try again: not so if it refuses the password, or is
+    /// Returns whether the database is only unreachable, so that a retry can help: not if it refuses the password, or is
     /// another one than it must be.
     pub fn is_absence(&self) -> bool {
         let error = match self {

@@ -19,13 +19,13 @@ use super::error::Failure;
 use super::rows;
 use crate::domain::{Epoch, Position};
 
-/// What a commit is announced on.
+/// Channel on which commits are announced.
 pub const CHANNEL: &str = "stockroom";
 
-/// How often the row is looked at, whether or not there was a hint.
+/// Interval of reading the row, with or without a hint.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long the answer may take.
+/// Time limit for reading the row.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The ledger in the database, as it was seen last.
@@ -139,7 +139,7 @@ async fn hear(wire: Wire, head: &Head, hint: mpsc::Sender<()>) -> Result<(), Fai
         if let AsyncMessage::Notification(said) = message?
             && said.payload().starts_with(&head.epoch.to_string())
         {
-            // If there is a hint already, whoever takes it will see this too.
+            // If there is a hint already, its receiver will see this commit too.
             let _ = hint.try_send(());
         }
     }
@@ -172,7 +172,7 @@ async fn look(
         let row = timeout(PATIENCE, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
         let (position, epoch) = rows::head(&row, 0)?;
         *head.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        // What is wrong with it is logged, and refused where somebody asks.
+        // An error here is logged by `see`, and each later request is refused with it.
         let _ = head.see(known, position, epoch);
         *pauses = 0;
     }

@@ -62,7 +62,7 @@ const MIGRATIONS: &[Migration] = &[
 /// The newest schema that this program knows, and the only one that it writes to.
 pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 
-/// Whoever changes the schema holds this advisory lock: "Stockroo" in ASCII.
+/// Advisory lock of the program that changes the schema: "Stockroo" in ASCII.
 const LOCK: i64 = 0x5374_6f63_6b72_6f6f;
 
 /// Time limit of the wait for another replica that changes the schema, and of the tries of a step.

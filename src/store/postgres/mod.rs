@@ -47,13 +47,13 @@ use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 use crate::metrics::Registry;
 
-/// How long the database may be away when the store is opened.
+/// Time to wait for an unreachable database when the store is opened.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the first pause is before it is looked for again; each further one is twice as long, up to [`LAST_PAUSE`].
+/// First pause between attempts to connect; each further one is twice as long, up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long the longest pause is.
+/// Longest pause between attempts to connect.
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The time after which a database that nobody has seen is taken to be away. It is looked at each second.
@@ -81,7 +81,6 @@ pub enum OpenError {
     Roots {
         /// The database.
         database: String,
-        /// What is wrong with it.
         error: String,
     },
     /// The database is away, and did not come back in time.
@@ -89,9 +88,8 @@ pub enum OpenError {
     Away {
         /// The database.
         database: String,
-        /// How long it was waited for.
         waited: Duration,
-        /// What was wrong with the last try.
+        /// Failure of the last attempt.
         failure: Failure,
     },
     /// The database keeps texts in another encoding than UTF-8.
@@ -157,7 +155,6 @@ pub enum OpenError {
     Failed {
         /// The database.
         database: String,
-        /// What PostgreSQL said.
         failure: Failure,
     },
 }

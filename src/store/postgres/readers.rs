@@ -119,7 +119,7 @@ impl Drop for Place {
     }
 }
 
-/// Whether a read failed because of its connection, so that it is worth to ask again on another one.
+/// Returns whether a read failed because of its connection, so that a retry on another one can succeed.
 pub fn is_worth_another(failure: &Failure) -> bool {
     matches!(failure, Failure::Postgres(_)) && failure.fault() == Fault::Lost
 }

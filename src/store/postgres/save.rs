@@ -106,7 +106,7 @@ impl Flight<'_> {
         });
         let end = async { if commit { connection.batch_execute("COMMIT").await } else { Ok(()) } };
         let (written, ended) = tokio::join!(biased; join_all(steps), end);
-        // After a statement that was refused, COMMIT rolls back and says nothing of it.
+        // After a refused statement, COMMIT rolls back without an error.
         for answer in written.into_iter().chain([ended]) {
             answer.map_err(|error| {
                 let error = DiskError::from(Failure::from(error));

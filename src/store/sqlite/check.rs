@@ -1,4 +1,4 @@
-//! The published invariant, checked on a database file. A server may go on writing meanwhile; all is of one moment.
+//! The published invariant, checked on a consistent snapshot of a database file, while a server may write.
 
 use std::path::Path;
 

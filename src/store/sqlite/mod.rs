@@ -83,7 +83,7 @@ pub enum OpenError {
     InUse {
         /// The database file.
         path: PathBuf,
-        /// Who holds it, as far as it can be told.
+        /// Process or reader that has the database, if known.
         holder: String,
     },
     /// The file cannot be opened.
@@ -199,7 +199,6 @@ pub enum OpenError {
     Sqlite {
         /// The database file.
         path: PathBuf,
-        /// What SQLite said.
         error: rusqlite::Error,
     },
 }
@@ -448,7 +447,7 @@ mod tests {
 
     use super::*;
 
-    /// How SQLite would carry out a query on an empty inventory.
+    /// Returns SQLite's plan of a query on an empty inventory.
     pub fn plan(sql: &str, values: Vec<Value>) -> String {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("stockroom.db");

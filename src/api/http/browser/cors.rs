@@ -6,13 +6,13 @@ use poem::{Request, Response};
 
 use crate::config::Origin;
 
-/// What a page may send along.
+/// Request headers that a page may send.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Traceparent, \
      X-Request-Id",
 );
 
-/// What a page may read of an answer.
+/// Response headers that a page may read.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "Accept-Patch, Allow, ETag, Idempotent-Replayed, Link, Location, Retry-After, Traceparent, X-Request-Id",
 );
@@ -32,7 +32,7 @@ impl Cors {
         Self { origins: origins.iter().map(value).collect() }
     }
 
-    /// What the answer to this request must tell the browser.
+    /// Returns the CORS headers of the response to this request.
     pub fn reply(&self, request: &Request) -> Reply {
         let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         Reply {
@@ -53,7 +53,7 @@ impl Cors {
     }
 }
 
-/// What an answer tells the browser.
+/// CORS headers of a response.
 pub struct Reply {
     varies: bool,
     origin: Option<HeaderValue>,
