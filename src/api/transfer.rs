@@ -406,7 +406,11 @@ impl Schema for ImportMode {
 
 impl Schema for ColumnMap {
     fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema { example: Some("qty=quantity,colour=".into()), ..MetaSchema::new("string") })
+        inline(MetaSchema {
+            example: Some("qty=quantity,colour=".into()),
+            pattern: Some(ColumnMap::PATTERN.to_owned()),
+            ..MetaSchema::new("string")
+        })
     }
 }
 

@@ -10,7 +10,10 @@ impl Barcode {
     /// The most characters (Unicode scalar values) that it may have.
     pub const MAX_CHARS: usize = 64;
     /// The characters that it may have, as a regular expression.
-    pub const PATTERN: &str = r"^[^\s\u0000-\u001F\u007F]([^\u0000-\u001F\u007F]*[^\s\u0000-\u001F\u007F])?$";
+    ///
+    /// `\s` means other characters in each dialect; U+0085 and U+FEFF are those in dispute.
+    pub const PATTERN: &str =
+        r"^[^\s\u0000-\u001F\u007F\u0085\uFEFF]([^\u0000-\u001F\u007F]*[^\s\u0000-\u001F\u007F\u0085\uFEFF])?$";
 
     /// Takes a text that keeps the rules of a barcode.
     pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
@@ -21,7 +24,7 @@ impl Barcode {
             Err(Invalid::new("too-long", format!("must have at most {} characters", Self::MAX_CHARS)))
         } else if text.chars().any(|c| c < ' ' || c == '\u{7f}') {
             Err(Invalid::new("control-character", "must not contain control characters"))
-        } else if text.trim() != text {
+        } else if text.starts_with(is_blank) || text.ends_with(is_blank) {
             Err(Invalid::new("pattern", "must not begin or end with a blank"))
         } else {
             Ok(Self(text))
@@ -32,6 +35,10 @@ impl Barcode {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
 }
 
 /// The barcodes of an item, each once, in the order in which they were given.
@@ -107,6 +114,8 @@ mod tests {
             (&*"9".repeat(65), "too-long"),
             (" a", "pattern"),
             ("a\u{a0}", "pattern"),
+            ("a\u{85}", "pattern"),
+            ("\u{feff}a", "pattern"),
             ("a\nb", "control-character"),
         ] {
             assert_eq!(Barcode::parse(text).unwrap_err().code, code, "{text:?}");

@@ -24,6 +24,9 @@ pub fn separator_of(start: &[u8], is_known: impl Fn(&str) -> bool) -> Separator 
 pub struct ColumnMap(Vec<(String, Option<String>)>);
 
 impl ColumnMap {
+    /// The form of the text that [`ColumnMap::parse`] reads, as a regular expression.
+    pub const PATTERN: &str = "^(=|[^=,]+=[^=,]*)(,(=|[^=,]+=[^=,]*))*$";
+
     /// Reads `qty=quantity,colour=`: names of a file with those of an item, or nothing to ignore them. `=` ignores columns
     /// without a name.
     pub fn parse(text: &str) -> Result<Self, Invalid> {

@@ -5,6 +5,7 @@ import schemathesis
 # The names of problems that need no further reason, because they tell of the state of the inventory.
 OF_THE_STATE = {
     "already-reversed",
+    "barcode-taken",
     "batch-refused",
     "exceeds-reservation",
     "has-reservations",
@@ -55,6 +56,9 @@ def refused_for_a_known_reason(ctx, response, case):
 
 
 def is_beyond_a_schema(error):
+    # A parameter that goes only with certain values of others, such as the separator with CSV, or a name mapped twice.
+    if "parameter" in error:
+        return error["code"] in ("unsupported", "map")
     pointer, code = error.get("pointer") or "", error["code"]
     # Any number of the client's own may be one that 64 bits do not hold exactly.
     in_attributes = pointer.startswith("/attributes/") and code == "inexact-number"

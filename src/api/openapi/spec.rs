@@ -195,6 +195,14 @@ fn generated<A: OpenApi>() -> Value {
         movement["if"] = has("delta");
         movement["then"] = json!({ "not": has("counted") });
         movement["else"] = has("counted");
+        if movement["properties"].get("barcode").is_some() {
+            // Likewise, in either case.
+            for case in ["then", "else"] {
+                movement[case]["if"] = has("item_id");
+                movement[case]["then"] = json!({ "not": has("barcode") });
+                movement[case]["else"] = has("barcode");
+            }
+        }
     }
     document["components"]["schemas"]["Problem"] = problem_schema();
     let mut shown = Vec::new();
