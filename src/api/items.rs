@@ -259,9 +259,9 @@ object! {
     writes ItemPage {
         /// The items, in the order of the list.
         items: Vec<ItemView>,
-        /// What to send as `cursor` for the next page; absent on the last one.
+        /// Value of `cursor` for the next page; absent on the last one.
         next_cursor: Option<String>,
-        /// How many items meet the filters in all; there if `count=true` asked for it.
+        /// Number of all items that meet the filters; present if `count=true` asked for it.
         total: Option<u64>,
     }
     example {
@@ -386,7 +386,7 @@ parameters! {
     }
 }
 
-/// What `POST /inventory` answers.
+/// Responses of `POST /inventory`.
 #[derive(ApiResponse)]
 pub enum Created {
     /// The item is in the inventory.
@@ -406,7 +406,7 @@ pub enum Created {
     ),
 }
 
-/// What `GET /inventory/{id}` answers.
+/// Responses of `GET /inventory/{id}`.
 #[derive(ApiResponse)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and it lives for a moment")]
 pub enum Found {
@@ -427,7 +427,7 @@ pub enum Found {
     ),
 }
 
-/// What `PUT /inventory/{id}` answers.
+/// Responses of `PUT /inventory/{id}`.
 #[derive(ApiResponse)]
 pub enum Replaced {
     /// The item as it is now.
@@ -451,7 +451,7 @@ pub enum Replaced {
     ),
 }
 
-/// What `PATCH /inventory/{id}` answers.
+/// Responses of `PATCH /inventory/{id}`.
 #[derive(ApiResponse)]
 pub enum Patched {
     /// The item as it is now.
@@ -464,7 +464,7 @@ pub enum Patched {
     ),
 }
 
-/// What `DELETE /inventory/{id}` answers.
+/// Responses of `DELETE /inventory/{id}`.
 #[derive(ApiResponse)]
 pub enum Deleted {
     /// The item is gone.
@@ -472,7 +472,7 @@ pub enum Deleted {
     Gone,
 }
 
-/// What `GET /inventory` answers.
+/// Responses of `GET /inventory`.
 #[derive(ApiResponse)]
 pub enum Listed {
     /// A page of items.
@@ -489,11 +489,11 @@ pub enum Listed {
 pub struct Items {
     /// Where they are kept.
     pub store: Guarded,
-    /// What stands before every path.
+    /// Prefix of every path.
     pub base_path: BasePath,
     /// Where they are changed.
     pub changes: Changes,
-    /// Whether a change must come with `If-Match`, or `If-None-Match` where that is taken.
+    /// Demand `If-Match` with a change, or `If-None-Match` where that is taken.
     pub require_if_match: bool,
 }
 

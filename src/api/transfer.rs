@@ -123,7 +123,7 @@ pub enum ExportContent {
     Csv(CsvFile),
 }
 
-/// What `GET /export` answers.
+/// Responses of `GET /export`.
 #[derive(ApiResponse)]
 pub enum Exported {
     /// All items that meet every filter, one after the other.
@@ -319,7 +319,7 @@ const UPLOADS: [&str; 3] = [Format::Ndjson.media_type(), Format::Csv.media_type(
 pub struct Upload {
     /// `None` where the file itself shows it.
     format: Option<Format>,
-    /// How many bytes it is said to have.
+    /// Announced number of bytes.
     announced: u64,
     body: Body,
 }
@@ -355,13 +355,13 @@ impl<'a> ApiExtractor<'a> for Upload {
 }
 
 object! {
-    /// What an import did, or with `dry_run=true` would have done.
+    /// Outcome of an import, or with `dry_run=true` its forecast.
     writes ImportedItems {
-        /// How many items are new.
+        /// Number of new items.
         created: u64,
-        /// How many were there and are others now.
+        /// Number of items that changed.
         updated: u64,
-        /// How many were there, and just as they are in the file.
+        /// Number of items that already are as the file has them.
         unchanged: u64,
         /// In how many items each field changed: those of the items that are new are not counted.
         changed_fields: FieldCounts,
@@ -380,7 +380,7 @@ impl Schema for FieldCounts {
     }
 }
 
-/// What `POST /import` answers.
+/// Responses of `POST /import`.
 #[derive(ApiResponse)]
 pub enum ImportDone {
     /// The items of the file are in the inventory, or with `dry_run=true` could be.

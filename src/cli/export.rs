@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(default_value = "-", hide_default_value = true)]
     file: PathBuf,
 
-    /// In which form; else as the file's name says (.csv, .ndjson, .jsonl), and NDJSON where it says nothing
+    /// Format; by default that of the file's extension (.csv, .ndjson, .jsonl), or NDJSON
     #[arg(long)]
     format: Option<Format>,
 

@@ -32,7 +32,7 @@ use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
 use crate::store::{GROUP, ImportKind, ImportMode, Imported, Store, Upkeep};
 
-/// How long an import may wait until the database can be written.
+/// Time limit of an import for the database to become writable.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which file to import, and how.
@@ -41,7 +41,7 @@ pub struct Arguments {
     /// The file, or - for standard input
     file: PathBuf,
 
-    /// In which form it is; else as its name says (.csv, .ndjson, .jsonl)
+    /// Format; by default that of the file's extension (.csv, .tsv, .ndjson, .jsonl)
     #[arg(long)]
     format: Option<Format>,
 
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, default_value = "items")]
     kind: ImportKind,
 
-    /// What the rows of items may do [default: create]
+    /// Effect of rows of items [default: create]
     #[arg(long)]
     mode: Option<ImportMode>,
 

@@ -13,7 +13,7 @@ use super::separator::Separator;
 /// The characters with which a spreadsheet begins a formula.
 const FORMULA: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\n'];
 
-/// Whether a text gets an apostrophe in front of it: because a spreadsheet would take it for a formula, or because it
+/// Returns whether a text gets an apostrophe in front: because a spreadsheet would take it for a formula, or because it
 /// looks like one that has an apostrophe already.
 fn needs_apostrophe(text: &str) -> bool {
     text.starts_with(FORMULA)

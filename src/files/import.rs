@@ -25,7 +25,7 @@ pub struct Plan {
     pub layout: Layout,
     /// The most bytes that the file may have when it is unpacked.
     pub max_bytes: u64,
-    /// What a row may do.
+    /// Effect of rows on items.
     pub mode: ImportMode,
     /// True to report the outcome and change nothing.
     pub dry_run: bool,
@@ -107,7 +107,7 @@ fn rows<T: ReadRow>(text: Text<'static>, layout: &Layout, mode: ImportMode) -> R
     Ok(Box::new(std::iter::from_fn(move || rows.next_row().transpose().map(|row| row?.map_err(|_| changed())))))
 }
 
-/// What each reading of the file shares.
+/// State that both readings of the file share.
 #[derive(Clone)]
 struct Reading {
     on_read: Option<OnRead>,

@@ -7,18 +7,18 @@ use crate::domain::Invalid;
 /// The most bytes that a line may have, and that a record of several lines may.
 pub const MAX_LINE: usize = 1024 * 1024;
 
-/// What some programs put before UTF-8.
+/// Mark that some programs put before UTF-8.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line of a file, or a record of several lines.
 pub struct Record<T> {
     /// The number of its first line, from 1.
     pub line: u64,
-    /// What it holds, or what is wrong with it as a whole.
+    /// Its content, or the flaw of the whole record.
     pub content: Result<T, Flaw>,
 }
 
-/// What can be wrong with a record as a whole.
+/// Flaw of a record as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// It is longer than [`MAX_LINE`].
@@ -65,7 +65,7 @@ pub struct Lines<R> {
     input: R,
     /// The last byte of a line.
     end: u8,
-    /// How many lines were read.
+    /// Number of lines that were read.
     count: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which ids a file has more than once, found without holding all of them in memory.
+//! Ids that a file has more than once, found without holding all of them in memory.
 //!
 //! Each id goes with its line into one of several files by its hash; each of these is then small enough to be sorted.
 
@@ -33,7 +33,7 @@ pub struct Repetition {
 pub struct Repeated {
     /// The first lines in which an id stands again.
     pub first: BTreeMap<u64, Repetition>,
-    /// How many lines there are where an id stands again.
+    /// Number of lines that repeat an id.
     pub count: u64,
 }
 

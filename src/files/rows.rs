@@ -85,7 +85,7 @@ pub struct Form {
     pub format: Format,
     /// The separator of a CSV file.
     pub separator: Separator,
-    /// Whether a CSV file begins with a byte order mark, by which Excel knows UTF-8.
+    /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
     pub byte_order_mark: bool,
 }
 

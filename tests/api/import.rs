@@ -1,4 +1,4 @@
-//! What `POST /import` promises: all items of a file or none, and everything that is wrong with it at once.
+//! The promises of `POST /import`: all items of a file or none, and every error at once.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -46,7 +46,7 @@ fn large(count: usize) -> String {
     })
 }
 
-/// The item without what a new item gets anew.
+/// The item without the members that differ for a new one.
 pub fn timeless(mut item: Value) -> Value {
     for member in ["version", "etag", "created_at", "updated_at", "reserved", "available", "low_stock"] {
         item.as_object_mut().unwrap().remove(member);

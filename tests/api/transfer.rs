@@ -1,4 +1,4 @@
-//! What carries the whole inventory out of the service as a file.
+//! Files that carry the inventory and the ledger out of the service.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
