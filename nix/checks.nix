@@ -44,10 +44,13 @@ in
         ../README.md
         ../SECURITY.md
         ../benches
+        ../ci
         ../clippy.toml
         ../deploy
         ../docs
         ../examples
+        ../nix
+        ../proof
         ../rustfmt.toml
         ../tests
       ];
