@@ -719,6 +719,12 @@ fn a_role_is_offered_what_it_may_do() {
     let reserved = r#"{"quantity":1,"expires_in":600}"#;
     tokens::send(&server, &tokens.admin.token, "POST", "/inventory/widget-1/reservations", reserved).expect(201);
     for (made, actions, modes) in [(&tokens.read, 0, 0), (&tokens.write, 6, 1), (&tokens.admin, 6, 5)] {
+        // This view was there before anybody signed in.
+        browser.open(&server.url("/#/files"));
+        sign_in(&browser, &made.token, false);
+        wait(&browser, &format!("document.querySelectorAll('.modes input').length === {modes}"));
+        browser.find("//button[text()='Sign out']").click();
+        wait(&browser, "document.querySelector('dialog.sign-in')");
         browser.open(&server.url("/#/items/widget-1"));
         sign_in(&browser, &made.token, false);
         wait_for_text(&browser, ".ledger", "Sold 1");

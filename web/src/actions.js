@@ -262,7 +262,7 @@ export async function askToStep(item, step, reservations) {
       value: held,
       required: true,
       min: 1,
-      max: MOST,
+      max: only ? held : MOST,
     });
   } else if (step === "extend") {
     fields.push({

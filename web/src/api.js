@@ -117,8 +117,8 @@ async function identify(token) {
   try {
     return await (await send("/access", {}, token)).json();
   } catch (error) {
-    // No token is so long, or has such characters, that it cannot be sent.
-    if (error instanceof Refused ? error.status < 500 : error instanceof TypeError) {
+    // No token has characters that a header cannot carry.
+    if (error instanceof Refused ? error.status === 401 : error instanceof TypeError) {
       return null;
     }
     throw error;

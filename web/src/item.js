@@ -102,7 +102,10 @@ export async function createItemView(id, signal) {
   /** Returns the movements that can be undone: those of this item that no entry undoes already. */
   function undoable() {
     const undone = new Set(entries.map((entry) => entry.reverses));
-    return may("write") ? entries.filter(({ event, position }) => event === "moved" && !undone.has(position)) : [];
+    // Before its deletion the id was another item's.
+    const deletion = entries.findIndex(({ event }) => event === "deleted");
+    const own = deletion < 0 ? entries : entries.slice(0, deletion);
+    return may("write") ? own.filter(({ event, position }) => event === "moved" && !undone.has(position)) : [];
   }
 
   function drawItem() {

@@ -61,6 +61,7 @@ export function may(role) {
  * @param {Caller} found
  */
 export function setCaller(found) {
+  const { role } = caller;
   caller = found;
   byId("new").hidden = !may("write");
   const session = byId("session");
@@ -71,6 +72,10 @@ export function setCaller(found) {
       h("span", { class: "muted" }, `${caller.name ?? "Signed in"} (${caller.role})`),
       h("button", { type: "button", class: "plain", click: signOut }, "Sign out"),
     );
+  }
+  if (role !== caller.role) {
+    // The view offers what another role may do: it is made again.
+    dispatchEvent(new Event("hashchange"));
   }
 }
 
@@ -158,8 +163,8 @@ function askForToken(refused, identify) {
           message.textContent = "The server does not know this token, or it has expired.";
           input.select();
         }
-      } catch {
-        message.textContent = "There is no connection to the server. Try again.";
+      } catch (error) {
+        message.textContent = error instanceof Error ? error.message : "";
       }
       submit.removeAttribute("aria-busy");
     });
