@@ -12,7 +12,7 @@ import tarfile
 
 archive_path, layout, digest_path, referrer, sbom_path = sys.argv[1:]
 
-COMPRESSED_CEILING = 6_200_000
+COMPRESSED_CEILING = 6_000_000
 LABEL = "org.opencontainers.image."
 
 broken = []
