@@ -224,7 +224,7 @@ impl ReadRow for ItemRow {
         Required { groups, because: format!(" with mode={}", mode.as_str()) }
     }
 
-    fn check(&self, mode: ImportMode) -> Vec<(&'static str, Invalid)> {
+    fn into_content(self, mode: ImportMode) -> Result<RowContent, Vec<(&'static str, Invalid)>> {
         let mut wrong = Vec::new();
         if mode == ImportMode::Update && self.id.is_none() {
             wrong.push(("/id", Invalid::new("required", "must be there, to say which item to update")));
@@ -234,12 +234,11 @@ impl ReadRow for ItemRow {
         {
             wrong.extend(of_whole);
         }
-        wrong
-    }
-
-    fn into_content(self) -> RowContent {
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
         let patch = Box::new(ItemPatch { details: self.details, quantity: self.quantity });
-        RowContent::Item { id: self.id, version: self.version, patch }
+        Ok(RowContent::Item { id: self.id, version: self.version, patch })
     }
 }
 

@@ -32,7 +32,7 @@ pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_curr
 use self::http::{boundary, payload, router};
 pub use self::items::{ItemRow, ItemView};
 pub use self::metrics::{Scrape, metrics_app};
-pub use self::movements::MovementRow;
+pub use self::movements::NewItemMovement;
 use self::openapi::{docs, spec};
 pub use self::starting::starting;
 pub use self::system::Shutdown;

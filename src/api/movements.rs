@@ -69,7 +69,7 @@ object! {
 
 object! {
     /// A movement of one item among others: either by how much its stock changed, or what was counted.
-    reads NewItemMovement {
+    reads row NewItemMovement {
         /// The item, by its id.
         item_id: Option<ItemId>,
         /// The item, by one of its barcodes.
@@ -85,32 +85,22 @@ object! {
         /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
     }
+    ignores {}
     example { "item_id": "widget-1", "delta": -2, "reason": "sold", "reference": "order-4711" }
 }
 
-object! {
-    /// A movement in a file.
-    reads row MovementRow {
-        /// The item, by its id.
-        item_id: Option<ItemId>,
-        /// The item, by one of its barcodes.
-        barcode: Option<Barcode>,
-        /// The change of its stock; below 0 if it shrinks.
-        delta: Option<Delta>,
-        /// The stock that was counted.
-        counted: Option<Quantity>,
-        /// The reason.
-        reason: Reason,
-        /// A note.
-        note: Option<Note>,
-        /// A reference to something elsewhere, such as an order.
-        reference: Option<Reference>,
+impl NewItemMovement {
+    /// Returns the movement, or everything that is wrong with it, each with its JSON Pointer.
+    fn into_movement(self) -> Result<ItemMovement, Vec<(&'static str, Invalid)>> {
+        let Self { item_id, barcode, delta, counted, reason, note, reference } = self;
+        match (item_name(item_id, barcode), stock_change(delta, counted)) {
+            (Ok(item), Ok(change)) => Ok(ItemMovement { item, movement: Movement { change, reason, note, reference } }),
+            (item, change) => Err(item.err().into_iter().chain(change.err()).collect()),
+        }
     }
-    ignores {}
-    example { "item_id": "widget-1", "counted": 12, "reason": "counted" }
 }
 
-impl ReadRow for MovementRow {
+impl ReadRow for NewItemMovement {
     fn columns() -> Vec<Column> {
         Self::columns()
     }
@@ -123,17 +113,8 @@ impl ReadRow for MovementRow {
         Required { groups: &[&["item_id", "barcode"], &["delta", "counted"], &["reason"]], because: String::new() }
     }
 
-    fn check(&self, _mode: ImportMode) -> Vec<(&'static str, Invalid)> {
-        let item = item_name(self.item_id.clone(), self.barcode.clone()).err();
-        item.into_iter().chain(stock_change(self.delta, self.counted).err()).collect()
-    }
-
-    fn into_content(self) -> RowContent {
-        let checked = "the row was checked";
-        let item = item_name(self.item_id, self.barcode).expect(checked);
-        let change = stock_change(self.delta, self.counted).expect(checked);
-        let movement = Movement { change, reason: self.reason, note: self.note, reference: self.reference };
-        RowContent::Movement(Box::new(ItemMovement { item, movement }))
+    fn into_content(self, _mode: ImportMode) -> Result<RowContent, Vec<(&'static str, Invalid)>> {
+        self.into_movement().map(|movement| RowContent::Movement(Box::new(movement)))
     }
 }
 
@@ -345,17 +326,10 @@ impl Movements {
         let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
         let list = Pointer::Root.member("movements");
         for (index, new) in new.into_iter().enumerate() {
-            let item = item_name(new.item_id, new.barcode);
-            let change = stock_change(new.delta, new.counted);
-            match (item, change) {
-                (Ok(item), Ok(change)) => {
-                    let movement = Movement { change, reason: new.reason, note: new.note, reference: new.reference };
-                    movements.push(ItemMovement { item, movement });
-                }
-                (item, change) => {
-                    for wrong in item.err().into_iter().chain(change.err()) {
-                        errors.add(|| member_error(list.element(index), wrong));
-                    }
+            match new.into_movement() {
+                Ok(movement) => movements.push(movement),
+                Err(wrong) => {
+                    wrong.into_iter().for_each(|wrong| errors.add(|| member_error(list.element(index), wrong)));
                 }
             }
         }

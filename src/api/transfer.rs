@@ -26,7 +26,7 @@ use super::http::problem::kinds::{Busy, ImportRefused, InvalidImport, TooManyCol
 use super::http::problem::{Kind, Problem, Refused};
 use super::http::router::MediaType;
 use super::items::{ItemRow, ItemView};
-use super::movements::MovementRow;
+use super::movements::NewItemMovement;
 use super::openapi::Tag;
 use super::openapi::object::object;
 use super::openapi::schema::{Schema, inline};
@@ -222,7 +222,7 @@ impl Transfer {
         let store = Arc::clone(self.store.open(&caller));
         let Written { outcome, replayed } = match kind {
             ImportKind::Items => import_file::<ItemRow>(store, file, plan).await?,
-            ImportKind::Movements => import_file::<MovementRow>(store, file, plan).await?,
+            ImportKind::Movements => import_file::<NewItemMovement>(store, file, plan).await?,
         };
         let Imported { created, updated, unchanged, changed_fields } = outcome;
         let changed_fields = FieldCounts(changed_fields);

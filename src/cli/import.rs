@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 use super::export::separator;
 use super::progress;
 use super::remote::{self, Body, Remote};
-use crate::api::{ItemRow, MovementRow};
+use crate::api::{ItemRow, NewItemMovement};
 use crate::config::{Database, Settings};
 use crate::files::dialect::ColumnMap;
 use crate::files::errors::ImportError;
@@ -172,7 +172,7 @@ async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arg
     };
     let outcome = match kind {
         ImportKind::Items => import_file::<ItemRow>(Arc::clone(&store), file, plan).await,
-        ImportKind::Movements => import_file::<MovementRow>(Arc::clone(&store), file, plan).await,
+        ImportKind::Movements => import_file::<NewItemMovement>(Arc::clone(&store), file, plan).await,
     };
     progress.finish_and_clear();
     store.close().await;

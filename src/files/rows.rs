@@ -161,11 +161,9 @@ pub trait ReadRow: Sized + Send + 'static {
     /// The columns that a CSV file must have.
     fn required(mode: ImportMode) -> Required;
 
-    /// Returns everything that is wrong with the row in an import of a mode, each with its JSON Pointer.
-    fn check(&self, mode: ImportMode) -> Vec<(&'static str, Invalid)>;
-
-    /// Returns the content of the row.
-    fn into_content(self) -> RowContent;
+    /// Returns the content of the row in an import of a mode, or everything that is wrong with it, each with its JSON
+    /// Pointer.
+    fn into_content(self, mode: ImportMode) -> Result<RowContent, Vec<(&'static str, Invalid)>>;
 }
 
 /// The form of a file of items.
@@ -273,17 +271,14 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
 
     /// Reads a row that has what its mode needs.
     fn read(&self, value: Value, mut errors: Errors) -> Result<RowContent, Errors> {
-        let row = T::read(value, &mut errors);
         // A name that is wrong is not missing too.
-        if let Some(row) = row.as_ref().filter(|_| errors.is_empty()) {
-            for (pointer, invalid) in row.check(self.mode) {
+        let Some(row) = T::read(value, &mut errors).filter(|_| errors.is_empty()) else { return Err(errors) };
+        row.into_content(self.mode).map_err(|wrong| {
+            for (pointer, invalid) in wrong {
                 errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
             }
-        }
-        match row {
-            Some(row) if errors.is_empty() => Ok(row.into_content()),
-            _ => Err(errors),
-        }
+            errors
+        })
     }
 }
 
