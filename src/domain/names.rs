@@ -7,7 +7,7 @@ macro_rules! named {
         }
     ) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
         pub enum $type {
             $($(#[doc = $doc])* #[serde(rename = $name)] $variant,)*
         }

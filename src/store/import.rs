@@ -1,8 +1,7 @@
 //! Imports: many items in one transaction, decided and saved chunk by chunk, so that memory stays flat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -13,7 +12,7 @@ use super::operations::ItemMovement;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
 use crate::domain::{
-    Actor, Create, Field, ItemId, ItemPatch, Member, Patch, Precondition, Refusal, Replace, Subject, Version,
+    Actor, Create, Entry, Field, ItemId, ItemPatch, Member, Patch, Precondition, Refusal, Replace, Subject, Version,
 };
 
 /// The number of rows that are decided and saved at once.
@@ -181,8 +180,16 @@ impl Row {
 #[derive(Clone)]
 enum Effect {
     Created,
-    Updated(Vec<Field>),
+    Updated(BTreeSet<Field>),
     Unchanged,
+}
+
+impl Effect {
+    /// The effect of a change on an item that exists.
+    fn of(entry: &Entry) -> Self {
+        let fields = entry.changed_fields();
+        if fields.is_empty() { Self::Unchanged } else { Self::Updated(fields) }
+    }
 }
 
 impl Operation for Row {
@@ -203,14 +210,7 @@ impl Operation for Row {
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Effect, WriteError> {
         match &self.change {
             RowChange::Item { id, patch, precondition, mode } => put_item(draft, id, patch, precondition, *mode),
-            RowChange::Movement(movement) => {
-                let moved = movement.carry_out(draft)?;
-                Ok(if moved.record.entry.delta != 0 {
-                    Effect::Updated(vec![Field::Quantity])
-                } else {
-                    Effect::Unchanged
-                })
-            }
+            RowChange::Movement(movement) => Ok(Effect::of(&movement.carry_out(draft)?.record.entry)),
         }
     }
 }
@@ -225,7 +225,7 @@ fn put_item(
 ) -> Result<Effect, WriteError> {
     let (id, precondition) = (id.clone(), precondition.clone());
     let whole = || patch.details.apply(None).map_err(Refusal::Invalid);
-    let Some(before) = draft.item(&id).map(Arc::clone) else {
+    if draft.item(&id).is_none() {
         if mode == ImportMode::Update {
             return Err(Refusal::NotFound.into());
         }
@@ -233,8 +233,8 @@ fn put_item(
         // A version that the row has is of another inventory, or of an item that was deleted.
         draft.command(&Create { id, details, quantity, precondition: Precondition::None })?;
         return Ok(Effect::Created);
-    };
-    let (after, changed) = match mode {
+    }
+    let (_item, changed) = match mode {
         ImportMode::Create => return Err(Refusal::ItemExists.into()),
         ImportMode::Upsert | ImportMode::Update => {
             draft.decide(&Patch { id, patch: Box::new(patch.clone()), precondition })?
@@ -243,7 +243,8 @@ fn put_item(
             draft.decide(&Replace { id, details: whole()?, quantity: patch.quantity, precondition })?
         }
     };
-    Ok(if changed { Effect::Updated(before.changed_fields(&after)) } else { Effect::Unchanged })
+    // An expiry that was due may have an entry besides.
+    Ok(draft.last_entry().filter(|_| changed).map_or(Effect::Unchanged, |record| Effect::of(&record.entry)))
 }
 
 /// The outcome of an import so far.
