@@ -21,9 +21,8 @@ use tokio::time::{Instant, timeout_at};
 use super::http::access::Admitted;
 use super::http::client::{Client, Share, Shares};
 use super::http::negotiation::accepts_gzip;
-use super::http::params::Parameter;
 use super::http::problem::{Kind, Problem};
-use super::openapi::schema::{Schema, inline};
+use super::openapi::schema::inline;
 use crate::config::Settings;
 use crate::domain::{Invalid, Timestamp};
 use crate::files::errors::{FieldError, Place};
@@ -65,10 +64,7 @@ impl Wish {
     ) -> Result<Self, Problem> {
         let format = format.unwrap_or_else(|| Format::of(media_type));
         if format == Format::Ndjson {
-            let sent = [("separator", separator.is_some()), ("bom", bom.is_some())];
-            if let Some((name, _)) = sent.into_iter().find(|(_, is_sent)| *is_sent) {
-                return Err(refused(name, "is for CSV: send format=csv, too"));
-            }
+            refuse_csv_form(separator, bom)?;
         }
         let form = Form { format, separator: separator.unwrap_or_default(), byte_order_mark: bom.unwrap_or_default() };
         Ok(Self { form, gzip: asked.gzip, head: asked.head })
@@ -86,6 +82,15 @@ impl Wish {
             Format::Ndjson => "ndjson",
         };
         format!("attachment; filename=\"{name}-{}.{extension}\"", Timestamp::now().date())
+    }
+}
+
+/// Refuses the parameters `separator` and `bom` where the answer is no CSV file.
+pub fn refuse_csv_form(separator: Option<Separator>, bom: Option<bool>) -> Result<(), Problem> {
+    let sent = [("separator", separator.is_some()), ("bom", bom.is_some())];
+    match sent.into_iter().find(|(_, is_sent)| *is_sent) {
+        Some((name, _)) => Err(refused(name, "is for CSV: send format=csv, too")),
+        None => Ok(()),
     }
 }
 
@@ -138,7 +143,7 @@ impl Downloads {
         write: impl FnOnce(Sender<T>) -> JoinHandle<Result<(), StoreError>>,
     ) -> Result<Download, Problem> {
         if wish.head {
-            // Of unknown length, without a look at the store to find it out.
+            // The length is unknown, and only the store could tell it.
             let body = Body::from_bytes_stream(stream::empty::<io::Result<Bytes>>());
             return Ok(Download { body, gzip: wish.gzip });
         }
@@ -309,35 +314,4 @@ files! {
     NdjsonFile: Ndjson, "A JSON object in each line.";
     /// A file of comma-separated values.
     CsvFile: Csv, "A header line, and a record for each row (RFC 4180).";
-}
-
-impl Schema for Format {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            enum_items: Format::ALL.iter().map(|format| format.as_str().into()).collect(),
-            ..MetaSchema::new("string")
-        })
-    }
-}
-
-impl Parameter for Format {
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let format = Format::ALL.into_iter().find(|format| format.as_str() == text);
-        format.ok_or_else(|| Invalid::new("enum", "must be ndjson or csv"))
-    }
-}
-
-impl Schema for Separator {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            enum_items: Separator::ALL.iter().map(|separator| separator.name().into()).collect(),
-            ..MetaSchema::new("string")
-        })
-    }
-}
-
-impl Parameter for Separator {
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        Separator::parse(text)
-    }
 }

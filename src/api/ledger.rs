@@ -221,7 +221,7 @@ pub enum Listed {
         /// Of a page: the URL of the next one, with `rel="next"` (RFC 8288), if there are more entries already.
         #[oai(header = "Link")]
         Option<String>,
-        /// Of a file: a name for it (RFC 6266).
+        /// Name of a file (RFC 6266); absent with a page or the feed.
         #[oai(header = "Content-Disposition")]
         Option<String>,
     ),
@@ -310,10 +310,7 @@ impl Ledger {
             let wish = Wish::new(asked, media_type.0, format, separator, bom)?;
             return Ok(self.file(&caller, &wish, query).await?);
         }
-        let sent_for_file = [("separator", separator.is_some()), ("bom", bom.is_some())];
-        if let Some((name, _)) = sent_for_file.into_iter().find(|(_, is_sent)| *is_sent) {
-            return Err(download::refused(name, "is for CSV: send format=csv, too").into());
-        }
+        download::refuse_csv_form(separator, bom)?;
         if media_type.0 == EventStream::CONTENT_TYPE {
             if limit.is_some() {
                 return Err(download::refused("limit", "is for pages; the feed has no end").into());

@@ -394,16 +394,6 @@ pub enum ImportDone {
     ),
 }
 
-impl Schema for ImportMode {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            enum_items: ImportMode::ALL.iter().map(|mode| mode.as_str().into()).collect(),
-            default: Some(ImportMode::default().as_str().into()),
-            ..MetaSchema::new("string")
-        })
-    }
-}
-
 impl Schema for ColumnMap {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema {
@@ -417,33 +407,6 @@ impl Schema for ColumnMap {
 impl Parameter for ColumnMap {
     fn parse(text: &str) -> Result<Self, Invalid> {
         ColumnMap::parse(text)
-    }
-}
-
-impl Schema for ImportKind {
-    fn schema_ref() -> MetaSchemaRef {
-        inline(MetaSchema {
-            enum_items: ImportKind::ALL.iter().map(|kind| kind.as_str().into()).collect(),
-            default: Some(ImportKind::default().as_str().into()),
-            ..MetaSchema::new("string")
-        })
-    }
-}
-
-impl Parameter for ImportKind {
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let kind = ImportKind::ALL.into_iter().find(|kind| kind.as_str() == text);
-        kind.ok_or_else(|| Invalid::new("enum", "must be items or movements"))
-    }
-}
-
-impl Parameter for ImportMode {
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let mode = ImportMode::ALL.into_iter().find(|mode| mode.as_str() == text);
-        mode.ok_or_else(|| {
-            let names = ImportMode::ALL.map(ImportMode::as_str);
-            Invalid::new("enum", format!("must be one of {}", names.join(", ")))
-        })
     }
 }
 

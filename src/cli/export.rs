@@ -9,7 +9,6 @@ use http_body_util::BodyExt;
 use hyper::header::ACCEPT;
 use hyper::{Request, StatusCode};
 use indicatif::ProgressBar;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tempfile::NamedTempFile;
 
 use super::progress;
@@ -122,14 +121,10 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
 }
 
 async fn ask(server: &Remote, form: Form, filter: &Filter, output: &mut Output) -> Result<(), String> {
-    let mut path = format!("/export?format={}", form.format.as_str());
     let of_csv = |value: &str| Some(value.to_owned()).filter(|_| form.format == Format::Csv);
     let of_form = [("separator", of_csv(form.separator.name())), ("bom", of_csv(&form.byte_order_mark.to_string()))];
-    for (parameter, value) in of_form.into_iter().chain(filter.for_query()) {
-        if let Some(value) = value {
-            path += &format!("&{parameter}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC));
-        }
-    }
+    let path = format!("/export?format={}", form.format.as_str());
+    let path = remote::with_parameters(path, of_form.into_iter().chain(filter.for_query()));
     let request = Request::get(path).header(ACCEPT, form.format.media_type()).body(remote::empty());
     let answer = server.connect().await?.send(request.expect("the request is well-formed")).await;
     let answer = answer.map_err(|error| server.does_not_answer(&error))?;

@@ -12,7 +12,6 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Request, StatusCode};
 use indicatif::ProgressBar;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
@@ -58,7 +57,7 @@ pub struct Arguments {
     separator: Option<Separator>,
 
     /// Columns that have other names in the file, and columns to ignore: qty=quantity,colour=
-    #[arg(long, value_name = "COLUMN=NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN=NAME")]
     map: Vec<String>,
 
     /// Find out what would come of it, and change nothing
@@ -107,15 +106,11 @@ type Answer = Result<Imported, Refused>;
 
 async fn send(server: &Remote, name: &str, layout: &Layout, arguments: &Arguments) -> Result<Answer, String> {
     let Arguments { file, kind, mode, dry_run, .. } = arguments;
-    let mut path = format!("/import?kind={}&dry_run={dry_run}", kind.as_str());
     let mode = mode.map(|mode| mode.as_str().to_owned());
     let map = Some(layout.map.to_text()).filter(|map| !map.is_empty());
     let separator = layout.separator.map(|separator| separator.name().to_owned());
-    for (parameter, value) in [("mode", mode), ("map", map), ("separator", separator)] {
-        if let Some(value) = value {
-            path += &format!("&{parameter}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC));
-        }
-    }
+    let path = format!("/import?kind={}&dry_run={dry_run}", kind.as_str());
+    let path = remote::with_parameters(path, [("mode", mode), ("map", map), ("separator", separator)]);
     let media_type = layout.format.map_or("application/octet-stream", Format::media_type);
     let request = Request::post(path).header(CONTENT_TYPE, media_type);
     let (input, length) = open(file).map_err(|error| cannot_read(name, &error))?;

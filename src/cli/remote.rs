@@ -17,6 +17,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,12 @@ pub type Body = BoxBody<Bytes, io::Error>;
 /// No body.
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed()
+}
+
+/// Returns a path and query with further parameters, those that have a value.
+pub fn with_parameters(path: String, parameters: impl IntoIterator<Item = (&'static str, Option<String>)>) -> String {
+    let sent = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    sent.fold(path, |path, (name, value)| format!("{path}&{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC)))
 }
 
 /// Where a server is.

@@ -1,6 +1,8 @@
 use serde_json::{Map, Value};
 
-use super::{Amount, Attributes, Barcodes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice};
+use super::{
+    Amount, Attributes, Barcode, Barcodes, Currency, Description, Details, Invalid, Label, Name, Quantity, UnitPrice,
+};
 
 /// Change of an optional member.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,6 +79,14 @@ pub struct UnitPricePatch {
 }
 
 impl DetailsPatch {
+    /// Returns the barcodes that the patch gives the item.
+    pub fn given_barcodes(&self) -> &[Barcode] {
+        match &self.barcodes {
+            Member::Set(barcodes) => barcodes.as_slice(),
+            Member::Keep | Member::Clear => &[],
+        }
+    }
+
     /// Returns the details after the patch, or everything that would be wrong with them: each place as a JSON Pointer
     /// into the item. Without details before, they are those of a new item.
     pub fn apply(&self, before: Option<&Details>) -> Result<Details, Vec<(&'static str, Invalid)>> {

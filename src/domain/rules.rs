@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Barcode, Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Member, Movement, Note, Portion,
+    Barcode, Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Note, Portion,
     Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, StockChange, Timestamp,
     Version,
 };
@@ -516,10 +516,7 @@ impl Command for Patch {
     }
 
     fn barcodes(&self) -> &[Barcode] {
-        match &self.patch.details.barcodes {
-            Member::Set(barcodes) => barcodes.as_slice(),
-            Member::Keep | Member::Clear => &[],
-        }
+        self.patch.details.given_barcodes()
     }
 
     fn decide(&self, current: &Current<'_>, now: Now) -> Result<Decision<Arc<Item>>, Refusal> {

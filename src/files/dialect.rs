@@ -45,6 +45,11 @@ impl ColumnMap {
         Ok(map)
     }
 
+    /// Returns whether all columns have their own names.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the name of an item's column for a column of the file: `None` if it is not mapped, `Some(None)` if it is
     /// ignored.
     pub fn get(&self, name: &str) -> Option<Option<&str>> {

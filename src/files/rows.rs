@@ -258,7 +258,9 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
 
     fn parse_line(&self, text: &[u8]) -> Result<RowContent, Errors> {
         let Document { mut value, inexact: mut errors } = json::read(text, json::MAX_VALUES).map_err(Errors::from)?;
-        if let Value::Object(members) = &mut value {
+        if !self.map.is_empty()
+            && let Value::Object(members) = &mut value
+        {
             rename(members, &self.map, &mut errors);
         }
         self.read(value, errors).map_err(|errors| with_values(errors, text, &T::columns()))

@@ -36,15 +36,9 @@ impl Table {
         required: &Required,
     ) -> Result<Self, ImportError> {
         let invalid = |line, invalid| ImportError::Invalid(FieldError::of_line(line, invalid).into());
-        let header = loop {
-            match csv::next_record(lines, separator, MAX_COLUMNS)? {
-                Some(Record { content: Ok(names), .. }) if is_blank(&names) => {}
-                Some(header) => break header,
-                None => {
-                    let detail = format!("must name the columns, such as {},{}", known[0].name, known[1].name);
-                    return Err(invalid(1, Invalid::new("header", detail)));
-                }
-            }
+        let Some(header) = next_filled(lines, separator)? else {
+            let detail = format!("must name the columns, such as {},{}", known[0].name, known[1].name);
+            return Err(invalid(1, Invalid::new("header", detail)));
         };
         let line = header.line;
         let names = match header.content {
@@ -85,12 +79,7 @@ impl Table {
 
     /// Returns the next record that is not blank.
     pub fn next_record<R: BufRead>(&self, lines: &mut Lines<R>) -> std::io::Result<Option<Record<Texts>>> {
-        loop {
-            match csv::next_record(lines, self.separator, MAX_COLUMNS)? {
-                Some(Record { content: Ok(texts), .. }) if is_blank(&texts) => {}
-                record => return Ok(record),
-            }
-        }
+        next_filled(lines, self.separator)
     }
 
     /// Reads a record as the JSON object with the same members, with the errors of texts that are none.
@@ -138,6 +127,16 @@ impl Table {
     }
 }
 
+/// Returns the next record that is not blank.
+fn next_filled<R: BufRead>(lines: &mut Lines<R>, separator: Separator) -> std::io::Result<Option<Record<Texts>>> {
+    loop {
+        match csv::next_record(lines, separator, MAX_COLUMNS)? {
+            Some(Record { content: Ok(texts), .. }) if is_blank(&texts) => {}
+            record => return Ok(record),
+        }
+    }
+}
+
 /// Returns whether a record has nothing but separators and blanks.
 fn is_blank(texts: &Texts) -> bool {
     texts.iter().all(|text| text.trim().is_empty())
@@ -147,7 +146,7 @@ fn is_blank(texts: &Texts) -> bool {
 pub fn is_recognized(name: &str, known: &[Column], map: &ColumnMap) -> bool {
     let name = normal(name);
     let is_column = |name: &str| known.iter().any(|column| column.name == name);
-    map.get(&name).is_some() || is_column(&name) || suggestion(&name, |suggested| is_column(suggested)).is_some()
+    map.get(&name).is_some() || is_column(&name) || suggestion(&name, is_column).is_some()
 }
 
 /// A header that is being read.

@@ -12,7 +12,7 @@ use super::operations::ItemMovement;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
 use crate::domain::{
-    Actor, Create, Entry, Field, ItemId, ItemPatch, Member, Patch, Precondition, Refusal, Replace, Subject, Version,
+    Actor, Create, Entry, Field, ItemId, ItemPatch, Patch, Precondition, Refusal, Replace, Subject, Version,
 };
 
 /// The number of rows that are decided and saved at once.
@@ -199,9 +199,7 @@ impl Operation for Row {
         match &self.change {
             RowChange::Item { id, patch, .. } => {
                 wanted.add(Subject::NewItem(id));
-                if let Member::Set(barcodes) = &patch.details.barcodes {
-                    wanted.barcodes.extend(barcodes.as_slice().iter().cloned());
-                }
+                wanted.barcodes.extend(patch.details.given_barcodes().iter().cloned());
             }
             RowChange::Movement(movement) => movement.want(wanted),
         }

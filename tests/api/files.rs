@@ -39,7 +39,7 @@ fn outcome(server: &Server, name: &str, case: &Value) -> (Value, Value) {
     }
     let items = items.into_iter().map(|item| {
         let mut item = timeless(item);
-        // Of Stockroom's making.
+        // Stockroom made it.
         if item["id"].as_str().unwrap().len() == 36 {
             item["id"] = "(generated)".into();
         }

@@ -15,7 +15,9 @@ use crate::domain::{
     Version,
 };
 use crate::files::errors::{Errors, FieldError, Place};
-use crate::store::SearchText;
+use crate::files::rows::Format;
+use crate::files::separator::Separator;
+use crate::store::{ImportKind, ImportMode, SearchText};
 
 /// A value that a parameter or a header can carry.
 pub trait Parameter: Schema + Sized + Send + Sync {
@@ -314,7 +316,56 @@ macro_rules! text_parameters {
     };
 }
 
-text_parameters!(Actor, Barcode, ItemId, Label, Reason, Reference, SearchText, ReservationState, Timestamp);
+text_parameters!(Actor, Barcode, ItemId, Label, Reason, Reference, SearchText, ReservationState, Separator, Timestamp);
+
+/// The schema of a parameter that is one of a few names.
+fn one_of(names: impl IntoIterator<Item = &'static str>, default: Option<&'static str>) -> MetaSchemaRef {
+    inline(MetaSchema {
+        enum_items: names.into_iter().map(Into::into).collect(),
+        default: default.map(Into::into),
+        ..MetaSchema::new("string")
+    })
+}
+
+/// The error of a parameter that is none of a few names.
+fn none_of(names: &[&str]) -> Invalid {
+    let detail = match names {
+        [one, other] => format!("must be {one} or {other}"),
+        _ => format!("must be one of {}", names.join(", ")),
+    };
+    Invalid::new("enum", detail)
+}
+
+macro_rules! named_parameters {
+    ($($type:ident $(= $default:expr)?;)*) => {
+        $(
+            impl Schema for $type {
+                fn schema_ref() -> MetaSchemaRef {
+                    one_of($type::ALL.map($type::as_str), [$($default.as_str())?].into_iter().next())
+                }
+            }
+
+            impl Parameter for $type {
+                fn parse(text: &str) -> Result<Self, Invalid> {
+                    let named = $type::ALL.into_iter().find(|value| value.as_str() == text);
+                    named.ok_or_else(|| none_of(&$type::ALL.map($type::as_str)))
+                }
+            }
+        )*
+    };
+}
+
+named_parameters! {
+    Format;
+    ImportKind = ImportKind::default();
+    ImportMode = ImportMode::default();
+}
+
+impl Schema for Separator {
+    fn schema_ref() -> MetaSchemaRef {
+        one_of(Separator::ALL.map(Separator::name), None)
+    }
+}
 
 impl Schema for SearchText {
     fn schema_ref() -> MetaSchemaRef {
