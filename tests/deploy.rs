@@ -3,13 +3,12 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::tokens::{self, Tokens};
-use common::{Place, component, executable, poll, stockroom, tell, tls};
+use common::{Place, component, executable, free_port, poll, stockroom, tell, tls, tool};
 use serde_yaml::Value;
 use stockroom::access::Keyring;
 use stockroom::config::{Database, Time};
@@ -199,14 +198,6 @@ fn the_composition_is_what_docker_takes_and_only_with_passwords() {
     tell(&format!("{} takes the compositions", compose.join(" ")));
 }
 
-/// A tool of systemd, of nginx or of Caddy; nginx is not in the PATH of every user.
-fn tool(component_name: &str, program: &str) -> Option<PathBuf> {
-    component(component_name, || {
-        let elsewhere = Some(Path::new("/usr/sbin").join(program)).filter(|path| path.is_file());
-        executable(program).or(elsewhere).ok_or_else(|| format!("there is no {program} here"))
-    })
-}
-
 #[test]
 fn the_units_are_what_systemd_takes_and_confined() {
     let Some(analyze) = tool("systemd", "systemd-analyze") else { return };
@@ -256,19 +247,13 @@ impl Drop for Proxy {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Tries a proxy that `start` starts with TLS at a port, before a server at an address, with certificates in a folder: an
 /// import, an export, and a feed whose events come as they happen.
 fn passes_on_everything(start: impl Fn(&Path, u16, &str) -> Command) {
     if !tls::has_openssl() {
         return;
     }
-    let Some(curl) = component("curl", || executable("curl").ok_or_else(|| "there is no curl here".to_owned())) else {
-        return;
-    };
+    let Some(curl) = tool("curl", "curl") else { return };
     let tokens = Tokens::new();
     let server = tokens.start(&["--auth", "tokens", "--trusted-proxies", "127.0.0.1"]);
     let (folder, port) = (TempDir::new().unwrap(), free_port());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::postgres::{self, Postgres};
-use common::{component, executable, poll, stockroom, tell};
+use common::{poll, stockroom, tell, tool};
 use regex::Regex;
 use tempfile::TempDir;
 
@@ -346,10 +346,6 @@ impl Drop for Shell {
     }
 }
 
-fn curl() -> Option<PathBuf> {
-    component("curl", || executable("curl").ok_or_else(|| "there is no curl".to_owned()))
-}
-
 /// Runs the commands of a document.
 fn run(document: &str) {
     let text = fs::read_to_string(repository(document)).unwrap();
@@ -386,7 +382,7 @@ fn run(document: &str) {
 
 #[test]
 fn the_commands_of_each_document_do_as_it_shows() {
-    if curl().is_none() {
+    if tool("curl", "curl").is_none() {
         return;
     }
     for document in documents() {

@@ -131,7 +131,7 @@ fn the_document_is_openapi_3_1_without_leftovers_of_3_0() {
             Value::Object(members) => {
                 for (name, member) in members {
                     assert!(!["nullable", "explode", "allOf"].contains(&name.as_str()), "{name} at {at}");
-                    // Of a parameter, not of a schema.
+                    // A parameter may have one, a schema not.
                     assert!(name != "example" || members.contains_key("in"), "{at}");
                     assert!(!(name == "deprecated" && *member == false), "{at}");
                     walk(member, &format!("{at}/{name}"));

@@ -3,13 +3,13 @@
 mod common;
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use common::load::{self, StopWhenDropped};
-use common::{Place, Server, component, executable, poll, postgres, tell};
+use common::{Place, Server, free_port, poll, postgres, tell, tool};
 use tempfile::TempDir;
 
 /// Number of restarts of each replica, unless `STOCKROOM_RESTARTS` sets it.
@@ -18,7 +18,7 @@ const RESTARTS: u64 = 4;
 #[test]
 fn a_rolling_restart_under_load_breaks_no_request_and_loses_and_doubles_nothing() {
     const CLIENTS: u64 = 16;
-    let Some(haproxy) = component("haproxy", haproxy) else { return };
+    let Some(haproxy) = tool("haproxy", "haproxy") else { return };
     let Some(database) = postgres::any_database() else { return };
     let restarts = std::env::var("STOCKROOM_RESTARTS").map_or(RESTARTS, |count| count.parse().unwrap());
     let mut replicas = [Place::at(&database), Place::at(&database)].map(|place| start(place, "127.0.0.1:0"));
@@ -65,13 +65,6 @@ fn wait_for_client(replica: &Server) {
     replica.logged(|line| line["message"] == "request" && line["path"] != "/readyz");
 }
 
-/// Where the proxy's program is.
-fn haproxy() -> Result<PathBuf, String> {
-    // Debian's folder is outside the PATH of all users but root.
-    let debian = || Some(PathBuf::from("/usr/sbin/haproxy")).filter(|path| path.is_file());
-    executable("haproxy").or_else(debian).ok_or_else(|| "there is no haproxy here".to_owned())
-}
-
 /// haproxy with the configuration in deploy/; it is killed when the test lets go of it.
 struct Proxy {
     process: Child,
@@ -83,7 +76,7 @@ impl Proxy {
     fn start(program: &Path, replicas: [SocketAddr; 2]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut config = include_str!("../deploy/haproxy.cfg").to_owned();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let here = [
             ("bind :8080".to_owned(), format!("bind 127.0.0.1:{port}")),
             (" stockroom-1:8080".to_owned(), format!(" {}", replicas[0])),

@@ -218,7 +218,7 @@ pub enum Listed {
     #[oai(status = 200)]
     Ok(
         LedgerContent,
-        /// Of a page: the URL of the next one, with `rel="next"` (RFC 8288), if there are more entries already.
+        /// URL of the next page, with `rel="next"` (RFC 8288); absent if there are no more entries yet, and with the feed.
         #[oai(header = "Link")]
         Option<String>,
         /// Name of a file (RFC 6266); absent with a page or the feed.

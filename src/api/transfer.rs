@@ -75,9 +75,9 @@ parameters! {
     ImportItems {
         /// The rows of the file: `items`, or `movements` of their stock.
         query kind: ImportKind,
-        /// For `items`: `create` creates items, and refuses those that exist. `upsert` creates items, or changes only the columns or
-        /// members that are in the file. `update` does the same to existing items only. `replace` creates items, or
-        /// replaces existing ones whole, as `PUT` does.
+        /// For `items`: `create` creates items, and refuses those that exist. `upsert` creates items, or changes only the
+        /// columns or members that are in the file. `update` does the same to existing items only. `replace` creates
+        /// items, or replaces existing ones whole, as `PUT` does.
         query mode: ImportMode,
         /// The separator of a CSV file; found from its header if absent.
         query separator: Separator,
@@ -140,9 +140,10 @@ pub enum Exported {
 impl Transfer {
     /// Export items
     ///
-    /// Answers all items, or those that meet every filter, as they stand at one moment, in the order of their ids: as `application/x-ndjson`, one item in
-    /// each line as `GET /inventory/{id}` answers it, or as `text/csv` (RFC 4180) with a header line, the price in
-    /// `unit_price_amount` and `unit_price_currency`, `attributes` as JSON, and nothing for a value that is absent.
+    /// Answers all items, or those that meet every filter, as they stand at one moment, in the order of their ids: as
+    /// `application/x-ndjson`, one item in each line as `GET /inventory/{id}` answers it, or as `text/csv` (RFC 4180) with
+    /// a header line, the price in `unit_price_amount` and `unit_price_currency`, `attributes` as JSON, and nothing for a
+    /// value that is absent.
     ///
     /// So that no spreadsheet takes a text for a formula, a text in a CSV file that begins with `=`, `+`, `-`, `@`, a
     /// tab or a line break has an apostrophe in front of it, and so has one that begins with an apostrophe before any of
@@ -182,9 +183,9 @@ impl Transfer {
     /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
     /// begins with a brace is NDJSON.
     ///
-    /// `kind=movements` moves stock by a file instead: rows of `item_id` or `barcode`, `delta` or `counted`, `reason`, and `note` and
-    /// `reference` if you like. Items need the role `admin`, movements the role `write`. In the answer, `updated` counts
-    /// the movements that changed stock, and `unchanged` the counts that found it as it was.
+    /// `kind=movements` moves stock by a file instead: rows of `item_id` or `barcode`, `delta` or `counted`, `reason`, and
+    /// `note` and `reference` if you like. Items need the role `admin`, movements the role `write`. In the answer,
+    /// `updated` counts the movements that changed stock, and `unchanged` the counts that found it as it was.
     ///
     /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]

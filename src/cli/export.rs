@@ -50,7 +50,7 @@ pub struct Arguments {
 #[derive(clap::Args)]
 struct Filter {
     /// Only items with this text in their id, name or description
-    #[arg(long, value_name = "TEXT", value_parser = |text: &str| SearchText::parse(text).map(|_| text.to_owned()).map_err(detail))]
+    #[arg(long, value_name = "TEXT", value_parser = search_text)]
     q: Option<String>,
 
     /// Only items of this category
@@ -68,6 +68,11 @@ struct Filter {
     /// Only items that changed at this moment or later (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = |text: &str| Timestamp::parse(text).map_err(detail))]
     updated_since: Option<Timestamp>,
+}
+
+/// Checks a text to search for, which a server gets as it was typed.
+fn search_text(text: &str) -> Result<String, String> {
+    SearchText::parse(text).map(|_| text.to_owned()).map_err(detail)
 }
 
 fn detail(invalid: Invalid) -> String {

@@ -13,7 +13,7 @@ pub struct ReservationQuery {
 /// Which reservations a list holds: those that meet every condition that is there.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ReservationFilter {
-    /// Of this item.
+    /// The item whose stock they hold.
     pub item: Option<ItemId>,
     /// That have come so far.
     pub state: Option<ReservationState>,

@@ -12,7 +12,7 @@ pub mod tokens;
 pub mod webdriver;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
@@ -53,10 +53,22 @@ pub fn tell(what: &str) {
     writeln!(std::io::stderr(), "{what}").unwrap();
 }
 
-/// Where an executable of this machine is.
+/// Path of an executable of this machine.
 pub fn executable(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+    // Debian's folder of servers is outside the PATH of all users but root.
+    let folders = std::env::split_paths(&folders).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The component that is one executable, if this machine has it.
+pub fn tool(component_name: &str, program: &str) -> Option<PathBuf> {
+    component(component_name, || executable(program).ok_or_else(|| format!("there is no {program} here")))
+}
+
+/// A port of the loopback interface that nobody uses, for a program that does not tell which one it got.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The tracer of system calls, if this machine has one that may trace.

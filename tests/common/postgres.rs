@@ -1,7 +1,6 @@
 //! A real PostgreSQL for tests: one for each test process, on a free port, with fresh databases.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -80,7 +79,7 @@ impl Postgres {
     }
 
     fn start_from(bin: PathBuf, primary: Option<u16>, settings: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = super::free_port();
         let mut command = as_its_user();
         command.args(["sh", "-c", SUPERVISE, "sh"]).arg(&bin).arg(port.to_string());
         command.arg(primary.map_or(String::new(), |port| port.to_string())).args(settings);

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use super::{component, executable};
+use super::tool;
 
 /// An authority, `ca.pem`, that has signed the certificate of localhost, `server.pem`; and another one of the same name,
 /// `other.pem`, that has signed none. The folder and the kind of keys are its arguments.
@@ -34,7 +34,7 @@ pub const QUICK_KEYS: &str = "ec -pkeyopt ec_paramgen_curve:P-256";
 
 /// Returns whether certificates can be made here.
 pub fn has_openssl() -> bool {
-    component("openssl", || executable("openssl").ok_or_else(|| "no openssl".to_owned())).is_some()
+    tool("openssl", "openssl").is_some()
 }
 
 /// The command that puts certificates for keys of a kind into a folder.

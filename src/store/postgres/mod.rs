@@ -235,7 +235,8 @@ async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, 
     rows::head(&row.map_err(Failure::from).map_err(failed)?, 0).map_err(failed)
 }
 
-/// Hands the items of the database at `url` that meet the filter to `sink`, as [`Store::each_item`] does; servers may use it meanwhile.
+/// Hands the items of the database at `url` that meet the filter to `sink`, as [`Store::each_item`] does; servers may use
+/// it meanwhile.
 pub async fn each_item(url: &PostgresUrl, filter: &ItemFilter, sink: ItemSink) -> Result<(), OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let connector = Connector::new(url)?;

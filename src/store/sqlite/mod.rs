@@ -296,7 +296,8 @@ impl SqliteStore {
     }
 }
 
-/// Hands the items of the database at `path` that meet the filter to `sink`, as [`Store::each_item`] does; a server may use it meanwhile.
+/// Hands the items of the database at `path` that meet the filter to `sink`, as [`Store::each_item`] does; a server may use
+/// it meanwhile.
 pub fn each_item(
     path: &Path,
     filter: &ItemFilter,
