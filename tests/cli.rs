@@ -420,8 +420,9 @@ fn answer_once(status: u16, body: &str, arguments: &[&str], token: Option<&str>)
         let (mut stream, _) = listener.accept().unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
         let head: String = lines.take_while(|line| !line.is_empty()).map(|line| line + "\r\n").collect();
-        stream.write_all(answer.as_bytes()).unwrap();
+        // First the head: the subcommand may end, and be asked for, as soon as it has its answer.
         heads.send(head).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
     });
     let (_, output, errors) = said_by(&mut command, "");
     assert!(!output.contains(TOKEN) && !errors.contains(TOKEN), "{output}{errors}");
