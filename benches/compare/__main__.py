@@ -60,7 +60,7 @@ def parse_options():
     parser.add_argument(
         "--connections", type=lambda text: [int(part) for part in text.split(",")], default=[1, 64, 256]
     )
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each case (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (default 3)")
     parser.add_argument("--seconds", type=int, default=4, help="length of each measurement (default 4)")
     parser.add_argument("--starts", type=int, default=5, help="measured starts of each server (default 5)")
     parser.add_argument("--imports", type=int, default=3, help="measured imports of a million items (default 3)")
