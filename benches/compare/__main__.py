@@ -243,7 +243,7 @@ class Comparison:
     def raw(self):
         return {
             "machine": machine(self.folder),
-            "commit": git("describe", "--always", "--dirty"),
+            "commit": self.options.commit,
             "options": {name: str(value) for name, value in vars(self.options).items()},
             "peers": {
                 peer.name: {
@@ -306,6 +306,8 @@ def main():
     if not shutil.which("wrk"):
         raise SystemExit("cannot find wrk; install it (Debian: apt-get install wrk)")
     options.work.mkdir(parents=True, exist_ok=True)
+    # Before the build: the sources may change during the run.
+    options.commit = git("describe", "--always", "--dirty")
     if options.program is None:
         kinds.cargo("build", "--release", "--locked")
         options.program = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/stockroom"
