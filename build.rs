@@ -124,7 +124,7 @@ fn declared(line: &str) -> Option<&str> {
     rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
 }
 
-/// The file `name`, in whatever folder of the archive it lies.
+/// The file `name`, in any folder of the archive.
 fn unzip(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str) -> Vec<u8> {
     let path = archive
         .file_names()

@@ -1,7 +1,7 @@
 //! Gain of group commit, and the best size of a group: durable writes per second to the embedded store, for
 //! several sizes and numbers of writers, as multiples of one commit for each write in the same round.
 //!
-//! `cargo bench --bench group_commit`, with the folder of the database as argument (behind `--`) if it is to be on
+//! `cargo bench --bench group_commit`, with the folder of the database as argument (after `--`) if it is to be on
 //! another disk than that of temporary files.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use stockroom::domain::{
     Create, Delta, Details, ItemId, Move, Movement, Name, Precondition, Quantity, Reason, StockChange,
 };
 use stockroom::store::sqlite::SqliteStore;
-use stockroom::store::{Operation, Store, Upkeep, Write};
+use stockroom::store::{Operation, Retention, Store, Write};
 
 /// Measurements of each case; the median counts.
 const ROUNDS: usize = 5;
@@ -50,7 +50,7 @@ fn receive(id: ItemId) -> Move {
 async fn rate(folder: &std::path::Path, group: usize, writers: u64, creates: bool) -> f64 {
     let folder = tempfile::TempDir::new_in(folder).unwrap();
     let store =
-        Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group, Upkeep::default()).unwrap());
+        Arc::new(SqliteStore::open_with(&folder.path().join("stockroom.db"), group, Retention::default()).unwrap());
     for number in 0..ITEMS {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.queue().write(write(create(item(number)))).await.unwrap() });

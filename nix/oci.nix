@@ -31,7 +31,7 @@ in
 
   referrer = write "stockroom-sbom-referrer" "referrer ${layout} ${sbom} $out";
 
-  # Revision and date are told here only: below they would change the digest of what runs the same.
+  # Revision and date are recorded here only: below they would change the digest of what runs the same.
   index =
     {
       created,

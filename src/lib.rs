@@ -16,7 +16,7 @@
 #![warn(clippy::unwrap_used)]
 
 #[cfg(panic = "abort")]
-compile_error!("Stockroom answers a panic with a 500 and goes on, which needs panic = \"unwind\"");
+compile_error!("Stockroom answers a panic with a 500 and continues, which needs panic = \"unwind\"");
 
 pub mod access;
 pub mod api;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The folders and modules of `src/`, each of which may use those behind it.
+/// The folders and modules of `src/`, each of which may use those after it.
 const LAYERS: [&str; 10] = ["cli", "server", "api", "access", "files", "store", "domain", "config", "metrics", "tls"];
 
 /// The modules that each module names, both as paths such as `api::http::page`.

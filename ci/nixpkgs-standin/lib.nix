@@ -1,5 +1,5 @@
 let
-  # A set of files is the list of the paths in it; a folder stands for everything below it.
+  # A set of files is the list of the paths in it; a folder includes everything below it.
   toFileset =
     value:
     if builtins.isPath value then
@@ -60,7 +60,7 @@ rec {
     all = linux ++ darwin;
   };
 
-  # Adds two attributes to whatever set a function returns, also to one of packages.
+  # Adds two attributes to any set that a function returns, also to one of packages.
   makeOverridable =
     function: arguments:
     let

@@ -108,7 +108,7 @@ let
     strace = debianOnLinux "strace" [ "bin/strace" ];
     zopfli = debian "zopfli" [ "bin/zopfli" ];
 
-    # libc.a lies where the linker looks in any case.
+    # libc.a is where the linker looks in any case.
     glibc = withMeta { platforms = lib.platforms.linux; } (stdenv.bare "glibc" "mkdir $out") // {
       static = "/usr";
       version = builtins.head (builtins.match ".*\nldd [^\n]* ([0-9.]+)\n.*" stdenv.host.versions);

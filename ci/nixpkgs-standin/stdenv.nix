@@ -67,7 +67,7 @@ let
       ln -s ${toString paths} $out/bin
     '';
 
-  # Programs of the host. Evaluation knows nothing of the host: a build or a shell that needs them looks for them when
+  # Programs of the host. Evaluation does not depend on the host: a build or a shell that needs them looks for them when
   # it starts.
   hostTool =
     {

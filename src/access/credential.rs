@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_credential_is_refused_with_the_reason() {
+    fn a_malformed_credential_is_refused_with_the_reason() {
         for (line, reason) in [
             ("till-1".to_owned(), "a line must be"),
             (format!("till-1 write {DIGEST} 2027-01-31 more"), "a line must be"),

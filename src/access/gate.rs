@@ -29,7 +29,7 @@ impl Caller {
 
 /// The reason why a request has no access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum Denial {
     /// The request has no token.
     #[error("This server needs a token: send it as Authorization: Bearer TOKEN.")]
     Missing,
@@ -141,16 +141,16 @@ impl Access {
     }
 
     /// Identifies the sender of a request by its header `Authorization`, if it has one.
-    pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Caller, Denied> {
+    pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Caller, Denial> {
         if !self.demands_tokens() {
             return Ok(Caller::ANYONE);
         }
-        let token = bearer(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Missing)?;
-        let digest = Token::parse(token).ok_or(Denied::Malformed)?.digest();
+        let token = bearer(authorization.ok_or(Denial::Missing)?).ok_or(Denial::Missing)?;
+        let digest = Token::parse(token).ok_or(Denial::Malformed)?.digest();
         let keyring = self.keyring();
-        let credential = keyring.get(&digest).ok_or(Denied::Unknown)?;
+        let credential = keyring.get(&digest).ok_or(Denial::Unknown)?;
         if credential.has_expired(Timestamp::now()) {
-            return Err(Denied::Expired);
+            return Err(Denial::Expired);
         }
         Ok(Caller { actor: Some(credential.name.clone()), role: credential.role, digest: Some(digest) })
     }

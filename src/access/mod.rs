@@ -2,7 +2,7 @@
 //!
 //! A server knows only the SHA-256 digests of tokens. A token has 256 random bits, so that no salt and no slow hash is
 //! needed: nobody can try them all. Looking a digest up in a hash table may take a time that depends on the digest, which
-//! tells nothing about the token.
+//! reveals nothing about the token.
 
 mod credential;
 mod file;
@@ -14,7 +14,7 @@ mod watch;
 
 pub use self::credential::{Credential, Expiry};
 pub use self::file::ReadError;
-pub use self::gate::{Access, AccessError, Caller, Denied};
+pub use self::gate::{Access, AccessError, Caller, Denial};
 pub use self::keyring::{BadLines, Keyring};
 pub use self::role::Role;
 pub use self::token::{Digest, Token};

@@ -17,7 +17,7 @@ const CHECKSUM_DIGITS: usize = 6;
 
 /// A token: `stk_`, 256 random bits in base 62, and a CRC-32 of all that in base 62.
 ///
-/// By the checksum a mistyped token is told from one that is unknown, and a scanner tells a token from a similar text.
+/// The checksum distinguishes a mistyped token from an unknown one, and for a scanner a token from a similar text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 

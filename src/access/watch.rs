@@ -14,7 +14,7 @@ use super::keyring::Keyring;
 /// each change another part of it.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads the file again and again, for ever, and hands its credentials to `access` when they change. While the file cannot
+/// Polls the file, and hands its credentials to `access` when they change. While the file cannot
 /// be used, the credentials that it had last stay.
 pub async fn watch(access: Arc<Access>, path: PathBuf, content: String) {
     let mut seen = Seen::new(content);

@@ -19,16 +19,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::http::access::Admitted;
-use super::http::client::{Client, Share, Shares};
+use super::http::client::{Client, ClientPermit, ClientQuotas};
 use super::http::negotiation::accepts_gzip;
 use super::http::problem::{Kind, Problem};
 use super::openapi::schema::inline;
 use crate::config::Settings;
 use crate::domain::{Invalid, Timestamp};
-use crate::files::errors::{FieldError, Place};
+use crate::files::errors::{FieldError, Location};
 use crate::files::rows::{Form, Format, RowWriter, WriteRow};
 use crate::files::separator::Separator;
-use crate::metrics::{Gauge, Held, Metrics};
+use crate::metrics::{Gauge, GaugeGuard, Metrics};
 use crate::store::StoreError;
 
 /// The number of downloads at once: one of the inventory keeps a connection, and all that changes meanwhile in the
@@ -46,17 +46,17 @@ const PARTS_AHEAD: usize = 2;
 const COMPRESSION: Compression = Compression::fast();
 
 /// The file that a client asks for.
-pub struct Wish {
+pub struct FileRequest {
     form: Form,
     gzip: bool,
     /// True if the client wants the headers alone.
-    head: bool,
+    headers_only: bool,
 }
 
-impl Wish {
+impl FileRequest {
     /// Takes the parameters `format`, `separator` and `bom`, with the media type that `Accept` prefers.
     pub fn new(
-        asked: Asked,
+        negotiation: Negotiation,
         media_type: &str,
         format: Option<Format>,
         separator: Option<Separator>,
@@ -67,7 +67,7 @@ impl Wish {
             refuse_csv_form(separator, bom)?;
         }
         let form = Form { format, separator: separator.unwrap_or_default(), byte_order_mark: bom.unwrap_or_default() };
-        Ok(Self { form, gzip: asked.gzip, head: asked.head })
+        Ok(Self { form, gzip: negotiation.gzip, headers_only: negotiation.headers_only })
     }
 
     /// The format of the file.
@@ -96,39 +96,39 @@ pub fn refuse_csv_form(separator: Option<Separator>, bom: Option<bool>) -> Resul
 
 /// The problem of a parameter that does not fit the file.
 pub fn refused(parameter: &str, detail: &str) -> Problem {
-    let error = FieldError::new(Place::parameter(parameter), Invalid::new("unsupported", detail));
+    let error = FieldError::new(Location::parameter(parameter), Invalid::new("unsupported", detail));
     Problem::with_errors(Kind::InvalidParameter, error)
 }
 
-/// The part of a wish that stands in the method and in `Accept-Encoding`.
+/// The part of a file request that is in the method and in `Accept-Encoding`.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Negotiation {
     gzip: bool,
-    head: bool,
+    headers_only: bool,
 }
 
-impl<'a> FromRequest<'a> for Asked {
+impl<'a> FromRequest<'a> for Negotiation {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         let gzip = accepts_gzip(request.header(header::ACCEPT_ENCODING).unwrap_or_default());
-        Ok(Self { gzip, head: request.method() == Method::HEAD })
+        Ok(Self { gzip, headers_only: request.method() == Method::HEAD })
     }
 }
 
-/// The places for downloads, and the time that each may take.
+/// The slots for downloads, and the time that each may take.
 #[derive(Clone)]
 pub struct Downloads {
-    places: Arc<Semaphore>,
-    shares: Arc<Shares<Client>>,
+    slots: Arc<Semaphore>,
+    quotas: Arc<ClientQuotas<Client>>,
     under_way: Gauge,
     time: Duration,
 }
 
 impl Downloads {
-    /// Returns places that are all free.
+    /// Returns slots that are all free.
     pub fn new(metrics: &Metrics, settings: &Settings) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(DOWNLOADS)),
-            shares: Arc::new(Shares::new(DOWNLOADS_PER_CLIENT)),
+            slots: Arc::new(Semaphore::new(DOWNLOADS)),
+            quotas: Arc::new(ClientQuotas::new(DOWNLOADS_PER_CLIENT)),
             under_way: metrics.exports.clone(),
             time: settings.transfer_timeout.get(),
         }
@@ -139,32 +139,32 @@ impl Downloads {
     pub async fn answer<T: WriteRow + Send + 'static>(
         &self,
         caller: &impl Admitted,
-        wish: &Wish,
+        request: &FileRequest,
         write: impl FnOnce(Sender<T>) -> JoinHandle<Result<(), StoreError>>,
     ) -> Result<Download, Problem> {
-        if wish.head {
-            // The length is unknown, and only the store could tell it.
+        if request.headers_only {
+            // The length is unknown before the store has read everything.
             let body = Body::from_bytes_stream(stream::empty::<io::Result<Bytes>>());
-            return Ok(Download { body, gzip: wish.gzip });
+            return Ok(Download { body, gzip: request.gzip });
         }
         let busy =
             |_| Problem::new(Kind::TooManyTransfers, format!("{DOWNLOADS} exports are under way, as many as may be."));
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(busy)?;
-        let share = self.shares.take(caller.admission().client()).ok_or_else(|| {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(busy)?;
+        let share = self.quotas.take(caller.admission().client()).ok_or_else(|| {
             let detail = format!("{DOWNLOADS_PER_CLIENT} exports of this client are under way, as many as may be.");
             Problem::new(Kind::TooManyTransfers, detail)
         })?;
         let (parts, mut received) = mpsc::channel(PARTS_AHEAD);
-        let rows = RowWriter::new(wish.form);
-        let mut output = Output::new(wish.gzip);
-        output.write(&rows.head());
-        let (deadline, place) = (Instant::now() + self.time, (permit, share, Held::new(&self.under_way)));
-        let writing = write(Sender { rows, output, row: Vec::new(), parts, deadline, _place: place });
+        let rows = RowWriter::new(request.form);
+        let mut output = Output::new(request.gzip);
+        output.write(&rows.header());
+        let (deadline, slot) = (Instant::now() + self.time, (permit, share, GaugeGuard::new(&self.under_way)));
+        let writing = write(Sender { rows, output, row: Vec::new(), parts, deadline, _slot: slot });
         let Some(first) = received.recv().await else {
             writing.await.map_err(|_panic| Problem::internal())??;
             return Err(Problem::internal());
         };
-        Ok(Download { body: body(first, received), gzip: wish.gzip })
+        Ok(Download { body: body(first, received), gzip: request.gzip })
     }
 }
 
@@ -198,7 +198,7 @@ pub struct Sender<T> {
     row: Vec<u8>,
     parts: mpsc::Sender<Part>,
     deadline: Instant,
-    _place: (OwnedSemaphorePermit, Share<Client>, Held),
+    _slot: (OwnedSemaphorePermit, ClientPermit<Client>, GaugeGuard),
 }
 
 impl<T: WriteRow> Sender<T> {

@@ -18,20 +18,20 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::http::access::{Admission, Admitted, Guarded, Reads};
-use super::http::client::{Client, Share, Shares};
+use super::http::client::{Client, ClientPermit, ClientQuotas};
 use super::http::params::Parameter;
 use super::http::problem::{Kind, Problem};
 use super::openapi::schema::{Schema, inline};
 use crate::config::Settings;
 use crate::domain::{Epoch, EventId, Invalid, Position};
-use crate::metrics::{Held, Metrics};
-use crate::store::{EntryList, EntryQuery, Record, SHORT_PAGE, Store, StoreError};
+use crate::metrics::{GaugeGuard, Metrics};
+use crate::store::{EntryList, EntryQuery, LedgerRecord, SHORT_PAGE, Store, StoreError};
 
 /// After how many bytes of text a page of the feed ends: less than in a list, as there are many followers, and one that
-/// takes nothing holds so much until it is cut off.
+/// does not read holds that much until it is disconnected.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 
-/// Followers that read from the store at once; the other places are left to other requests.
+/// Followers that read from the store at once; the other slots are left to other requests.
 const READS: usize = 4;
 
 /// Pause of a follower between reads once it has reached the end: with many small commits
@@ -45,8 +45,8 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub struct Feed {
     store: Guarded,
     max_followers: u32,
-    shares: Shares<Client>,
-    places: Arc<Semaphore>,
+    quotas: ClientQuotas<Client>,
+    slots: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     heartbeat: Duration,
     stopping: CancellationToken,
@@ -55,7 +55,7 @@ pub struct Feed {
 }
 
 /// Writes an entry as the JSON in which the API shows it.
-type WriteJson = fn(Record) -> String;
+type WriteJson = fn(LedgerRecord) -> String;
 
 impl Feed {
     /// A feed that nobody follows yet, whose events have what `json` writes as their data. All streams end when
@@ -71,8 +71,8 @@ impl Feed {
             store,
             json,
             max_followers: settings.max_followers,
-            shares: Shares::new(settings.max_followers.div_ceil(2)),
-            places: Arc::new(Semaphore::new(settings.max_followers as usize)),
+            quotas: ClientQuotas::new(settings.max_followers.div_ceil(2)),
+            slots: Arc::new(Semaphore::new(settings.max_followers as usize)),
             reads: Arc::new(Semaphore::new(READS)),
             heartbeat: settings.heartbeat.get(),
             stopping,
@@ -80,7 +80,7 @@ impl Feed {
         }
     }
 
-    /// Follows what is `wanted` of the ledger, behind the event that a follower got last, else behind the position
+    /// Follows what is `wanted` of the ledger, after the event that a follower got last, else after the position
     /// `after`, else from now on.
     pub async fn follow(
         &self,
@@ -89,18 +89,18 @@ impl Feed {
         after: Option<Position>,
         wanted: EntryQuery,
     ) -> Result<EventStream, Problem> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
             let detail = format!("{} follow the ledger already, and this server takes no more.", self.max_followers);
             Problem::new(Kind::TooManyFollowers, detail)
         })?;
-        let share = self.shares.take(caller.admission().client()).ok_or_else(|| {
-            let detail = format!("This client follows the ledger {} times already.", self.shares.each());
+        let share = self.quotas.take(caller.admission().client()).ok_or_else(|| {
+            let detail = format!("This client follows the ledger {} times already.", self.quotas.each());
             Problem::new(Kind::TooManyFollowers, detail)
         })?;
         let store = self.store.open(caller);
         let epoch = store.epoch();
         let head = store.head();
-        // What is committed may be read, and so be sent, a moment before the watched head tells of it.
+        // What is committed may be read, and so be sent, a moment before the watched head shows it.
         let end = store.entries(EntryQuery { after: Position::new(i64::MAX), ..wanted.clone() }).await?.head;
         let reset = |what: &str| {
             let detail = format!(
@@ -128,7 +128,7 @@ impl Feed {
             rested: now,
             stopping: self.stopping.clone(),
             json: self.json,
-            _place: (place, share, Held::new(&self.metrics.followers)),
+            _slot: (slot, share, GaugeGuard::new(&self.metrics.followers)),
         };
         let cut_off = self.metrics.feeds_cut_off.clone();
         let chunks = stream::try_unfold(follower, move |mut follower| {
@@ -138,7 +138,7 @@ impl Feed {
                     Ok(events) => Ok(events.map(|events| (events, follower))),
                     Err(error) => {
                         cut_off.inc();
-                        tracing::warn!(error = %error, "a feed is cut off");
+                        tracing::warn!(error = %error, "a follower is disconnected");
                         Err(std::io::Error::other(error))
                     }
                 }
@@ -158,13 +158,13 @@ struct Follower {
     wanted: EntryQuery,
     reads: Arc<Semaphore>,
     heartbeat: Duration,
-    /// When to tell where the follower stands, if nothing else is sent before.
+    /// The time of the next heartbeat, if nothing else is sent before.
     due: Instant,
     /// When to read again at the earliest.
     rested: Instant,
     stopping: CancellationToken,
     json: WriteJson,
-    _place: (OwnedSemaphorePermit, Share<Client>, Held),
+    _slot: (OwnedSemaphorePermit, ClientPermit<Client>, GaugeGuard),
 }
 
 impl Follower {
@@ -203,12 +203,12 @@ impl Follower {
 
     /// The next page of what is wanted, which may be empty.
     async fn read(&mut self) -> Result<String, StoreError> {
-        // A long read waits for its place in the store; meanwhile the others go on.
+        // A long read waits for its slot in the store; meanwhile the others continue.
         let look_up = self.wanted.is_look_up();
         let _permit =
             if look_up { Some(self.reads.acquire().await.expect("the semaphore is never closed")) } else { None };
         let EntryList { entries, more, head } = match self.store.entries(self.wanted.clone()).await {
-            // Other reads have all places, or the disk: the follower loses nothing by coming again.
+            // Other reads have all slots, or the disk: the follower loses nothing by coming again.
             Err(StoreError::Busy | StoreError::QueryTimeout) => {
                 self.rested = Instant::now() + PAUSE;
                 return Ok(String::new());
@@ -234,7 +234,7 @@ impl Follower {
     }
 }
 
-/// The body of an answer that goes on as long as somebody follows.
+/// The body of a feed, which continues as long as the client follows.
 pub struct EventStream(Body);
 
 impl Payload for EventStream {

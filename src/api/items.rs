@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::changes::Changes;
 use super::http::access::{Administers, Guarded, MayWrite, Reads, Writes};
-use super::http::conditional::{self, EntityTags, NoneThere};
+use super::http::conditional::{self, EntityTags, IfAbsent};
 use super::http::idempotency::{Key, Target};
 use super::http::page::{CursorText, Limit, Listing, MAX_PAGE_BYTES};
 use super::http::params::{Parameter, SentQuery, parameters};
@@ -26,7 +26,7 @@ use crate::domain::{
     Replace, Timestamp, UnitPrice, UnitPricePatch, Version,
 };
 use crate::files::columns::{Column, Required};
-use crate::files::errors::{Errors, FieldError, Place, Pointer};
+use crate::files::errors::{Errors, FieldError, Location, Pointer};
 use crate::files::rows::ReadRow;
 use crate::store::{
     After, ImportMode, ItemFilter, ItemList, ItemQuery, Operation, RowContent, SearchText, Sort, SortKey, Written,
@@ -40,15 +40,15 @@ object! {
         description: Option<Description> => Member<Description>,
         /// The category that it belongs to.
         category: Option<Label> => Member<Label>,
-        /// The place where it is kept.
+        /// The location where it is kept.
         location: Option<Label> => Member<Label>,
         /// Unit of measure of its quantity, such as `piece` or `g`.
         unit: Option<Label> => Member<Label>,
-        /// The availability at or below which the stock counts as low.
+        /// The stock is low if `available` is at or below this.
         reorder_level: Option<Quantity> => Member<Quantity>,
         /// The price of one unit.
         unit_price: Option<UnitPrice> => Member<UnitPricePatch>,
-        /// The codes on it or its package, such as an EAN or a SKU: up to 16, each at most one item's.
+        /// Codes on the item or its package, such as an EAN or a SKU: up to 16. A barcode belongs to at most one item.
         barcodes: Barcodes => Member<Barcodes>,
         /// Fields of your own: any JSON object of at most 16 KiB. Its numbers are kept exactly, or refused.
         attributes: Attributes => Member<AttributesPatch>,
@@ -78,7 +78,7 @@ object! {
 }
 
 object! {
-    /// An item as it stands in the inventory. Members without a value are left out.
+    /// An item of the inventory. Members without a value are left out.
     writes row ItemView {
         /// The item's id, also in its URL.
         id: ItemId,
@@ -89,7 +89,7 @@ object! {
         reserved: Quantity,
         /// The part of the quantity that can be sold or reserved: `quantity` less `reserved`.
         available: Quantity,
-        /// True if `available` is at or below `reorder_level`; never without one.
+        /// True if `available` is at or below `reorder_level`; false without a reorder level.
         low_stock: bool,
         /// The number of changes of the item.
         version: Version,
@@ -139,8 +139,8 @@ object! {
 }
 
 object! {
-    /// All writable fields of an item. A field that is absent is removed, except `quantity`, without which the stock
-    /// stays. Read-only members may be sent and are ignored, so that an item can be sent back as it was read.
+    /// All writable fields of an item. An absent field is removed, except `quantity`: without it the stock stays.
+    /// Read-only members are ignored, so that an item can be sent back as it was read.
     reads ItemReplacement {
         /// The item's id; if it is sent, the same as in the path.
         id: Option<ItemId>,
@@ -322,8 +322,8 @@ impl Parameter for Order {
 
 parameters! {
     ListItems {
-        /// Only items with this text in their id, name or description, whatever its case and its accents. A text of one
-        /// or two characters must be the beginning of the id or of the name.
+        /// Only items with this text in their id, name or description; case and accents are ignored. A text of one or
+        /// two characters matches the beginning of the id or of the name.
         query q: SearchText,
         /// Only the item with this barcode.
         query barcode: Barcode,
@@ -333,73 +333,73 @@ parameters! {
         query location: Label,
         /// Only items with low stock, or only items without.
         query low_stock: bool,
-        /// Only items that changed at this moment or later (RFC 3339); a date alone is its midnight in UTC. To follow
-        /// changes one after the other, read the ledger.
+        /// Only items changed at this time or later (RFC 3339); a date alone is its midnight in UTC. To follow each
+        /// change, read the ledger.
         query updated_since: Timestamp,
-        /// Sort order; with `-` descending. Items that are equal in it are sorted by their ids.
+        /// Sort order; with `-` descending. Ties are sorted by id.
         query sort: Order,
-        /// The most items on the page; a page of very large items, of more than 256 KiB, ends earlier.
+        /// Maximum number of items on the page; a page of more than 256 KiB ends earlier.
         query limit: Limit,
-        /// Where the page begins: the `next_cursor` of the page before, with the same filters and order.
+        /// The `next_cursor` of the previous page, with the same filters and order.
         query cursor: CursorText,
-        /// Count all items that meet the filters.
+        /// Count all items that match the filters.
         query count: bool,
     }
 }
 
 parameters! {
     CreateItem {
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the first response.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 parameters! {
     GetItem {
-        /// Answer 304, without the item, if it is still in one of these versions.
+        /// Return 304 without the item if it is still in one of these versions.
         header if_none_match "If-None-Match": EntityTags,
     }
 }
 
 parameters! {
     ReplaceItem {
-        /// Replace only an item in one of these versions, else answer 412.
+        /// Replace the item only in one of these versions, otherwise return 412.
         header if_match "If-Match": EntityTags,
-        /// With `*`: create the item, and answer 412 if it is there already.
-        header if_none_match "If-None-Match": NoneThere,
+        /// With `*`: create the item, or return 412 if it exists.
+        header if_none_match "If-None-Match": IfAbsent,
     }
 }
 
 parameters! {
     PatchItem {
-        /// Change only an item in one of these versions, else answer 412.
+        /// Change the item only in one of these versions, otherwise return 412.
         header if_match "If-Match": EntityTags,
     }
 }
 
 parameters! {
     DeleteItem {
-        /// Delete only an item in one of these versions, else answer 412.
+        /// Delete the item only in one of these versions, otherwise return 412.
         header if_match "If-Match": EntityTags,
     }
 }
 
 /// Responses of `POST /inventory`.
 #[derive(ApiResponse)]
-pub enum Created {
+pub enum CreateItemResponse {
     /// The item is in the inventory.
     #[oai(status = 201)]
     Created(
         Json<ItemView>,
-        /// Where the item is.
+        /// URL of the item.
         #[oai(header = "Location")]
         String,
         /// The item's entity tag.
         #[oai(header = "ETag")]
         String,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is its first
+        /// response.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
@@ -408,7 +408,7 @@ pub enum Created {
 /// Responses of `GET /inventory/{id}`.
 #[derive(ApiResponse)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and it lives for a moment")]
-pub enum Found {
+pub enum GetItemResponse {
     /// The item.
     #[oai(status = 200)]
     Ok(
@@ -428,8 +428,8 @@ pub enum Found {
 
 /// Responses of `PUT /inventory/{id}`.
 #[derive(ApiResponse)]
-pub enum Replaced {
-    /// The item as it is now.
+pub enum ReplaceItemResponse {
+    /// The item after the change.
     #[oai(status = 200)]
     Ok(
         Json<ItemView>,
@@ -437,11 +437,11 @@ pub enum Replaced {
         #[oai(header = "ETag")]
         String,
     ),
-    /// The item was not there and is now, as `If-None-Match: *` demanded.
+    /// The item was created, as `If-None-Match: *` demands.
     #[oai(status = 201)]
     Created(
         Json<ItemView>,
-        /// Where the item is.
+        /// URL of the item.
         #[oai(header = "Location")]
         String,
         /// The item's entity tag.
@@ -452,8 +452,8 @@ pub enum Replaced {
 
 /// Responses of `PATCH /inventory/{id}`.
 #[derive(ApiResponse)]
-pub enum Patched {
-    /// The item as it is now.
+pub enum PatchItemResponse {
+    /// The item after the change.
     #[oai(status = 200)]
     Ok(
         Json<ItemView>,
@@ -465,15 +465,15 @@ pub enum Patched {
 
 /// Responses of `DELETE /inventory/{id}`.
 #[derive(ApiResponse)]
-pub enum Deleted {
-    /// The item is gone.
+pub enum DeleteItemResponse {
+    /// The item was deleted.
     #[oai(status = 204)]
     Gone,
 }
 
 /// Responses of `GET /inventory`.
 #[derive(ApiResponse)]
-pub enum Listed {
+pub enum ListItemsResponse {
     /// A page of items.
     #[oai(status = 200)]
     Ok(
@@ -510,22 +510,22 @@ impl Items {
 impl Items {
     /// List items
     ///
-    /// Answers a page of the items that meet every filter. An item that is there all the time and keeps its place in
-    /// the order is on exactly one page, whatever is created or deleted while the pages are read.
+    /// Returns a page of the items that match every filter. An item that exists throughout and keeps its sort key is on
+    /// exactly one page, whatever is created or deleted while the pages are read.
     #[oai(path = "/inventory", method = "get", operation_id = "listItems")]
     async fn list(
         &self,
         caller: Reads,
         parameters: ListItems,
         sent: SentQuery,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+    ) -> Result<ListItemsResponse, Refused<(Busy, QueryTimeout)>> {
         let ListItems { q, barcode, category, location, low_stock, updated_since, sort, limit, cursor, count } =
             parameters;
         let filter = ItemFilter { barcode, category, location, low_stock, updated_since, text: q };
         let Order { name, sort } = sort.unwrap_or_default();
         let listing = Listing { order: name, filter: &filter };
         let fits = |after: &After| sort.key.accepts(&after.key);
-        let after = cursor.as_ref().map(|cursor| listing.place(cursor, fits)).transpose()?;
+        let after = cursor.as_ref().map(|cursor| listing.position(cursor, fits)).transpose()?;
         let limit = limit.unwrap_or_default().get();
         let (count, max_bytes) = (count.unwrap_or_default(), MAX_PAGE_BYTES);
         let query = ItemQuery { filter: filter.clone(), sort, after, limit, max_bytes, count };
@@ -538,12 +538,12 @@ impl Items {
             .as_ref()
             .map(|next| format!("<{}/inventory?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
         let items = items.into_iter().map(ItemView::from).collect();
-        Ok(Listed::Ok(Json(ItemPage { items, next_cursor, total }), link))
+        Ok(ListItemsResponse::Ok(Json(ItemPage { items, next_cursor, total }), link))
     }
 
     /// Create an item
     ///
-    /// Puts a new item into the inventory. Once the answer is there, the item is on stable storage.
+    /// Creates an item. When the response arrives, the item is on stable storage.
     #[oai(path = "/inventory", method = "post", operation_id = "createItem")]
     async fn create(
         &self,
@@ -551,7 +551,7 @@ impl Items {
         parameters: CreateItem,
         target: Target,
         body: JsonBody<NewItem>,
-    ) -> Result<Created, Refused<(ItemExists, BarcodeTaken)>> {
+    ) -> Result<CreateItemResponse, Refused<(ItemExists, BarcodeTaken)>> {
         let JsonBody { value: new, bytes, .. } = body;
         let create = Create {
             id: new.id.unwrap_or_else(ItemId::generate),
@@ -562,12 +562,12 @@ impl Items {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
         let Written { outcome: item, replayed } = self.changes.make(&caller, create, idempotency).await?;
         let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
-        Ok(Created::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
+        Ok(CreateItemResponse::Created(Json(item.into()), location, etag, replayed.then(|| "true".to_owned())))
     }
 
     /// Get an item
     ///
-    /// Answers the item as it stands, with its entity tag.
+    /// Returns the item with its entity tag.
     #[oai(path = "/inventory/:id", method = "get", operation_id = "getItem")]
     async fn get(
         &self,
@@ -575,19 +575,19 @@ impl Items {
         parameters: GetItem,
         /// The item's id.
         id: Path<ItemId>,
-    ) -> Result<Found, Refused<Busy>> {
+    ) -> Result<GetItemResponse, Refused<Busy>> {
         let item = self.store.open(&caller).item(&id.0).await?.ok_or(Refusal::NotFound)?;
         let etag = conditional::etag(item.version);
         if parameters.if_none_match.is_some_and(|tags| tags.match_weakly(item.version)) {
-            return Ok(Found::NotModified(etag));
+            return Ok(GetItemResponse::NotModified(etag));
         }
-        Ok(Found::Ok(Json(item.into()), etag))
+        Ok(GetItemResponse::Ok(Json(item.into()), etag))
     }
 
     /// Replace an item
     ///
-    /// Replaces all writable fields of an item: a field that the body leaves out is removed, except `quantity`, without
-    /// which the stock stays. A replacement that changes nothing keeps the version.
+    /// Replaces all writable fields of an item. A field that the body omits is removed, except `quantity`: without it
+    /// the stock stays. A replacement that changes nothing keeps the version.
     #[oai(path = "/inventory/:id", method = "put", operation_id = "replaceItem")]
     async fn replace(
         &self,
@@ -596,11 +596,11 @@ impl Items {
         /// The item's id.
         id: Path<ItemId>,
         body: JsonBody<ItemReplacement>,
-    ) -> Result<Replaced, Refused<(InsufficientStock, BarcodeTaken)>> {
+    ) -> Result<ReplaceItemResponse, Refused<(InsufficientStock, BarcodeTaken)>> {
         let (Path(id), ItemReplacement { id: repeated, details, quantity }) = (id, body.value);
         if repeated.is_some_and(|repeated| repeated != id) {
             let differs = Invalid::new("mismatch", "must be the id in the path, or be left out; an id cannot change");
-            let error = FieldError::new(Place::Pointer("/id".to_owned()), differs);
+            let error = FieldError::new(Location::Pointer("/id".to_owned()), differs);
             return Err(Problem::with_errors(Kind::InvalidBody, error).into());
         }
         let precondition =
@@ -609,18 +609,18 @@ impl Items {
             let quantity = quantity.unwrap_or_default();
             let item = self.write(&caller, Create { id, details, quantity, precondition }).await?;
             let (location, etag) = (self.location(&item.id), conditional::etag(item.version));
-            return Ok(Replaced::Created(Json(item.into()), location, etag));
+            return Ok(ReplaceItemResponse::Created(Json(item.into()), location, etag));
         }
         let item = self.write(&caller, Replace { id, details, quantity, precondition }).await?;
         let etag = conditional::etag(item.version);
-        Ok(Replaced::Ok(Json(item.into()), etag))
+        Ok(ReplaceItemResponse::Ok(Json(item.into()), etag))
     }
 
     /// Change an item
     ///
-    /// Changes the fields that the merge patch names and leaves all others as they are (RFC 7396): `null` takes a field
-    /// away, arrays are replaced whole, `attributes` are merged. Read-only fields are refused. A patch that changes
-    /// nothing keeps the version.
+    /// Changes the fields that the merge patch names and leaves all others as they are (RFC 7396): `null` removes a
+    /// field, arrays are replaced as a whole, `attributes` are merged. Read-only fields are refused. A patch that
+    /// changes nothing keeps the version.
     #[oai(path = "/inventory/:id", method = "patch", operation_id = "patchItem")]
     async fn patch(
         &self,
@@ -629,18 +629,18 @@ impl Items {
         /// The item's id.
         id: Path<ItemId>,
         body: MergePatch<ItemChanges>,
-    ) -> Result<Patched, Refused<(InsufficientStock, BarcodeTaken)>> {
+    ) -> Result<PatchItemResponse, Refused<(InsufficientStock, BarcodeTaken)>> {
         let ItemChanges { details, quantity } = body.value;
         let patch = ItemPatch { details, quantity };
         let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         let item = self.write(&caller, Patch { id: id.0, patch: Box::new(patch), precondition }).await?;
         let etag = conditional::etag(item.version);
-        Ok(Patched::Ok(Json(item.into()), etag))
+        Ok(PatchItemResponse::Ok(Json(item.into()), etag))
     }
 
     /// Delete an item
     ///
-    /// Takes an item out of the inventory, with all its stock. Its ledger stays.
+    /// Deletes an item with all its stock. Its ledger entries stay.
     #[oai(path = "/inventory/:id", method = "delete", operation_id = "deleteItem")]
     async fn delete(
         &self,
@@ -648,9 +648,9 @@ impl Items {
         parameters: DeleteItem,
         /// The item's id.
         id: Path<ItemId>,
-    ) -> Result<Deleted, Refused<HasReservations>> {
+    ) -> Result<DeleteItemResponse, Refused<HasReservations>> {
         let precondition = conditional::precondition(parameters.if_match, None, self.require_if_match);
         self.write(&caller, Delete { id: id.0, precondition }).await?;
-        Ok(Deleted::Gone)
+        Ok(DeleteItemResponse::Gone)
     }
 }

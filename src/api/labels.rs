@@ -21,7 +21,7 @@ object! {
         name: Label,
         /// The number of its items.
         items: u64,
-        /// Their stock together, as a decimal number in a string: it can exceed what the numbers of JSON hold exactly.
+        /// Their total stock, as a decimal number in a string: it can exceed the range in which JSON numbers are exact.
         units: String,
         /// The number of its items with low stock.
         low_stock: u64,
@@ -48,16 +48,16 @@ impl From<LabelTotal> for LabelView {
 
 parameters! {
     ListLabels {
-        /// The most values on the page.
+        /// Maximum number of values on the page.
         query limit: Limit,
-        /// Where the page begins: the `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         query cursor: CursorText,
     }
 }
 
 /// The answer to `GET /categories` and `GET /locations`.
 #[derive(ApiResponse)]
-pub enum Listed {
+pub enum ListLabelsResponse {
     /// A page of values.
     #[oai(status = 200)]
     Ok(
@@ -83,11 +83,11 @@ impl Labels {
         (field, path): (LabelField, &str),
         parameters: ListLabels,
         sent: &SentQuery,
-    ) -> Result<Listed, Problem> {
+    ) -> Result<ListLabelsResponse, Problem> {
         let ListLabels { limit, cursor } = parameters;
         let listing = Listing { order: field.column(), filter: &() };
         let after =
-            cursor.map(|cursor| listing.place(&cursor, |name: &String| Label::parse(name).is_ok())).transpose()?;
+            cursor.map(|cursor| listing.position(&cursor, |name: &String| Label::parse(name).is_ok())).transpose()?;
         let query = LabelQuery {
             field,
             after: after.and_then(|name| Label::parse(name).ok()),
@@ -99,7 +99,7 @@ impl Labels {
             .as_ref()
             .map(|next| format!("<{}{path}?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
         let values = labels.into_iter().map(LabelView::from).collect();
-        Ok(Listed::Ok(Json(LabelPage { values, next_cursor }), link))
+        Ok(ListLabelsResponse::Ok(Json(LabelPage { values, next_cursor }), link))
     }
 }
 
@@ -114,7 +114,7 @@ impl Labels {
         caller: Reads,
         parameters: ListLabels,
         sent: SentQuery,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+    ) -> Result<ListLabelsResponse, Refused<(Busy, QueryTimeout)>> {
         Ok(self.list(&caller, (LabelField::Category, "/categories"), parameters, &sent).await?)
     }
 
@@ -127,7 +127,7 @@ impl Labels {
         caller: Reads,
         parameters: ListLabels,
         sent: SentQuery,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+    ) -> Result<ListLabelsResponse, Refused<(Busy, QueryTimeout)>> {
         Ok(self.list(&caller, (LabelField::Location, "/locations"), parameters, &sent).await?)
     }
 }

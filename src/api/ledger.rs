@@ -6,7 +6,7 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Payload;
 use poem_openapi::{ApiResponse, OpenApi, ResponseContent};
 
-use super::download::{self, Asked, CsvFile, Downloads, NdjsonFile, Sender, Wish};
+use super::download::{self, CsvFile, Downloads, FileRequest, NdjsonFile, Negotiation, Sender};
 use super::feed::{EventStream, Feed};
 use super::http::access::{Guarded, Reads};
 use super::http::page::{Limit, MAX_PAGE_BYTES};
@@ -23,21 +23,21 @@ use crate::domain::{
     Actor, Entry, Event, EventId, FieldChange, ItemId, Note, Position, Quantity, Reason, Reference, ReservationId,
     Timestamp, Version,
 };
-use crate::files::columns::{Cells, Column, Columns, Empty, Form};
+use crate::files::columns::{Cells, Column, Columns, EmptyCell, Form};
 use crate::files::rows::Format;
 use crate::files::separator::Separator;
-use crate::store::{EntryList, EntryQuery, History, HistoryQuery, Record, Store, StoreError};
+use crate::store::{EntryList, EntryQuery, History, HistoryQuery, LedgerRecord, Store, StoreError};
 
 object! {
     /// One change of an item or its stock. Members without a value are left out.
     writes row EntryView {
-        /// Where it stands in the ledger: 1, 2, 3 and so on without gaps, in the order of the changes.
+        /// Position in the ledger: 1, 2, 3 and so on without gaps, in the order of the changes.
         position: Position,
         /// The item that changed.
         item_id: ItemId,
         /// Kind of the change.
         event: Event,
-        /// By how much its stock changed: for each item, these add up to its stock.
+        /// Change of its stock; the deltas of an item add up to its stock.
         delta: i64,
         /// Its stock afterwards.
         quantity: Quantity,
@@ -45,7 +45,7 @@ object! {
         reserved: Quantity,
         /// The item's version afterwards.
         version: Version,
-        /// Why its stock changed, of a movement.
+        /// Reason of a movement.
         reason: Option<Reason>,
         /// Note on a movement.
         note: Option<Note>,
@@ -53,13 +53,13 @@ object! {
         reference: Option<Reference>,
         /// The reservation that was made or closed.
         reservation_id: Option<ReservationId>,
-        /// The name of the token with which the change was made; absent for an expiry, and where no token was demanded.
+        /// The name of the token with which the change was made; absent for an expiry, and where no token was required.
         actor: Option<Actor>,
         /// The fields that an update changed, apart from the quantity, with their values before and after.
         changed: Option<Vec<ChangedField>>,
         /// The position of the movement that this one reverses.
         reverses: Option<Position>,
-        /// When it happened (RFC 3339, UTC).
+        /// Time of the change (RFC 3339, UTC).
         at: Timestamp,
     }
     example {
@@ -68,8 +68,8 @@ object! {
     }
 }
 
-impl From<Record> for EntryView {
-    fn from(Record { position, entry }: Record) -> Self {
+impl From<LedgerRecord> for EntryView {
+    fn from(LedgerRecord { position, entry }: LedgerRecord) -> Self {
         let Entry {
             item_id,
             event,
@@ -111,7 +111,7 @@ object! {
     /// A field that an update changed. Long values are cut, and end in `…`.
     writes ChangedField {
         /// The field, as a JSON Pointer into the item (RFC 6901): `/name`, `/unit_price`, `/attributes/colour`. Of more
-        /// than 20 changed attributes one entry for `/attributes`, without values, stands for the rest.
+        /// than 20 changed attributes one entry for `/attributes`, without values, covers the rest.
         pointer: String,
         /// The value before; absent if there was none.
         before: Option<AnyJson>,
@@ -132,7 +132,7 @@ object! {
     writes LedgerPage {
         /// The entries.
         entries: Vec<EntryView>,
-        /// Where to go on: send it as `after`, now or whenever there may be more.
+        /// Value of `after` for later entries, now or at any later time.
         next_after: Position,
     }
     example {
@@ -162,29 +162,28 @@ object! {
 
 parameters! {
     ListLedger {
-        /// Only entries behind this position. Without it a page begins with the first entry, and the feed with the next.
+        /// Only entries after this position. Without it a page begins with the first entry, and the feed with the next.
         query after: Position,
         /// Only movements for this reason.
         query reason: Reason,
         /// Only movements and reservations with this reference.
         query reference: Reference,
-        /// Only changes that were made with tokens of this name.
+        /// Only changes made with tokens of this name.
         query actor: Actor,
-        /// Only entries of this moment or later (RFC 3339); a date alone is its midnight in UTC.
+        /// Only entries of this time or later (RFC 3339); a date alone is its midnight in UTC.
         query since: Timestamp,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier. Not of the feed and of
-        /// files.
+        /// Maximum number of entries on the page; a page of more than 256 KiB ends earlier. Feeds and files ignore it.
         query limit: Limit,
-        /// Answer with a file of this format instead of a page, as `Accept` can ask for it, too.
+        /// Return a file of this format instead of a page. `Accept` can ask for it too.
         query format: Format,
         /// The separator of a CSV file, `,` if absent.
         query separator: Separator,
-        /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+        /// Begin a CSV file with a byte order mark, by which Excel recognizes UTF-8.
         query bom: bool,
-        /// The `id` of the last event that was read of the feed, which goes on behind it, whatever `after` says. Pages
-        /// do not look at it.
+        /// The `id` of the last event that the client has read; the feed continues after it, and ignores `after`. Pages
+        /// ignore it.
         header last_event_id "Last-Event-ID": EventId,
-        /// The same as `Last-Event-ID`, for clients that cannot send that header; without effect beside it.
+        /// The same as `Last-Event-ID`, for clients that cannot send that header, which takes precedence.
         query last_event_id_in_query "lastEventId": EventId,
     }
 }
@@ -193,7 +192,7 @@ parameters! {
     ListItemLedger {
         /// Only entries before the one that made this version of the item.
         query before: Version,
-        /// The most entries on the page; a page of very long ones, of more than 256 KiB, ends earlier.
+        /// Maximum number of entries on the page; a page of more than 256 KiB ends earlier.
         query limit: Limit,
     }
 }
@@ -213,15 +212,15 @@ pub enum LedgerContent {
 
 /// Responses of `GET /ledger`.
 #[derive(ApiResponse)]
-pub enum Listed {
+pub enum ListEntriesResponse {
     /// A page of the ledger, or the feed.
     #[oai(status = 200)]
     Ok(
         LedgerContent,
-        /// URL of the next page, with `rel="next"` (RFC 8288); absent if there are no more entries yet, and with the feed.
+        /// URL of the next page, with `rel="next"` (RFC 8288); absent if there are no more entries yet, and in a feed.
         #[oai(header = "Link")]
         Option<String>,
-        /// Name of a file (RFC 6266); absent with a page or the feed.
+        /// Name of the file (RFC 6266); absent with a page or a feed.
         #[oai(header = "Content-Disposition")]
         Option<String>,
     ),
@@ -229,7 +228,7 @@ pub enum Listed {
 
 /// Responses of `GET /inventory/{id}/ledger`.
 #[derive(ApiResponse)]
-pub enum Told {
+pub enum ListItemEntriesResponse {
     /// A page of the item's entries.
     #[oai(status = 200)]
     Ok(
@@ -242,14 +241,14 @@ pub enum Told {
 
 /// Responses of `GET /ledger/{position}`.
 #[derive(ApiResponse)]
-pub enum Found {
+pub enum GetEntryResponse {
     /// The entry.
     #[oai(status = 200)]
     Ok(Json<EntryView>),
 }
 
 /// Writes an entry of the ledger as the JSON in which the API shows it.
-pub fn entry_json(record: Record) -> String {
+pub fn entry_json(record: LedgerRecord) -> String {
     serde_json::to_string(&EntryView::from(record)).expect("an entry can be written as JSON")
 }
 
@@ -269,19 +268,19 @@ pub struct Ledger {
 impl Ledger {
     /// List or follow the ledger
     ///
-    /// Answers a page of all changes that meet every filter, oldest first. A client that continues from `next_after`, page
-    /// by page and later again, sees each change exactly once.
+    /// Returns a page of the changes that match every filter, oldest first. A client that continues from `next_after`,
+    /// page by page and later again, sees each change exactly once.
     ///
-    /// With `Accept: text/event-stream` it is a feed that does not end: server-sent events (WHATWG HTML, section 9.2),
-    /// as an `EventSource` reads them. Each change that meets every filter is one event, once it is committed, with the
-    /// entry as its `data` and `<epoch>-<position>` as its `id`. A client that is cut off sends the last id back as
-    /// `Last-Event-ID` (or as `lastEventId` in the query), and misses nothing and gets nothing twice. From time to time,
-    /// and at the start of an idle feed, an `id` comes without `data`: nothing that meets the filters happened up to there. Where to
-    /// begin is told by `Last-Event-ID`, else by `after`, else it is now. An id of another ledger or of one that was since
-    /// replaced by an older copy is refused with 410, and never passed over.
+    /// With `Accept: text/event-stream` the response is an endless feed of server-sent events (WHATWG HTML, section
+    /// 9.2), as an `EventSource` reads them. Each committed change that matches every filter is one event, with the
+    /// entry as its `data` and `<epoch>-<position>` as its `id`. A client that was disconnected sends the last id back
+    /// as `Last-Event-ID` (or as `lastEventId` in the query), misses nothing and gets nothing twice. A heartbeat, from
+    /// time to time and at the start of an idle feed, is an `id` without `data`: no change up to that position matches
+    /// the filters. The feed begins after `Last-Event-ID`, otherwise after `after`, otherwise with the next change. An
+    /// id of another ledger, or of one that was replaced by an older copy, is refused with 410 and never skipped.
     ///
-    /// With `format=csv` or `format=ndjson`, or the media type of one of them in `Accept`, it is a file of all changes up to
-    /// now that meet every filter.
+    /// With `format=csv` or `format=ndjson`, or one of their media types in `Accept`, the response is a file of all
+    /// changes so far that match every filter.
     #[oai(path = "/ledger", method = "get", operation_id = "listLedger")]
     async fn list(
         &self,
@@ -289,8 +288,8 @@ impl Ledger {
         parameters: ListLedger,
         sent: SentQuery,
         media_type: MediaType,
-        asked: Asked,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers, TooManyTransfers)>> {
+        negotiation: Negotiation,
+    ) -> Result<ListEntriesResponse, Refused<(Busy, QueryTimeout, FeedReset, TooManyFollowers, TooManyTransfers)>> {
         let ListLedger { after, reason, reference, actor, since, limit, format, separator, bom, .. } = parameters;
         let ListLedger { last_event_id, last_event_id_in_query, .. } = parameters;
         let query = EntryQuery {
@@ -307,8 +306,8 @@ impl Ledger {
             if limit.is_some() {
                 return Err(download::refused("limit", "is for pages; a file has all entries").into());
             }
-            let wish = Wish::new(asked, media_type.0, format, separator, bom)?;
-            return Ok(self.file(&caller, &wish, query).await?);
+            let request = FileRequest::new(negotiation, media_type.0, format, separator, bom)?;
+            return Ok(self.file(&caller, &request, query).await?);
         }
         download::refuse_csv_form(separator, bom)?;
         if media_type.0 == EventStream::CONTENT_TYPE {
@@ -316,7 +315,7 @@ impl Ledger {
                 return Err(download::refused("limit", "is for pages; the feed has no end").into());
             }
             let feed = self.feed.follow(&caller, last_event_id.or(last_event_id_in_query), after, query).await?;
-            return Ok(Listed::Ok(LedgerContent::Feed(feed), None, None));
+            return Ok(ListEntriesResponse::Ok(LedgerContent::Feed(feed), None, None));
         }
         let after = query.after;
         let EntryList { entries, more, head } = self.store.open(&caller).entries(query).await?;
@@ -329,27 +328,27 @@ impl Ledger {
         };
         let link = more.then(link);
         let entries = entries.into_iter().map(EntryView::from).collect();
-        Ok(Listed::Ok(LedgerContent::Page(Json(LedgerPage { entries, next_after })), link, None))
+        Ok(ListEntriesResponse::Ok(LedgerContent::Page(Json(LedgerPage { entries, next_after })), link, None))
     }
 
     /// Get an entry of the ledger
     ///
-    /// Answers the change at this position. It never changes and never goes.
+    /// Returns the entry at this position. An entry never changes and is never deleted.
     #[oai(path = "/ledger/:position", method = "get", operation_id = "getLedgerEntry")]
     async fn get(
         &self,
         caller: Reads,
         /// The position.
         position: Path<Position>,
-    ) -> Result<Found, Refused<Busy>> {
+    ) -> Result<GetEntryResponse, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
         let record = self.store.open(&caller).entry(position.0).await?.ok_or_else(missing)?;
-        Ok(Found::Ok(Json(record.into())))
+        Ok(GetEntryResponse::Ok(Json(record.into())))
     }
 
     /// List what happened to an item
     ///
-    /// Answers a page of the item's entries in the ledger, newest first, also when the item is deleted by now.
+    /// Returns a page of the item's ledger entries, newest first, also of a deleted item.
     #[oai(path = "/inventory/:id/ledger", method = "get", operation_id = "listItemLedger")]
     async fn history(
         &self,
@@ -358,7 +357,7 @@ impl Ledger {
         /// The item's id.
         id: Path<ItemId>,
         sent: SentQuery,
-    ) -> Result<Told, Refused<(Busy, QueryTimeout)>> {
+    ) -> Result<ListItemEntriesResponse, Refused<(Busy, QueryTimeout)>> {
         let ListItemLedger { before, limit } = parameters;
         let (id, limit, max_bytes) = (id.0, limit.unwrap_or_default().get(), MAX_PAGE_BYTES);
         let history =
@@ -371,7 +370,7 @@ impl Ledger {
             format!("<{}/inventory/{}/ledger?{query}>; rel=\"next\"", self.base_path, id.as_str())
         });
         let entries = entries.into_iter().map(EntryView::from).collect();
-        Ok(Told::Ok(Json(HistoryPage { entries, next_before }), link))
+        Ok(ListItemEntriesResponse::Ok(Json(HistoryPage { entries, next_before }), link))
     }
 }
 
@@ -380,16 +379,21 @@ const FILE_PAGE: usize = 1_000;
 
 impl Ledger {
     /// Answers with a file of the entries that a query finds.
-    async fn file(&self, caller: &Reads, wish: &Wish, query: EntryQuery) -> Result<Listed, Problem> {
+    async fn file(
+        &self,
+        caller: &Reads,
+        request: &FileRequest,
+        query: EntryQuery,
+    ) -> Result<ListEntriesResponse, Problem> {
         let store = Arc::clone(self.store.open(caller));
         let query = EntryQuery { limit: FILE_PAGE, ..query };
         let write = |sender: Sender<EntryView>| tokio::spawn(send_entries(store, query, sender));
-        let download = self.downloads.answer(caller, wish, write).await?;
-        let content = match wish.format() {
+        let download = self.downloads.answer(caller, request, write).await?;
+        let content = match request.format() {
             Format::Ndjson => LedgerContent::Ndjson(NdjsonFile(download)),
             Format::Csv => LedgerContent::Csv(CsvFile(download)),
         };
-        Ok(Listed::Ok(content, None, Some(wish.disposition("ledger"))))
+        Ok(ListEntriesResponse::Ok(content, None, Some(request.disposition("ledger"))))
     }
 }
 
@@ -421,7 +425,7 @@ async fn send_entries(
 
 impl Columns for Vec<ChangedField> {
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
-        columns.push(Column { name: name.to_owned(), member: name, form: Form::Json, empty: Empty::Absent });
+        columns.push(Column { name: name.to_owned(), member: name, form: Form::Json, empty: EmptyCell::Absent });
     }
 }
 

@@ -28,7 +28,7 @@ const OPEN_METRICS: HeaderValue =
 const SUMMARY_AGE: Duration = Duration::from_secs(60);
 
 /// The longest wait of a scrape for anything of the store. Prometheus waits for ten seconds in all.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The metrics of a server, with what is sampled at each scrape.
 pub struct Scrape {
@@ -62,13 +62,13 @@ impl Scrape {
             let ready = !self.leaving.is_cancelled() && store.ready().is_ok();
             self.metrics.ready.set(i64::from(ready));
             // A store that does not answer leaves its last samples.
-            let _ = timeout(PATIENCE, store.sample()).await;
+            let _ = timeout(STORE_TIMEOUT, store.sample()).await;
             self.sum_up(store).await;
         }
         OpenMetrics(self.metrics.exposition())
     }
 
-    /// Takes the sums over all items again if they are old. A read that takes longer than a scrape may goes on behind it.
+    /// Takes the sums over all items again if they are old. A read that takes longer than a scrape may continues after it.
     async fn sum_up(&self, store: &Arc<dyn Store>) {
         {
             let mut summed_up = self.summed_up.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Scrape {
                 metrics.items_low_stock.set(summary.low_stock as i64);
             }
         });
-        let _ = timeout(PATIENCE, summing_up).await;
+        let _ = timeout(STORE_TIMEOUT, summing_up).await;
     }
 }
 
@@ -111,8 +111,8 @@ impl IntoResponse for OpenMetrics {
 
 /// Responses of `GET /metrics`.
 #[derive(ApiResponse)]
-pub enum Measured {
-    /// The metrics of this moment.
+pub enum MetricsResponse {
+    /// The current metrics.
     #[oai(status = 200)]
     Ok(OpenMetrics),
 }
@@ -125,7 +125,7 @@ pub fn metrics_app(
 ) -> impl Endpoint<Output = Response> + 'static {
     let settings = Settings {
         base_path: BasePath::default(),
-        hosts: vec!["*".parse().expect("it stands for any host")],
+        hosts: vec!["*".parse().expect("a wildcard is valid")],
         cors_origins: Vec::new(),
         ..settings.clone()
     };

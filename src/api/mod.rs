@@ -26,7 +26,7 @@ use std::sync::Arc;
 use poem::{Endpoint, EndpointExt, Response, Route};
 
 use self::http::access::{AdmissionControl, Guarded};
-pub use self::http::client::{ClientAddress, Share, Shares};
+pub use self::http::client::{ClientAddress, ClientPermit, ClientQuotas};
 pub use self::http::problem::{self, Problem};
 pub use self::http::trace::{RequestId, TraceContext, actor, operation, with_current_request};
 use self::http::{boundary, payload, router};
@@ -113,5 +113,5 @@ pub fn app_with(
     let routes = add(web::add(docs::add(router::routes(api, &control), base_path, document), base_path));
     let routes = if base_path.as_str().is_empty() { routes } else { Route::new().nest(base_path.as_str(), routes) };
     let limits = payload::BodyLimits::new(settings);
-    boundary::Boundary::new(web::OrPage::new(routes, base_path).data(limits), access, settings)
+    boundary::Boundary::new(web::PageFallback::new(routes, base_path).data(limits), access, settings)
 }

@@ -26,12 +26,12 @@ use crate::domain::{
 use crate::files::columns::{Column, Required};
 use crate::files::errors::{Errors, FieldError, Pointer};
 use crate::files::rows::ReadRow;
-use crate::store::{self, ImportMode, ItemMovement, MoveAll, Record, RowContent, Written};
+use crate::store::{self, ImportMode, ItemMovement, LedgerRecord, MoveAll, RowContent, Written};
 
 object! {
     /// Change of the stock of an item: relative, or to a counted quantity.
     reads NewMovement {
-        /// By how much the stock grows, or, below 0, shrinks.
+        /// Change of the stock; negative if goods leave.
         delta: Option<Delta>,
         /// Counted quantity: the new stock, whatever the previous one was.
         counted: Option<Quantity>,
@@ -50,8 +50,8 @@ object! {
     writes MovedItem {
         /// The ledger's entry.
         entry: EntryView,
-        /// The item after it. If the request is repeated under its `Idempotency-Key` and the item has changed since, it
-        /// is the present item; it is absent if the item is deleted.
+        /// The item after the movement. In the response to a repeated request it is the current item; it is absent if
+        /// the item was deleted.
         item: Option<ItemView>,
     }
     example {
@@ -68,13 +68,13 @@ object! {
 }
 
 object! {
-    /// A movement of one item among others: either by how much its stock changed, or what was counted.
+    /// A movement of one item: either a change of its stock, or a counted quantity.
     reads row NewItemMovement {
         /// The item, by its id.
         item_id: Option<ItemId>,
         /// The item, by one of its barcodes.
         barcode: Option<Barcode>,
-        /// By how much the stock grows, or, below 0, shrinks.
+        /// Change of the stock; negative if goods leave.
         delta: Option<Delta>,
         /// Counted quantity: the new stock, whatever the previous one was.
         counted: Option<Quantity>,
@@ -173,16 +173,16 @@ object! {
 
 parameters! {
     MoveStock {
-        /// Move only stock of an item in one of these versions, else answer 412.
+        /// Move stock only of an item in one of these versions, otherwise return 412.
         header if_match "If-Match": EntityTags,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the same ledger entry, with the item as it is by then.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the same ledger entry, with the current item.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 object! {
-    /// A word on a reversal.
+    /// Note on a reversal.
     reads NewReversal {
         /// The reason why the movement was wrong.
         note: Option<Note>,
@@ -194,47 +194,47 @@ object! {
 
 parameters! {
     ReverseMovement {
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the same ledger entry, with the item as it is by then.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the same ledger entry, with the current item.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 parameters! {
     MoveStockOfMany {
-        /// Find out what would come of it, and leave everything as it is.
+        /// Return the outcome without changing anything.
         query dry_run: bool,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the first response.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 /// Responses of `POST /movements`.
 #[derive(ApiResponse)]
-pub enum MovedAll {
+pub enum CreateMovementsResponse {
     /// The movements are in the ledger.
     #[oai(status = 201)]
     Created(
         Json<MovedItems>,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is its first
+        /// response.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
-    /// With `dry_run=true`: what would be in the ledger now, and is not.
+    /// With `dry_run=true`: the ledger entries that the movements would have. Nothing was changed.
     #[oai(status = 200)]
     Tried(Json<MovedItems>),
 }
 
 /// Responses of `POST /inventory/{id}/movements`.
 #[derive(ApiResponse)]
-pub enum Moved {
+pub enum CreateMovementResponse {
     /// The movement is in the ledger.
     #[oai(status = 201)]
     Created(
         Json<MovedItem>,
-        /// Where the ledger's entry is.
+        /// URL of the ledger entry.
         #[oai(header = "Location")]
         String,
         /// The entity tag of `item`; absent with it.
@@ -260,8 +260,8 @@ pub struct Movements {
 impl Movements {
     /// Move stock
     ///
-    /// Writes down that goods came or went (`delta`), or how many were counted (`counted`). Movements by `delta` that
-    /// arrive at once all count; none can take more than is available.
+    /// Records that goods came or went (`delta`), or a counted quantity (`counted`). Concurrent movements by `delta`
+    /// all count; none can take more than is available.
     #[oai(path = "/inventory/:id/movements", method = "post", operation_id = "moveStock")]
     async fn create(
         &self,
@@ -271,7 +271,7 @@ impl Movements {
         id: Path<ItemId>,
         target: Target,
         body: JsonBody<NewMovement>,
-    ) -> Result<Moved, Refused<(InsufficientStock, TooMuchStock)>> {
+    ) -> Result<CreateMovementResponse, Refused<(InsufficientStock, TooMuchStock)>> {
         let JsonBody { value: new, bytes, .. } = body;
         let change = stock_change(new.delta, new.counted)
             .map_err(|wrong| Problem::with_errors(Kind::InvalidBody, member_error(Pointer::Root, wrong)))?;
@@ -284,8 +284,8 @@ impl Movements {
 
     /// Reverse a movement
     ///
-    /// Moves the same stock the other way, for the same reason, and ties the new ledger entry to the old one by `reverses`.
-    /// A movement is reversed once; its reversal can be reversed in turn. The rules of stock apply.
+    /// Moves the same quantity in the opposite direction, for the same reason, and links the new ledger entry to the
+    /// old one by `reverses`. A movement can be reversed once, and its reversal too. The rules of stock apply.
     #[oai(path = "/ledger/:position/reverse", method = "post", operation_id = "reverseMovement")]
     async fn reverse(
         &self,
@@ -295,13 +295,14 @@ impl Movements {
         position: Path<Position>,
         target: Target,
         body: OptionalBody<NewReversal>,
-    ) -> Result<Moved, Refused<(AlreadyReversed, NotReversible, InsufficientStock, TooMuchStock)>> {
+    ) -> Result<CreateMovementResponse, Refused<(AlreadyReversed, NotReversible, InsufficientStock, TooMuchStock)>>
+    {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, body.bytes());
         let new = body.0.map(|body| body.value);
         let (note, reference) = new.map_or((None, None), |new| (new.note, new.reference));
         let missing = || Problem::new(Kind::NotFound, "The ledger has no entry at this position yet.");
         // It never changes, so that it need not be read again with the change.
-        let Record { position, entry } = self.store.open(&caller).entry(position.0).await?.ok_or_else(missing)?;
+        let LedgerRecord { position, entry } = self.store.open(&caller).entry(position.0).await?.ok_or_else(missing)?;
         let Entry { item_id: id, event: Event::Moved, delta, reason: Some(reason), at, .. } = entry else {
             return Err(Problem::from(Refusal::NotReversible).into());
         };
@@ -312,8 +313,8 @@ impl Movements {
 
     /// Move stock of many items
     ///
-    /// Carries out up to 1,000 movements, one after the other: all of them or, if any is refused, none. A refusal names
-    /// each movement that is refused, by its index.
+    /// Carries out up to 1,000 movements in order: all of them or, if any is refused, none. The problem names each
+    /// refused movement by its index.
     #[oai(path = "/movements", method = "post", operation_id = "moveStockOfMany")]
     async fn create_all(
         &self,
@@ -321,7 +322,7 @@ impl Movements {
         parameters: MoveStockOfMany,
         target: Target,
         body: JsonBody<NewMovements>,
-    ) -> Result<MovedAll, Refused<BatchRefused>> {
+    ) -> Result<CreateMovementsResponse, Refused<BatchRefused>> {
         let JsonBody { value: NewMovements { movements: Batch(new) }, bytes, .. } = body;
         let (mut movements, mut errors) = (Vec::with_capacity(new.len()), Errors::default());
         let list = Pointer::Root.member("movements");
@@ -341,18 +342,22 @@ impl Movements {
         let Written { outcome: records, replayed } =
             self.changes.make(&caller, MoveAll { movements, dry_run }, idempotency).await?;
         let moved = Json(MovedItems { entries: records.into_iter().map(EntryView::from).collect() });
-        Ok(if dry_run { MovedAll::Tried(moved) } else { MovedAll::Created(moved, replayed.then(|| "true".to_owned())) })
+        Ok(if dry_run {
+            CreateMovementsResponse::Tried(moved)
+        } else {
+            CreateMovementsResponse::Created(moved, replayed.then(|| "true".to_owned()))
+        })
     }
 }
 
 impl Movements {
     /// The answer to a movement that is in the ledger.
-    fn moved(&self, written: Written<store::Moved>) -> Moved {
+    fn moved(&self, written: Written<store::Moved>) -> CreateMovementResponse {
         let Written { outcome: store::Moved { record, item }, replayed } = written;
         let location = format!("{}/ledger/{}", self.base_path, record.position.get());
         let etag = item.as_ref().map(|item| conditional::etag(item.version));
         let moved = MovedItem { entry: record.into(), item: item.map(ItemView::from) };
-        Moved::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned()))
+        CreateMovementResponse::Created(Json(moved), location, etag, replayed.then(|| "true".to_owned()))
     }
 }
 
@@ -378,5 +383,5 @@ fn stock_change(delta: Option<Delta>, counted: Option<Quantity>) -> Result<Stock
 
 /// An error of a member of the object at a pointer.
 fn member_error(object: Pointer<'_>, (pointer, invalid): (&'static str, Invalid)) -> FieldError {
-    FieldError::new(object.member(&pointer[1..]).place(), invalid)
+    FieldError::new(object.member(&pointer[1..]).location(), invalid)
 }

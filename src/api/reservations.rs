@@ -18,8 +18,8 @@ use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::config::BasePath;
 use crate::domain::{
-    Extend, Fulfil, ItemId, Lifetime, Portion, Reference, Release, Reservation, ReservationId, ReservationState,
-    Reserve, Timestamp,
+    Extend, Fulfil, ItemId, Lifetime, Reference, Release, Reservation, ReservationId, ReservationState, Reserve,
+    ReservedQuantity, Timestamp,
 };
 use crate::store::{IdempotencyKey, Operation, ReservationFilter, ReservationList, ReservationQuery, Written};
 
@@ -30,17 +30,17 @@ object! {
         id: ReservationId,
         /// The item whose stock it holds.
         item_id: ItemId,
-        /// The stock that it holds; what left it in parts is no longer in it.
-        quantity: Portion,
-        /// State: `open` while it holds its stock, and later the way in which it ended.
+        /// The quantity that it holds, without the parts that were fulfilled.
+        quantity: ReservedQuantity,
+        /// `open` while it holds stock, otherwise the way in which it ended.
         state: ReservationState,
         /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
-        /// When it was made (RFC 3339, UTC).
+        /// Time of its creation (RFC 3339, UTC).
         created_at: Timestamp,
-        /// Until when it holds (RFC 3339, UTC).
+        /// Time of its expiry (RFC 3339, UTC).
         expires_at: Timestamp,
-        /// When it was fulfilled or released, or found to have expired (RFC 3339, UTC).
+        /// Time at which it was fulfilled or released, or its expiry was recorded (RFC 3339, UTC).
         closed_at: Option<Timestamp>,
     }
     example {
@@ -60,8 +60,8 @@ object! {
     /// Stock to hold for somebody.
     reads NewReservation {
         /// Quantity to reserve.
-        quantity: Portion,
-        /// For how many seconds: from 1 to 31,536,000, a year.
+        quantity: ReservedQuantity,
+        /// Duration in seconds: from 1 to 31,536,000, a year.
         expires_in: Lifetime,
         /// Identifier elsewhere, such as an order number.
         reference: Option<Reference>,
@@ -72,7 +72,7 @@ object! {
 object! {
     /// A page of reservations.
     writes ReservationPage {
-        /// The reservations, in the order of their ids, which is about that of their making.
+        /// The reservations, in the order of their ids, which is about the order of their creation.
         reservations: Vec<ReservationView>,
         /// Value of `cursor` for the next page; absent on the last one.
         next_cursor: Option<String>,
@@ -89,8 +89,8 @@ object! {
 object! {
     /// The part of a reservation that leaves the stock.
     reads Fulfilment {
-        /// The quantity that leaves; all that the reservation holds if absent.
-        quantity: Option<Portion>,
+        /// The quantity that leaves the stock; the whole reservation if absent.
+        quantity: Option<ReservedQuantity>,
     }
     example { "quantity": 1 }
 }
@@ -106,10 +106,10 @@ object! {
 
 parameters! {
     ReserveStock {
-        /// Hold only stock of an item in one of these versions, else answer 412.
+        /// Hold stock only of an item in one of these versions, otherwise return 412.
         header if_match "If-Match": EntityTags,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the first response.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
@@ -122,33 +122,33 @@ parameters! {
         query state: ReservationState,
         /// Only reservations with this reference.
         query reference: Reference,
-        /// The most reservations on the page.
+        /// Maximum number of reservations on the page.
         query limit: Limit,
-        /// Where the page begins: the `next_cursor` of the page before, with the same filters.
+        /// The `next_cursor` of the previous page, with the same filters.
         query cursor: CursorText,
     }
 }
 
 parameters! {
     CloseReservation {
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the first response.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 /// Responses of `POST /inventory/{id}/reservations`.
 #[derive(ApiResponse)]
-pub enum Created {
+pub enum CreateReservationResponse {
     /// The stock is held.
     #[oai(status = 201)]
     Created(
         Json<ReservationView>,
-        /// Where the reservation is.
+        /// URL of the reservation.
         #[oai(header = "Location")]
         String,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is its first
+        /// response.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
@@ -156,7 +156,7 @@ pub enum Created {
 
 /// Responses of `GET /reservations`.
 #[derive(ApiResponse)]
-pub enum Listed {
+pub enum ListReservationsResponse {
     /// A page of reservations.
     #[oai(status = 200)]
     Ok(
@@ -169,7 +169,7 @@ pub enum Listed {
 
 /// Responses of `GET /reservations/{id}`.
 #[derive(ApiResponse)]
-pub enum Found {
+pub enum GetReservationResponse {
     /// The reservation.
     #[oai(status = 200)]
     Ok(Json<ReservationView>),
@@ -177,13 +177,13 @@ pub enum Found {
 
 /// The answer to a step of a reservation.
 #[derive(ApiResponse)]
-pub enum Closed {
-    /// The reservation as it is now; also if it was closed in this way before.
+pub enum ChangeReservationResponse {
+    /// The reservation after the change; also if it was closed in this way before.
     #[oai(status = 200)]
     Ok(
         Json<ReservationView>,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is its first
+        /// response.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
@@ -205,9 +205,9 @@ impl Reservations {
         caller: &impl MayWrite,
         operation: O,
         idempotency: Option<IdempotencyKey>,
-    ) -> Result<Closed, Problem> {
+    ) -> Result<ChangeReservationResponse, Problem> {
         let Written { outcome, replayed } = self.changes.make(caller, operation, idempotency).await?;
-        Ok(Closed::Ok(Json(outcome.into()), replayed.then(|| "true".to_owned())))
+        Ok(ChangeReservationResponse::Ok(Json(outcome.into()), replayed.then(|| "true".to_owned())))
     }
 }
 
@@ -215,8 +215,8 @@ impl Reservations {
 impl Reservations {
     /// Reserve stock
     ///
-    /// Holds some of an item's stock: it is still there, but is no longer available to others. It is available again
-    /// from the moment at which the reservation is released or expires.
+    /// Holds a part of an item's stock, which stays in stock and is no longer available to others. It is available
+    /// again when the reservation is released or expires.
     #[oai(path = "/inventory/:id/reservations", method = "post", operation_id = "reserveStock")]
     async fn create(
         &self,
@@ -226,7 +226,7 @@ impl Reservations {
         id: Path<ItemId>,
         target: Target,
         body: JsonBody<NewReservation>,
-    ) -> Result<Created, Refused<InsufficientStock>> {
+    ) -> Result<CreateReservationResponse, Refused<InsufficientStock>> {
         let JsonBody { value: NewReservation { quantity, expires_in, reference }, bytes, .. } = body;
         let precondition = conditional::precondition(parameters.if_match, None, false);
         let (item_id, id, lifetime) = (id.0, ReservationId::generate(), expires_in);
@@ -234,24 +234,24 @@ impl Reservations {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, &bytes);
         let Written { outcome: reservation, replayed } = self.changes.make(&caller, reserve, idempotency).await?;
         let location = format!("{}/reservations/{}", self.base_path, reservation.id.as_str());
-        Ok(Created::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
+        Ok(CreateReservationResponse::Created(Json(reservation.into()), location, replayed.then(|| "true".to_owned())))
     }
 
     /// List reservations
     ///
-    /// Answers a page of the reservations that meet every filter, open and closed ones. One that goes on meeting them
-    /// is on exactly one page.
+    /// Returns a page of the open and closed reservations that match every filter. One that matches throughout is on
+    /// exactly one page.
     #[oai(path = "/reservations", method = "get", operation_id = "listReservations")]
     async fn list(
         &self,
         caller: Reads,
         parameters: ListReservations,
         sent: SentQuery,
-    ) -> Result<Listed, Refused<(Busy, QueryTimeout)>> {
+    ) -> Result<ListReservationsResponse, Refused<(Busy, QueryTimeout)>> {
         let ListReservations { item, state, reference, limit, cursor } = parameters;
         let filter = ReservationFilter { item, state, reference };
         let listing = Listing { order: "reservations", filter: &filter };
-        let after = cursor.as_ref().map(|cursor| listing.place(cursor, |_| true)).transpose()?;
+        let after = cursor.as_ref().map(|cursor| listing.position(cursor, |_| true)).transpose()?;
         let limit = limit.unwrap_or_default().get();
         let query = ReservationQuery { filter: filter.clone(), after, limit };
         let ReservationList { reservations, more } = self.store.open(&caller).reservations(query).await?;
@@ -260,31 +260,31 @@ impl Reservations {
             .as_ref()
             .map(|next| format!("<{}/reservations?{}>; rel=\"next\"", self.base_path, sent.with("cursor", next)));
         let reservations = reservations.into_iter().map(ReservationView::from).collect();
-        Ok(Listed::Ok(Json(ReservationPage { reservations, next_cursor }), link))
+        Ok(ListReservationsResponse::Ok(Json(ReservationPage { reservations, next_cursor }), link))
     }
 
     /// Get a reservation
     ///
-    /// Answers the reservation, also for the time for which closed ones are kept (90 days, unless the server is told
-    /// otherwise); its entries in the ledger stay for ever. That its time is up is written down within about a second, and
-    /// before any other change of its item; until then it stands here as open.
+    /// Returns a reservation. Closed reservations are kept for 90 days by default (`--keep-reservations`), their ledger
+    /// entries for ever. An expiry is recorded within about a second, and before any other change of the item; until
+    /// then the reservation is listed as open.
     #[oai(path = "/reservations/:id", method = "get", operation_id = "getReservation")]
     async fn get(
         &self,
         caller: Reads,
         /// The reservation's id.
         id: Path<ReservationId>,
-    ) -> Result<Found, Refused<Busy>> {
+    ) -> Result<GetReservationResponse, Refused<Busy>> {
         let missing = || Problem::new(Kind::NotFound, "There is no reservation with this id.");
         let reservation = self.store.open(&caller).reservation(&id.0).await?.ok_or_else(missing)?;
-        Ok(Found::Ok(Json(reservation.into())))
+        Ok(GetReservationResponse::Ok(Json(reservation.into())))
     }
 
     /// Fulfil a reservation
     ///
-    /// Takes the reserved quantity, or with `quantity` a part of it, out of the stock; the rest of a part stays reserved. Once
-    /// nothing is left, the reservation is closed. A repeated call on a closed reservation changes nothing and gets the same answer, as long as
-    /// the closed reservation is kept, and 404 after that.
+    /// Takes the reserved quantity, or with `quantity` a part of it, out of the stock; the rest stays reserved. Once
+    /// nothing is left, the reservation is closed. A repeated call on a closed reservation changes nothing and gets the
+    /// same response, as long as the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/fulfil", method = "post", operation_id = "fulfilReservation")]
     async fn fulfil(
         &self,
@@ -294,7 +294,7 @@ impl Reservations {
         id: Path<ReservationId>,
         target: Target,
         body: OptionalBody<Fulfilment>,
-    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed, ExceedsReservation)>> {
+    ) -> Result<ChangeReservationResponse, Refused<(ReservationExpired, ReservationClosed, ExceedsReservation)>> {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, body.bytes());
         let quantity = body.0.and_then(|body| body.value.quantity);
         Ok(self.step(&caller, Fulfil { id: id.0, quantity }, idempotency).await?)
@@ -302,7 +302,7 @@ impl Reservations {
 
     /// Extend a reservation
     ///
-    /// Sets a new end of an open reservation, `expires_in` seconds from now, later or earlier than the present one.
+    /// Sets the end of an open reservation to `expires_in` seconds from now, later or earlier than before.
     #[oai(path = "/reservations/:id/extend", method = "post", operation_id = "extendReservation")]
     async fn extend(
         &self,
@@ -312,15 +312,15 @@ impl Reservations {
         id: Path<ReservationId>,
         target: Target,
         body: JsonBody<Extension>,
-    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
+    ) -> Result<ChangeReservationResponse, Refused<(ReservationExpired, ReservationClosed)>> {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, &body.bytes);
         Ok(self.step(&caller, Extend { id: id.0, lifetime: body.value.expires_in }, idempotency).await?)
     }
 
     /// Release a reservation
     ///
-    /// Releases the reservation: its quantity is available again. A repeated call changes nothing and gets the same answer,
-    /// as long as the closed reservation is kept, and 404 after that.
+    /// Releases the reservation: its quantity is available again. A repeated call changes nothing and gets the same
+    /// response, as long as the closed reservation is kept, and 404 after that.
     #[oai(path = "/reservations/:id/release", method = "post", operation_id = "releaseReservation")]
     async fn release(
         &self,
@@ -329,7 +329,7 @@ impl Reservations {
         /// The reservation's id.
         id: Path<ReservationId>,
         target: Target,
-    ) -> Result<Closed, Refused<(ReservationExpired, ReservationClosed)>> {
+    ) -> Result<ChangeReservationResponse, Refused<(ReservationExpired, ReservationClosed)>> {
         let idempotency = target.keyed(&caller, parameters.idempotency_key, b"");
         Ok(self.step(&caller, Release { id: id.0 }, idempotency).await?)
     }

@@ -1,4 +1,4 @@
-//! `/summary`: what all items come to together.
+//! `/summary`: totals of all items.
 
 use poem_openapi::{ApiResponse, OpenApi};
 
@@ -16,7 +16,7 @@ object! {
         /// Number of items.
         items: u64,
         /// Stock of all items, each in its own unit, as a decimal number in a string: it can exceed the range in which
-        /// numbers of JSON are exact.
+        /// JSON numbers are exact.
         units: String,
         /// Number of items with low stock.
         low_stock: u64,
@@ -49,7 +49,7 @@ impl From<domain::Summary> for Summary {
 
 /// Responses of `GET /summary`.
 #[derive(ApiResponse)]
-pub enum Summed {
+pub enum SummaryResponse {
     /// The summary.
     #[oai(status = 200)]
     Ok(Json<Summary>),
@@ -65,10 +65,10 @@ pub struct Summaries {
 impl Summaries {
     /// Sum up the inventory
     ///
-    /// Sums up all items, their stock and its value, exactly and in a consistent snapshot. Items without a price add
-    /// nothing to the value; currencies are not converted.
+    /// Returns exact totals of all items, their stock and its value, in a consistent snapshot. Items without a price
+    /// add nothing to the value; currencies are not converted.
     #[oai(path = "/summary", method = "get", operation_id = "getSummary")]
-    async fn get(&self, caller: Reads) -> Result<Summed, Refused<(Busy, QueryTimeout)>> {
-        Ok(Summed::Ok(Json(self.store.open(&caller).summary().await?.into())))
+    async fn get(&self, caller: Reads) -> Result<SummaryResponse, Refused<(Busy, QueryTimeout)>> {
+        Ok(SummaryResponse::Ok(Json(self.store.open(&caller).summary().await?.into())))
     }
 }

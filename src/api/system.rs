@@ -9,7 +9,7 @@ use super::http::access::{Admitted, Reads};
 use super::http::payload::Json;
 use super::http::problem::kinds::ShuttingDown;
 use super::http::problem::{Kind, Problem, Refused};
-use super::metrics::{Measured, Scrape};
+use super::metrics::{MetricsResponse, Scrape};
 use super::openapi::Tag;
 use super::openapi::object::object;
 use crate::access::{Caller, Role};
@@ -28,9 +28,9 @@ object! {
 object! {
     /// The caller as the server knows it.
     writes CallerView {
-        /// The name of the token, which the ledger shows as `actor`; absent where no token is demanded.
+        /// The name of the token, which the ledger shows as `actor`; absent where no token is required.
         name: Option<Actor>,
-        /// The role of the token; `admin` where none is demanded.
+        /// The role of the token; `admin` where none is required.
         role: Role,
     }
     example { "name": "till-1", "role": "write" }
@@ -38,7 +38,7 @@ object! {
 
 /// Responses of `GET /access`.
 #[derive(ApiResponse)]
-pub enum Identified {
+pub enum AccessResponse {
     /// The caller.
     #[oai(status = 200)]
     Ok(Json<CallerView>),
@@ -47,7 +47,7 @@ pub enum Identified {
 /// Responses of the health calls.
 #[derive(ApiResponse)]
 pub enum Healthy {
-    /// All is well.
+    /// The check passed.
     #[oai(status = 200)]
     Ok(Json<Health>),
 }
@@ -64,7 +64,7 @@ impl Healthy {
 pub struct Shutdown {
     /// Cancelled when it is to get no more requests; it still answers those that come.
     pub leaving: CancellationToken,
-    /// Cancelled when answers that would go on for ever are to end.
+    /// Cancelled to end endless responses.
     pub stopping: CancellationToken,
 }
 
@@ -82,26 +82,26 @@ pub struct System {
 impl System {
     /// Get the name and the role of the caller
     ///
-    /// Answers which token the request came with, and so what its caller may do: `read` every GET, `write` also create
-    /// and change items, move stock, and make and close reservations, `admin` also delete and import items.
+    /// Returns the name and the role of the request's token: `read` allows every GET, `write` also to create and change
+    /// items, move stock, and make and close reservations, `admin` also to delete and import items.
     #[oai(path = "/access", method = "get", operation_id = "getAccess")]
-    async fn access(&self, caller: Reads) -> Identified {
+    async fn access(&self, caller: Reads) -> AccessResponse {
         let Caller { actor, role, .. } = caller.admission().caller();
-        Identified::Ok(Json(CallerView { name: actor.clone(), role: *role }))
+        AccessResponse::Ok(Json(CallerView { name: actor.clone(), role: *role }))
     }
 
     /// Get the metrics
     ///
-    /// Answers the metrics of this server for Prometheus, in the text format of OpenMetrics. The same is at the address of
-    /// `--metrics-listen`, where no token is demanded.
+    /// Returns the metrics of this server for Prometheus, in the text format of OpenMetrics. The address of
+    /// `--metrics-listen` serves them without a token.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
-    async fn metrics(&self, _caller: Reads) -> Measured {
-        Measured::Ok(self.scrape.exposition().await)
+    async fn metrics(&self, _caller: Reads) -> MetricsResponse {
+        MetricsResponse::Ok(self.scrape.exposition().await)
     }
 
     /// Liveness of the process
     ///
-    /// Answers 200 as long as the process can answer at all. If it does not, restart it.
+    /// Returns 200 as long as the process can respond at all. If it does not, restart it.
     #[oai(path = "/livez", method = "get", operation_id = "getLiveness")]
     async fn livez(&self) -> Healthy {
         Healthy::ok()
@@ -109,9 +109,9 @@ impl System {
 
     /// Readiness of the service
     ///
-    /// Answers 200 if the last commit went well, the storage is there and the service is not about to stop, else 503. It
-    /// answers at once, however much else is under way. While it does not answer 200, send no requests; it becomes ready by
-    /// itself once the storage works again.
+    /// Returns 200 if the last commit succeeded, the storage is reachable and the service is not about to stop,
+    /// otherwise 503. It responds immediately under any load. Send no other requests while it does not return 200; the
+    /// service becomes ready by itself once the storage works again.
     #[oai(path = "/readyz", method = "get", operation_id = "getReadiness")]
     async fn readyz(&self) -> Result<Healthy, Refused<ShuttingDown>> {
         if self.leaving.is_cancelled() {

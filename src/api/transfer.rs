@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::download::{self, Asked, CsvFile, Downloads, NdjsonFile, Sender, Wish};
+use super::download::{self, CsvFile, Downloads, FileRequest, NdjsonFile, Negotiation, Sender};
 use super::http::access::{Admitted, Guarded, Reads, Writes};
 use super::http::idempotency::{Key, Target, keyed};
 use super::http::params::{Parameter, parameters};
@@ -81,23 +81,24 @@ parameters! {
         query mode: ImportMode,
         /// The separator of a CSV file; found from its header if absent.
         query separator: Separator,
-        /// Columns that have other names in the file, and columns to ignore: `qty=quantity,colour=`.
+        /// Columns with other names in the file, and columns to ignore: `qty=quantity,colour=`.
         query map: ColumnMap,
-        /// Find out what would come of it, and leave everything as it is.
+        /// Return the outcome without changing anything.
         query dry_run: bool,
-        /// A name of your own for this request, so that it can be sent again without being carried out again: for 24
-        /// hours, the same request under the same key gets the first answer.
+        /// A unique key that you choose, so that a repeated request is not carried out twice: for 24 hours, the same
+        /// request under the same key gets the first response.
         header idempotency_key "Idempotency-Key": Key,
     }
 }
 
 parameters! {
     ExportItems {
-        /// The format; without it the one that `Accept` prefers. A link to `/export?format=csv` downloads a file.
+        /// Format of the file; by default the one that `Accept` prefers. A link to `/export?format=csv` downloads a
+        /// file.
         query format: Format,
         /// The separator of a CSV file, `,` if absent. With `;` prices have a decimal comma, as spreadsheets expect it.
         query separator: Separator,
-        /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+        /// Begin a CSV file with a byte order mark, by which Excel recognizes UTF-8.
         query bom: bool,
         /// Only items with this text in their id, name or description, as in the list of items.
         query q: SearchText,
@@ -109,7 +110,7 @@ parameters! {
         query location: Label,
         /// Only items with low stock, or only items without.
         query low_stock: bool,
-        /// Only items that changed at this moment or later (RFC 3339); a date alone is its midnight in UTC.
+        /// Only items changed at this time or later (RFC 3339); a date alone is its midnight in UTC.
         query updated_since: Timestamp,
     }
 }
@@ -125,8 +126,8 @@ pub enum ExportContent {
 
 /// Responses of `GET /export`.
 #[derive(ApiResponse)]
-pub enum Exported {
-    /// All items that meet every filter, one after the other.
+pub enum ExportResponse {
+    /// All items that match every filter.
     #[oai(status = 200)]
     Ok(
         ExportContent,
@@ -140,54 +141,55 @@ pub enum Exported {
 impl Transfer {
     /// Export items
     ///
-    /// Answers all items, or those that meet every filter, as they stand at one moment, in the order of their ids: as
-    /// `application/x-ndjson`, one item in each line as `GET /inventory/{id}` answers it, or as `text/csv` (RFC 4180) with
-    /// a header line, the price in `unit_price_amount` and `unit_price_currency`, `attributes` as JSON, and nothing for a
-    /// value that is absent.
+    /// Returns all items that match every filter, in one consistent snapshot, in the order of their ids: as
+    /// `application/x-ndjson`, one item in each line as in `GET /inventory/{id}`, or as `text/csv` (RFC 4180) with a
+    /// header line, the price in `unit_price_amount` and `unit_price_currency`, `attributes` as JSON, and empty cells
+    /// for absent values.
     ///
-    /// So that no spreadsheet takes a text for a formula, a text in a CSV file that begins with `=`, `+`, `-`, `@`, a
-    /// tab or a line break has an apostrophe in front of it, and so has one that begins with an apostrophe before any of
-    /// these or before another apostrophe: one apostrophe less gives the text again, exactly. `POST /import` takes it away.
+    /// A text in a CSV file that begins with `=`, `+`, `-`, `@`, a tab or a line break gets an apostrophe in front of
+    /// it, so that no spreadsheet reads it as a formula; so does a text that begins with an apostrophe before any of
+    /// these or before another apostrophe. Without that one apostrophe the text is exactly the original. `POST /import`
+    /// removes it.
     ///
     /// The file is compressed for clients that accept gzip.
     ///
-    /// An export that fails on its way ends with a broken connection, never as if it were complete.
+    /// An export that fails midway ends with a broken connection, never as if it were complete.
     #[oai(path = "/export", method = "get", operation_id = "exportItems")]
     async fn export(
         &self,
         caller: Reads,
         parameters: ExportItems,
         MediaType(media_type): MediaType,
-        asked: Asked,
-    ) -> Result<Exported, Refused<(Busy, TooManyTransfers)>> {
+        negotiation: Negotiation,
+    ) -> Result<ExportResponse, Refused<(Busy, TooManyTransfers)>> {
         let ExportItems { format, separator, bom, q, barcode, category, location, low_stock, updated_since } =
             parameters;
-        let wish = Wish::new(asked, media_type, format, separator, bom)?;
+        let request = FileRequest::new(negotiation, media_type, format, separator, bom)?;
         let filter = ItemFilter { barcode, category, location, low_stock, updated_since, text: q };
         let store = Arc::clone(self.store.open(&caller));
         let write = |sender: Sender<ItemView>| tokio::spawn(send_items(store, filter, sender));
-        let download = self.downloads.answer(&caller, &wish, write).await?;
-        let content = match wish.format() {
+        let download = self.downloads.answer(&caller, &request, write).await?;
+        let content = match request.format() {
             Format::Ndjson => ExportContent::Ndjson(NdjsonFile(download)),
             Format::Csv => ExportContent::Csv(CsvFile(download)),
         };
-        Ok(Exported::Ok(content, wish.disposition("inventory")))
+        Ok(ExportResponse::Ok(content, request.disposition("inventory")))
     }
 
     /// Import items
     ///
-    /// Puts the items of a file into the inventory: all of them or, if anything is wrong with any of them, none. The file
-    /// is what `GET /export` answers, or one like it: `application/x-ndjson`, with one item in each line as `PUT` takes
-    /// it, or `text/csv` (RFC 4180) with a header line, in any order and number of its columns. `name` must be there; an
-    /// item without `id` gets one; read-only members and columns say nothing. An apostrophe that an export put before a
-    /// text is taken away again. With `application/octet-stream` the file itself shows which of the two it is: one that
-    /// begins with a brace is NDJSON.
+    /// Imports the items of a file: all of them or, if any is invalid, none. The file is an export or one like it:
+    /// `application/x-ndjson`, with one item in each line as `PUT` takes it, or `text/csv` (RFC 4180) with a header
+    /// line, its columns in any order and number. `name` is required; an item without `id` gets one; read-only members
+    /// and columns are ignored. An apostrophe that an export put before a text is removed. With
+    /// `application/octet-stream` the content decides: a file that begins with a brace is NDJSON.
     ///
-    /// `kind=movements` moves stock by a file instead: rows of `item_id` or `barcode`, `delta` or `counted`, `reason`, and
-    /// `note` and `reference` if you like. Items need the role `admin`, movements the role `write`. In the answer,
-    /// `updated` counts the movements that changed stock, and `unchanged` the counts that found it as it was.
+    /// `kind=movements` imports movements of stock instead: rows of `item_id` or `barcode`, `delta` or `counted`,
+    /// `reason`, and optionally `note` and `reference`. Items need the role `admin`, movements the role `write`. In the
+    /// response, `updated` is the number of movements that changed stock, and `unchanged` the number of counts that
+    /// confirmed it.
     ///
-    /// A refusal names what is wrong, each with its line: the first 100 things, and how many there are.
+    /// The problem lists the first 100 errors, each with its line, and the number of all.
     #[oai(path = "/import", method = "post", operation_id = "importItems")]
     async fn import(
         &self,
@@ -313,7 +315,7 @@ impl Drop for HeldBytes {
 /// So that no more of a file is sent that nobody will read.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// The media types of an import. The last one stands for both: many generated clients know no other for a file.
+/// The media types of an import. The last one may be either: many generated clients know no other for a file.
 const UPLOADS: [&str; 3] = [Format::Ndjson.media_type(), Format::Csv.media_type(), "application/octet-stream"];
 
 /// The body of an import, not read yet.
@@ -362,9 +364,9 @@ object! {
         created: u64,
         /// Number of items that changed.
         updated: u64,
-        /// Number of items that already are as the file has them.
+        /// Number of items that already match the file.
         unchanged: u64,
-        /// In how many items each field changed: those of the items that are new are not counted.
+        /// Number of items in which each field changed. New items are not counted.
         changed_fields: FieldCounts,
     }
     example { "created": 997, "updated": 2, "unchanged": 1, "changed_fields": { "quantity": 2, "location": 1 } }
@@ -384,12 +386,12 @@ impl Schema for FieldCounts {
 /// Responses of `POST /import`.
 #[derive(ApiResponse)]
 pub enum ImportDone {
-    /// The items of the file are in the inventory, or with `dry_run=true` could be.
+    /// The file was imported; with `dry_run=true` nothing was changed.
     #[oai(status = 200)]
     Ok(
         Json<ImportedItems>,
-        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is the answer of
-        /// then.
+        /// `true` if the request was carried out before, under the same `Idempotency-Key`, and this is its first
+        /// response.
         #[oai(header = "Idempotent-Replayed")]
         Option<String>,
     ),
@@ -411,7 +413,7 @@ impl Parameter for ColumnMap {
     }
 }
 
-/// Sends all items that meet a filter, as they stand at one moment.
+/// Sends all items that meet a filter, in one consistent snapshot.
 async fn send_items(store: Arc<dyn Store>, filter: ItemFilter, mut sender: Sender<ItemView>) -> Result<(), StoreError> {
     let runtime = tokio::runtime::Handle::current();
     let sink = move |item: Option<Item>| match item {

@@ -68,19 +68,19 @@ pub fn add(routes: Route, base_path: &BasePath) -> Route {
 }
 
 /// Answers browsers with a page where the routes have nothing.
-pub struct OrPage<E> {
+pub struct PageFallback<E> {
     inner: E,
     pages: Pages,
 }
 
-impl<E> OrPage<E> {
+impl<E> PageFallback<E> {
     /// Wraps the routes.
     pub fn new(inner: E, base_path: &BasePath) -> Self {
         Self { inner, pages: Pages { base_path: base_path.clone() } }
     }
 }
 
-impl<E: Endpoint<Output = Response>> Endpoint for OrPage<E> {
+impl<E: Endpoint<Output = Response>> Endpoint for PageFallback<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
@@ -138,7 +138,7 @@ impl Pages {
         let name = request.raw_path_param("name").unwrap_or_default();
         let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
         let Some(kind) = kind else {
-            let detail = "There is no such kind of problem.";
+            let detail = "There is no problem of this kind.";
             let problem = Problem::new(Kind::NotFound, detail);
             let by_browser = names_html(request.headers().get(header::ACCEPT));
             return if by_browser { self.nothing(detail) } else { Err(problem.into()) };
@@ -167,7 +167,7 @@ impl Pages {
     }
 }
 
-/// Escapes a text for HTML, and marks up what stands between backticks as code.
+/// Escapes a text for HTML, and marks up text between backticks as code.
 fn marked_up(text: &str) -> String {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
     let mut parts = escaped.split('`');

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_the_first_line_and_no_error_shows_what_is_no_token() {
+    fn a_token_is_the_first_line_and_errors_do_not_show_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let from_file = |content: &[u8]| {
             std::fs::write(file.path(), content).unwrap();

@@ -108,7 +108,7 @@ impl Filter {
     }
 }
 
-/// Writes all items as they stand at one moment.
+/// Writes all items, in one consistent snapshot.
 pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
     let Arguments { file, format, separator, bom, filter, server } = arguments;
     let format = format.or_else(|| Format::of_file(file)).unwrap_or(Format::Ndjson);
@@ -154,7 +154,7 @@ const PARTS_AHEAD: usize = 2;
 fn read(settings: &Settings, form: Form, filter: ItemFilter, output: &mut Output) -> Result<(), String> {
     let (sender, parts) = sync_channel(PARTS_AHEAD);
     let writer = RowWriter::new(form);
-    let mut buffer = writer.head();
+    let mut buffer = writer.header();
     let hand_over = move |buffer: &mut Vec<u8>| match sender.send(std::mem::take(buffer)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),

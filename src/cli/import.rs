@@ -29,10 +29,10 @@ use crate::files::separator::Separator;
 use crate::server;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, NewFile, OpenError, SqliteStore};
-use crate::store::{GROUP, ImportKind, ImportMode, Imported, Store, Upkeep};
+use crate::store::{GROUP, ImportKind, ImportMode, Imported, Retention, Store};
 
 /// Time limit of an import for the database to become writable.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which file to import, and how.
 #[derive(clap::Args)]
@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(long, value_name = "COLUMN=NAME")]
     map: Vec<String>,
 
-    /// Find out what would come of it, and change nothing
+    /// Report the outcome without changing anything
     #[arg(long)]
     dry_run: bool,
 
@@ -75,9 +75,9 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
         return Err("--mode is for items, and --kind movements has none".to_owned());
     }
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    let format = format.or_else(|| Format::of_file(path)).ok_or_else(|| {
-        format!("{name} does not tell by its name in which form it is: say --format csv or --format ndjson")
-    })?;
+    let format = format
+        .or_else(|| Format::of_file(path))
+        .ok_or_else(|| format!("cannot tell the format of {name} by its name: pass --format csv or --format ndjson"))?;
     let map = ColumnMap::parse(&map.join(",")).map_err(|invalid| format!("--map {}", invalid.detail))?;
     let layout = Layout { format: Some(format), separator: *separator, map };
     let runtime = super::runtime()?;
@@ -94,7 +94,10 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
                 ImportKind::Items => format!("created {created}, updated {updated}{fields}, unchanged {unchanged}"),
                 ImportKind::Movements => format!("moved {updated}, unchanged {unchanged}"),
             };
-            println!("{name}: {}", if *dry_run { format!("nothing was changed; to come: {counts}") } else { counts });
+            println!(
+                "{name}: {}",
+                if *dry_run { format!("nothing was changed; the outcome would be: {counts}") } else { counts }
+            );
             Ok(())
         }
         Err(refused) => Err(refused.report(&name)),
@@ -160,7 +163,7 @@ async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arg
         max_bytes: u64::MAX,
         mode: mode.unwrap_or_default(),
         dry_run: *dry_run,
-        queue_timeout: PATIENCE,
+        queue_timeout: WRITE_TIMEOUT,
         actor: None,
         idempotency: None,
         on_read: Some(Arc::new(move |count| counter.inc(count))),
@@ -186,7 +189,7 @@ async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arg
 /// one, and one into a mistyped path, makes none.
 async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFile>), String> {
     // Only a server forgets what is old: an import does what it says, and a dry run nothing.
-    let upkeep = Upkeep::new(settings, false);
+    let upkeep = Retention::new(settings, false);
     match &settings.database {
         Database::Sqlite(path) => {
             let new = if path.symlink_metadata().is_ok() {
@@ -203,7 +206,7 @@ async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFi
                 Err(error) => Err(error.to_string()),
             }
         }
-        Database::Postgres(url) => match PostgresStore::open_with(url, postgres::PATIENCE, upkeep).await {
+        Database::Postgres(url) => match PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, upkeep).await {
             Ok(store) => Ok((Arc::new(store), None)),
             Err(error) => Err(error.to_string()),
         },
@@ -248,8 +251,8 @@ impl From<ImportError> for Refused {
             }
         };
         let listed = errors.listed().iter().map(|error| {
-            let place = error.place.as_ref().map(|place| place.as_str().to_owned());
-            (error.line, place.unwrap_or_default(), error.detail.clone())
+            let location = error.location.as_ref().map(|location| location.as_str().to_owned());
+            (error.line, location.unwrap_or_default(), error.detail.clone())
         });
         Self { reason: String::new(), errors: listed.collect(), count: errors.count() }
     }
@@ -260,8 +263,8 @@ impl Refused {
     fn by_server(problem: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let error = |error: &Value| {
-            let place = ["column", "pointer", "parameter", "header"].map(|place| text(&error[place])).concat();
-            (error["line"].as_u64(), place, text(&error["detail"]))
+            let location = ["column", "pointer", "parameter", "header"].map(|location| text(&error[location])).concat();
+            (error["line"].as_u64(), location, text(&error["detail"]))
         };
         let errors: Vec<_> = problem["errors"].as_array().into_iter().flatten().map(error).collect();
         let count = problem["error_count"].as_u64().unwrap_or(errors.len() as u64);
@@ -270,20 +273,20 @@ impl Refused {
 
     /// Prints all that is wrong with the file, each with its line, and returns a summary.
     fn report(self, name: &str) -> String {
-        for (line, place, detail) in &self.errors {
+        for (line, location, detail) in &self.errors {
             let line = line.map(|line| format!("{line}:")).unwrap_or_default();
-            let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            eprintln!("{name}:{line} {place}{detail}");
+            let location = if location.is_empty() { String::new() } else { format!("{location}: ") };
+            eprintln!("{name}:{line} {location}{detail}");
         }
         let count = self.count;
         match self.errors.len() as u64 {
             0 => format!("nothing was imported from {name}: {}", self.reason),
             1 => format!("nothing was imported from {name}: see the error above"),
-            told if told == count => {
+            listed if listed == count => {
                 format!("nothing was imported from {name}: see the {count} errors above")
             }
-            told => {
-                format!("nothing was imported from {name}: it has {count} errors, the first {told} of them above")
+            listed => {
+                format!("nothing was imported from {name}: it has {count} errors, the first {listed} of them above")
             }
         }
     }

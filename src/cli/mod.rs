@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_no_settings_are_found_and_those_of_kubernetes_are_not() {
+    fn unknown_variables_are_found_and_those_of_kubernetes_are_ignored() {
         let variables = [
             ("STOCKROOM_LISTEN", "127.0.0.1:1"),
             ("STOCKROOM_LISEN", "127.0.0.1:1"),

@@ -43,7 +43,7 @@ pub fn with_parameters(path: String, parameters: impl IntoIterator<Item = (&'sta
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ServerUrl {
     address: Address,
     base_path: BasePath,
 }
@@ -59,7 +59,7 @@ enum Address {
     Unix(PathBuf),
 }
 
-impl Place {
+impl ServerUrl {
     /// Returns whether what is sent there leaves this machine in plain text.
     fn is_exposed(&self) -> bool {
         match &self.address {
@@ -83,7 +83,7 @@ pub struct Server {
     /// Server to use in place of --database: https://HOST[:PORT] or http://HOST[:PORT], with its base path if it has
     /// one, or unix:PATH
     #[arg(long, value_name = "URL")]
-    server: Option<Place>,
+    server: Option<ServerUrl>,
 
     /// File whose first line is the token for --server; without it, the token is in STOCKROOM_TOKEN
     #[arg(long, value_name = "FILE")]
@@ -97,15 +97,15 @@ pub struct Server {
 impl Server {
     /// Returns the server to use, if one is named.
     pub fn remote(&self) -> Result<Option<Remote>, String> {
-        let Some(place) = &self.server else { return Ok(None) };
+        let Some(url) = &self.server else { return Ok(None) };
         let authorization = bearer::authorization(self.token_file.as_deref(), std::env::var_os(bearer::VARIABLE))?;
-        if authorization.is_some() && place.is_exposed() {
+        if authorization.is_some() && url.is_exposed() {
             return Err(format!(
-                "cannot send a token to {place}: others could read it on its way; use https://, or run this on the \
+                "cannot send a token to {url}: others could read it on its way; use https://, or run this on the \
                  server's machine with http://127.0.0.1:PORT or unix:PATH"
             ));
         }
-        let tls = match place.address {
+        let tls = match url.address {
             Address::Tcp { tls: true, .. } => {
                 let config = tls::client_config(self.ca_file.as_deref());
                 let mut config = config.map_err(|error| format!("--ca-file (STOCKROOM_CA_FILE): {error}"))?;
@@ -114,13 +114,13 @@ impl Server {
             }
             _ => None,
         };
-        Ok(Some(Remote { place: place.clone(), authorization, tls }))
+        Ok(Some(Remote { url: url.clone(), authorization, tls }))
     }
 }
 
 /// A server.
 pub struct Remote {
-    place: Place,
+    url: ServerUrl,
     authorization: Option<HeaderValue>,
     /// Set for `https`.
     tls: Option<Arc<ClientConfig>>,
@@ -139,7 +139,7 @@ impl Remote {
             }
             Listen::Unix(socket) => Address::Unix(socket),
         };
-        Self { place: Place { address, base_path: base_path.clone() }, authorization: None, tls: None }
+        Self { url: ServerUrl { address, base_path: base_path.clone() }, authorization: None, tls: None }
     }
 
     /// Connects to the server.
@@ -151,17 +151,17 @@ impl Remote {
             ),
             _ => self.does_not_answer(&*error),
         })?;
-        let host = match &self.place.address {
+        let host = match &self.url.address {
             Address::Tcp { host, port, .. } => format!("{host}:{port}"),
             Address::Unix(_) => "localhost".to_owned(),
         };
         let host = HeaderValue::try_from(&host).map_err(|_| format!("{host} is not the name of a host"))?;
-        let (authorization, base_path) = (self.authorization.clone(), self.place.base_path.clone());
+        let (authorization, base_path) = (self.authorization.clone(), self.url.base_path.clone());
         Ok(Connection { sender, host, authorization, base_path })
     }
 
     async fn open(&self) -> Result<SendRequest<Body>, Box<dyn Error + Send + Sync>> {
-        let (host, port) = match &self.place.address {
+        let (host, port) = match &self.url.address {
             Address::Tcp { host, port, .. } => (bare(host), *port),
             Address::Unix(socket) => return handshake(UnixStream::connect(socket).await?).await,
         };
@@ -182,11 +182,11 @@ impl Remote {
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)
+        self.url.fmt(f)
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Tcp { tls, host, port } => {
@@ -243,7 +243,7 @@ pub async fn problem(answer: Response<Incoming>) -> Value {
     problem
 }
 
-impl FromStr for Place {
+impl FromStr for ServerUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_named_as_it_says_where_it_listens() {
+    fn a_server_url_is_accepted_as_the_log_prints_it() {
         for (text, shown) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("http://shop.example/", "http://shop.example:80"),
@@ -281,10 +281,10 @@ mod tests {
             ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
             ("unix:/run/stockroom", "unix:/run/stockroom"),
         ] {
-            assert_eq!(text.parse::<Place>().unwrap().to_string(), shown);
+            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), shown);
         }
         for text in ["", "127.0.0.1:8080", "ftp://a", "http://", "https://", "https://me@a", "http://a/b?c", "unix:"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }
 
@@ -299,10 +299,10 @@ mod tests {
             "https://shop.example",
             "unix:/run/stockroom",
         ] {
-            assert!(!text.parse::<Place>().unwrap().is_exposed(), "{text}");
+            assert!(!text.parse::<ServerUrl>().unwrap().is_exposed(), "{text}");
         }
         for text in ["http://shop.example", "http://localhost.example", "http://192.168.1.1", "http://[2001:db8::1]"] {
-            assert!(text.parse::<Place>().unwrap().is_exposed(), "{text}");
+            assert!(text.parse::<ServerUrl>().unwrap().is_exposed(), "{text}");
         }
     }
 

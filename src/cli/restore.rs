@@ -19,7 +19,7 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> Result<(), String> {
     if let Some(log) = restored.moved_log {
         eprintln!("stockroom: the log of another database was moved to {}", log.display());
     }
-    let sqlite::Copied { report, bytes } = restored.copied;
+    let sqlite::CopyReport { report, bytes } = restored.copied;
     println!("{}: {report}, bytes {bytes}: all adds up", path.display());
     Ok(())
 }

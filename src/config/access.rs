@@ -35,7 +35,7 @@ impl FromStr for Origin {
             _ => return Err(WRONG),
         };
         let (host, port) = match authority.rsplit_once(':') {
-            // The colons of an IPv6 address stand in brackets.
+            // An IPv6 address is in brackets, because of its colons.
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
             _ => (authority, None),
         };
@@ -61,7 +61,7 @@ impl HostName {
         self.0.eq_ignore_ascii_case(name.strip_suffix('.').unwrap_or(name))
     }
 
-    /// Returns whether it stands for every host.
+    /// Returns whether it matches every host.
     pub fn is_any(&self) -> bool {
         self.0 == "*"
     }

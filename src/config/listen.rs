@@ -21,7 +21,7 @@ impl Listen {
         }
     }
 
-    /// Where a client on this machine finds it: the loopback address stands for "all addresses".
+    /// The address for a client on this machine: loopback in place of "all addresses".
     pub fn local(&self) -> Listen {
         match self {
             Listen::Tcp(address) => {

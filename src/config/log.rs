@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_is_never_taken_for_a_part() {
+    fn an_unknown_level_is_not_taken_for_a_target() {
         for text in ["", "verbose", "warning", "stockroom", "info,", "stockroom=verbose", "=info", "loud==", "a b=info"]
         {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");

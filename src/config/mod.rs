@@ -152,7 +152,7 @@ pub struct Settings {
     #[arg(long, global = true, env = "STOCKROOM_QUERY_TIMEOUT", default_value = "5s", value_name = "TIME")]
     pub query_timeout: Time,
 
-    /// Time after which a client is disconnected that reads nothing of a response, or sends less than 64 KiB of an import
+    /// Time after which a client is disconnected that does not read its response, or sends less than 64 KiB of an import
     #[arg(long, global = true, env = "STOCKROOM_STALL_TIMEOUT", default_value = "30s", value_name = "TIME")]
     pub stall_timeout: Time,
 

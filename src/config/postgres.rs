@@ -102,7 +102,7 @@ impl FromStr for PostgresUrl {
         let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for address in address.split(',') {
             let (host, port) = match address.rsplit_once(':') {
-                // The colons of an IPv6 address stand in brackets.
+                // An IPv6 address is in brackets, because of its colons.
                 Some((host, port)) if !port.ends_with(']') => (host, port),
                 _ => (address, ""),
             };
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_where_the_database_is_and_as_whom() {
+    fn a_url_has_host_database_and_user() {
         let all =
             url("postgres://me:p%40s%2Fs:w@db.example:6543/stock%20room?application_name=replica-1&connect_timeout=9");
         assert_eq!(all.hosts, [address("db.example", 6543)]);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_spoken_to_in_plain_text_unless_it_is_said() {
+    fn plain_text_is_for_loopback_unless_it_is_allowed() {
         for local in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]", "%2Frun"] {
             assert_eq!(url(&format!("postgres://me@{local}/x")).tls, Tls::Off, "{local}");
         }
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_by_name() {
+    fn unsupported_url_parameters_are_refused_by_name() {
         for (text, said) in [
             ("mysql://me@h/x", "postgres://"),
             ("postgres://", "no host"),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::Invalid;
 
-/// The name of a token, which stands for its holder in the ledger and in the log.
+/// The name of a token, which identifies its holder in the ledger and in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Actor(Arc<str>);

@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Attributes, Details, UnitPrice};
 
-/// The most characters of a text that are kept; the rest is cut off, and `…` says so.
+/// The most characters of a text that are kept; a longer one is truncated, and ends in `…`.
 const MAX_CHARS: usize = 100;
 
-/// The most attributes that are kept one by one. If more changed, one entry for `/attributes` stands for the rest.
+/// The most attributes that are kept one by one. If more changed, one entry for `/attributes` covers the rest.
 const MAX_ATTRIBUTES: usize = 20;
 
 /// A field with its values before and after an update.

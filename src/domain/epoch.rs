@@ -30,7 +30,7 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId {
     pub epoch: Epoch,
-    /// The entry's place in it; [`Position::NONE`] stands before the first one.
+    /// The entry's position in it; [`Position::NONE`] is before the first one.
     pub position: Position,
 }
 

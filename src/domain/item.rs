@@ -16,7 +16,7 @@ impl ItemId {
     /// Regular expression for an id.
     pub const PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$";
 
-    /// Takes 1 to 64 of RFC 3986's unreserved characters, the first a letter or a digit: such an id stands in a
+    /// Takes 1 to 64 of RFC 3986's unreserved characters, the first a letter or a digit: such an id can be in a
     /// URL as it is, and never reads as a relative path.
     pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
         let text = text.into();

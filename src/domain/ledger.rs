@@ -1,7 +1,7 @@
 use super::names::named;
 use super::{Actor, FieldChange, ItemId, Note, Quantity, Reason, Reference, ReservationId, Timestamp, Version};
 
-/// Where an entry stands in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
+/// The position of an entry in the ledger: 1, 2, 3 … without gaps, in the order of the commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Position(i64);
@@ -66,7 +66,7 @@ pub struct Entry {
     pub reserved: Quantity,
     /// Its version afterwards.
     pub version: Version,
-    /// Why its stock changed, of a movement.
+    /// Reason of a movement.
     pub reason: Option<Reason>,
     pub note: Option<Note>,
     /// Identifier elsewhere, such as an order number.

@@ -34,10 +34,10 @@ pub use money::{Amount, Currency, UnitPrice};
 pub use movement::{Delta, Movement, Reason, StockChange};
 pub use patch::{AttributesPatch, DetailsPatch, ItemPatch, Member, UnitPricePatch};
 pub use quantity::Quantity;
-pub use reservation::{Lifetime, Portion, Reservation, ReservationId, ReservationState};
+pub use reservation::{Lifetime, Reservation, ReservationId, ReservationState, ReservedQuantity};
 pub use rules::{
-    Ahead, Change, Command, Create, Current, Decision, Delete, Extend, Fulfil, Move, Now, Patch, Precondition, Refusal,
-    Release, Replace, Reserve, Reverse, Subject, settle,
+    Change, ClockLead, Command, Create, Current, Decision, Delete, Extend, Fulfil, Move, Now, Patch, Precondition,
+    Refusal, Release, Replace, Reserve, Reverse, Subject, settle,
 };
 pub use summary::{Summary, Total};
 pub use text::{Description, Label, Name, Note, Reference};

@@ -17,7 +17,7 @@ pub struct Movement {
 pub enum StockChange {
     /// It grows, or shrinks, by so much. Two such changes at once both count.
     By(Delta),
-    /// It was counted, and is so much, whatever the books said.
+    /// Set to a counted quantity.
     To(Quantity),
 }
 

@@ -10,9 +10,9 @@ pub enum Member<T> {
     /// Nothing: it stays as it is.
     #[default]
     Keep,
-    /// `null`: it is taken away.
+    /// `null`: the field is removed.
     Clear,
-    /// It is to be this.
+    /// The new value.
     Set(T),
 }
 

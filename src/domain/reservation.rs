@@ -42,13 +42,13 @@ impl TryFrom<String> for ReservationId {
 
 /// Quantity of a reservation: from 1 to 10¹² of the item's smallest unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Portion(i64);
+pub struct ReservedQuantity(i64);
 
-impl Portion {
+impl ReservedQuantity {
     /// The most that one reservation can hold.
     pub const MAX: i64 = Quantity::MAX;
 
-    /// Takes a number from 1 to [`Portion::MAX`].
+    /// Takes a number from 1 to [`ReservedQuantity::MAX`].
     pub fn new(number: i64) -> Result<Self, Invalid> {
         if (1..=Self::MAX).contains(&number) {
             Ok(Self(number))
@@ -105,7 +105,7 @@ pub struct Reservation {
     pub id: ReservationId,
     /// The item whose stock it holds.
     pub item_id: ItemId,
-    pub quantity: Portion,
+    pub quantity: ReservedQuantity,
     pub state: ReservationState,
     /// Identifier elsewhere, such as an order number.
     pub reference: Option<Reference>,
@@ -129,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_holds_something_for_some_time() {
-        assert_eq!(Portion::new(0).unwrap_err().code, "out-of-range");
-        assert_eq!(Portion::new(Portion::MAX).unwrap().get(), 1_000_000_000_000);
-        assert!(Portion::new(Portion::MAX + 1).is_err());
+    fn a_reservation_has_a_positive_quantity_and_a_future_end() {
+        assert_eq!(ReservedQuantity::new(0).unwrap_err().code, "out-of-range");
+        assert_eq!(ReservedQuantity::new(ReservedQuantity::MAX).unwrap().get(), 1_000_000_000_000);
+        assert!(ReservedQuantity::new(ReservedQuantity::MAX + 1).is_err());
         assert_eq!(Lifetime::new(Lifetime::MAX).unwrap().get(), Duration::from_secs(31_536_000));
         for seconds in [0, -1, Lifetime::MAX + 1, i64::MAX] {
             assert_eq!(Lifetime::new(seconds).unwrap_err().code, "out-of-range");

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Barcode, Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Note, Portion,
-    Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, StockChange, Timestamp,
-    Version,
+    Barcode, Delta, Details, Entry, Event, Invalid, Item, ItemId, ItemPatch, Lifetime, Movement, Note, Position,
+    Quantity, Reason, Reference, Reservation, ReservationId, ReservationState, ReservedQuantity, StockChange,
+    Timestamp, Version,
 };
 
 /// A change that a client asks for.
 pub trait Command {
-    /// The state that the command leaves behind.
+    /// The state after the command.
     type Outcome;
 
     /// Returns the item or reservation whose state is needed to decide the command.
@@ -124,7 +124,7 @@ pub struct Reserve {
     /// The id of the new reservation, which no other one may have.
     pub id: ReservationId,
     /// The stock to hold.
-    pub quantity: Portion,
+    pub quantity: ReservedQuantity,
     /// The time until the reservation expires.
     pub lifetime: Lifetime,
     /// A reference to something elsewhere, such as an order.
@@ -139,7 +139,7 @@ pub struct Fulfil {
     /// The reservation.
     pub id: ReservationId,
     /// The part that leaves; the rest stays reserved. `None` is all of it.
-    pub quantity: Option<Portion>,
+    pub quantity: Option<ReservedQuantity>,
 }
 
 /// Gives a reservation another end.
@@ -201,24 +201,24 @@ pub struct Now {
 
 impl Now {
     /// Returns the time by which the ledger is ahead of the wall clock, if that is more than a minute.
-    pub fn ahead(self) -> Option<Ahead> {
+    pub fn ahead(self) -> Option<ClockLead> {
         let ahead = self.at.since(self.wall);
-        (ahead > Duration::from_secs(60)).then_some(Ahead(ahead))
+        (ahead > Duration::from_secs(60)).then_some(ClockLead(ahead))
     }
 }
 
 /// The time by which a ledger is ahead of the wall clock: the clock was wrong when its last entry was written, or is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead(Duration);
+pub struct ClockLead(Duration);
 
-impl Ahead {
+impl ClockLead {
     /// The number of whole seconds.
     pub fn seconds(self) -> u64 {
         self.0.as_secs()
     }
 }
 
-impl fmt::Display for Ahead {
+impl fmt::Display for ClockLead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -296,7 +296,7 @@ pub enum Refusal {
     #[error("There is no reservation with this id.")]
     NoReservation,
     /// The id is taken.
-    #[error("There is already an item with this id; it was not changed.")]
+    #[error("An item with this id exists; it was not changed.")]
     ItemExists,
     /// The item is not in the state that the command demands.
     #[error("The item is not in the state that the precondition demands; nothing was changed.")]
@@ -692,7 +692,7 @@ fn require_open(reservation: &Reservation, now: Now) -> Result<(), Refusal> {
 fn close(
     current: &Current<'_>,
     (state, event): (ReservationState, Event),
-    part: Option<Portion>,
+    part: Option<ReservedQuantity>,
     now: Now,
 ) -> Result<Decision<Reservation>, Refusal> {
     let reservation = current.reservation.ok_or(Refusal::NoReservation)?;
@@ -703,7 +703,7 @@ fn close(
     require_open(reservation, now)?;
     let before = current.before(now)?;
     let (item, holds) = (&before.item, reservation.quantity.get());
-    let part = part.map_or(holds, Portion::get);
+    let part = part.map_or(holds, ReservedQuantity::get);
     let Ok(rest) = Quantity::new(holds - part) else {
         return Err(Refusal::ExceedsReservation { quantity: holds });
     };
@@ -717,7 +717,7 @@ fn close(
         updated_at: now.at,
         ..(**item).clone()
     };
-    let reservation = match Portion::new(rest.get()) {
+    let reservation = match ReservedQuantity::new(rest.get()) {
         Ok(quantity) => Reservation { quantity, ..reservation.clone() },
         Err(_nothing_is_left) => closed(reservation, state, now),
     };
@@ -846,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn a_created_again_id_goes_on_from_its_last_version() {
+    fn an_id_that_is_created_again_continues_its_versions() {
         let gone = State { last_version: Version::new(7), ..State::default() };
         let change = changed(gone.decide(&create(5, Precondition::None)));
         assert_eq!(change.item.unwrap().version, Version::new(8));
@@ -955,7 +955,7 @@ mod tests {
         Reservation {
             id: ReservationId::parse(format!("{text:0>8}-0000-7000-8000-000000000000")).unwrap(),
             item_id: id(),
-            quantity: Portion::new(quantity).unwrap(),
+            quantity: ReservedQuantity::new(quantity).unwrap(),
             state: ReservationState::Open,
             reference: Some(Reference::parse("order-1").unwrap()),
             created_at: moment(1),
@@ -968,7 +968,7 @@ mod tests {
         Reserve {
             item_id: id(),
             id: reservation("a", 1, 0).id,
-            quantity: Portion::new(quantity).unwrap(),
+            quantity: ReservedQuantity::new(quantity).unwrap(),
             lifetime: Lifetime::new(2).unwrap(),
             reference: None,
             precondition: Precondition::None,
@@ -994,7 +994,7 @@ mod tests {
         assert_eq!(change.entry.reservation_id, Some(made.id));
         let refused = there(item(10, 2)).decide(&reserve(9));
         assert_eq!(refused, Err(Refusal::InsufficientStock { quantity: 10, reserved: 2, wanted: 1 }));
-        let most = there(item(10, 2)).decide(&reserve(Portion::MAX));
+        let most = there(item(10, 2)).decide(&reserve(ReservedQuantity::MAX));
         assert!(matches!(most, Err(Refusal::InsufficientStock { .. })));
     }
 
@@ -1020,19 +1020,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_settled_before_the_command_and_is_not_held_against_its_precondition() {
+    fn due_reservations_expire_before_the_command_and_do_not_fail_its_precondition() {
         let due = vec![reservation("a", 3, 5), reservation("b", 2, 9)];
         let there = State { due, ..there(item(10, 6)) };
         let read = Precondition::VersionIn(vec![Version::new(3)]);
         let decision = there.decide(&by(-9, read.clone())).unwrap();
         let changes: Vec<_> = decision.expired.into_iter().chain(decision.change).collect();
-        let told: Vec<_> = changes
+        let entries: Vec<_> = changes
             .iter()
             .map(|change| {
                 (change.entry.event, change.entry.delta, change.entry.reserved.get(), change.entry.version.get())
             })
             .collect();
-        assert_eq!(told, [(Event::Expired, 0, 3, 4), (Event::Expired, 0, 1, 5), (Event::Moved, -9, 1, 6)]);
+        assert_eq!(entries, [(Event::Expired, 0, 3, 4), (Event::Expired, 0, 1, 5), (Event::Moved, -9, 1, 6)]);
         let states: Vec<_> = changes.iter().map(|c| c.reservation.as_ref().map(|r| r.state)).collect();
         assert_eq!(states, [Some(ReservationState::Expired), Some(ReservationState::Expired), None]);
         let settled = Precondition::VersionIn(vec![Version::new(5)]);

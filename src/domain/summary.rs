@@ -47,7 +47,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// So many millionths, written with so many decimals, at most six.
+    /// A number of millionths, written with a number of decimals, at most six.
     pub fn new(millionths: u128, decimals: usize) -> Self {
         Self { millionths, decimals: decimals.min(Amount::MAX_DECIMALS) }
     }

@@ -42,7 +42,7 @@ impl Timestamp {
     }
 
     /// Reads a moment of RFC 3339, such as `2026-01-02T03:04:05.678Z` or `2026-01-02t03:04:05+01:00`, or a date alone as
-    /// its midnight in UTC. What is finer than a millisecond is cut off. A leap second is the second after it, as in Unix
+    /// its midnight in UTC. Fractions of a millisecond are dropped. A leap second is the second after it, as in Unix
     /// time. A moment beyond the range of this type is the last one within it.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = || {

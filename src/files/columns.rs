@@ -17,7 +17,7 @@ pub struct Column {
     /// The form of its texts.
     pub form: Form,
     /// The meaning of an empty cell.
-    pub empty: Empty,
+    pub empty: EmptyCell,
 }
 
 impl Column {
@@ -42,7 +42,7 @@ pub struct Required {
 
 /// The meaning of an empty cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Empty {
+pub enum EmptyCell {
     /// The member is not there.
     Absent,
     /// The member is `null`, which clears it.
@@ -105,7 +105,7 @@ impl<T: Columns> Columns for Member<T> {
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
         let first = columns.len();
         T::columns(name, columns);
-        columns[first].empty = Empty::Null;
+        columns[first].empty = EmptyCell::Null;
     }
 }
 
@@ -123,7 +123,7 @@ macro_rules! one_column {
         $(
             impl Columns for $type {
                 fn columns(name: &'static str, columns: &mut Vec<Column>) {
-                    let (form, empty) = (Form::$form, Empty::$empty);
+                    let (form, empty) = (Form::$form, EmptyCell::$empty);
                     columns.push(Column { name: name.to_owned(), member: name, form, empty });
                 }
             }
@@ -182,7 +182,7 @@ impl Columns for UnitPrice {
 
     fn columns(name: &'static str, columns: &mut Vec<Column>) {
         for (part, form) in [("amount", Form::Amount), ("currency", Form::Part("currency"))] {
-            columns.push(Column { name: format!("{name}_{part}"), member: name, form, empty: Empty::Absent });
+            columns.push(Column { name: format!("{name}_{part}"), member: name, form, empty: EmptyCell::Absent });
         }
     }
 }

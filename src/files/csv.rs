@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead};
 
-use super::lines::{Encoding, Flaw, Lines, Record};
+use super::lines::{Encoding, FileRecord, Lines, RecordError};
 use super::separator::Separator;
 
 /// The characters with which a spreadsheet begins a formula.
@@ -20,7 +20,7 @@ fn needs_apostrophe(text: &str) -> bool {
         || text.strip_prefix('\'').is_some_and(|rest| rest.starts_with(FORMULA) || rest.starts_with('\''))
 }
 
-/// A text as it stands in a file: harmless in a spreadsheet.
+/// A text as it is written to a file: harmless in a spreadsheet.
 pub fn guarded(text: &str) -> String {
     if needs_apostrophe(text) { format!("'{text}") } else { text.to_owned() }
 }
@@ -73,14 +73,14 @@ pub fn next_record<R: BufRead>(
     lines: &mut Lines<R>,
     separator: Separator,
     max_fields: usize,
-) -> io::Result<Option<Record<Texts>>> {
+) -> io::Result<Option<FileRecord<Texts>>> {
     let mut text = Vec::new();
     loop {
         text.clear();
         let Some(read) = lines.read(&mut text)? else { return Ok(None) };
         let line = lines.number();
         if let Err(flaw) = read {
-            return Ok(Some(Record { line, content: Err(flaw) }));
+            return Ok(Some(FileRecord { line, content: Err(flaw) }));
         }
         if matches!(&*text, b"\n" | b"\r\n" | b"\r") {
             continue;
@@ -88,14 +88,14 @@ pub fn next_record<R: BufRead>(
         let mut fields = Fields::new(separator, max_fields);
         loop {
             match fields.go_on(&text) {
-                Ok(true) => return Ok(Some(Record { line, content: fields.into_texts() })),
+                Ok(true) => return Ok(Some(FileRecord { line, content: fields.into_texts() })),
                 Ok(false) => {}
-                Err(flaw) => return Ok(Some(Record { line, content: Err(flaw) })),
+                Err(flaw) => return Ok(Some(FileRecord { line, content: Err(flaw) })),
             }
             match lines.read(&mut text)? {
                 Some(Ok(())) => {}
-                Some(Err(flaw)) => return Ok(Some(Record { line, content: Err(flaw) })),
-                None => return Ok(Some(Record { line, content: Err(Flaw::Unclosed) })),
+                Some(Err(flaw)) => return Ok(Some(FileRecord { line, content: Err(flaw) })),
+                None => return Ok(Some(FileRecord { line, content: Err(RecordError::Unclosed) })),
             }
         }
     }
@@ -122,7 +122,7 @@ impl Fields {
     }
 
     /// Reads on in a record whose last line has come. Returns whether the record ends with it.
-    fn go_on(&mut self, text: &[u8]) -> Result<bool, Flaw> {
+    fn go_on(&mut self, text: &[u8]) -> Result<bool, RecordError> {
         let end = text.strip_suffix(b"\n").unwrap_or(text);
         let end = end.strip_suffix(b"\r").unwrap_or(end).len();
         loop {
@@ -149,7 +149,7 @@ impl Fields {
                 let rest = &text[self.position..end];
                 let length = rest.iter().position(|byte| *byte == self.separator).unwrap_or(rest.len());
                 if rest[..length].iter().any(|byte| matches!(byte, b'"' | b'\r')) {
-                    return Err(Flaw::Quoting);
+                    return Err(RecordError::Quoting);
                 }
                 self.all.extend_from_slice(&rest[..length]);
                 self.position += length;
@@ -163,20 +163,20 @@ impl Fields {
             match text[..end].get(self.position) {
                 None => return Ok(true),
                 Some(byte) if *byte == self.separator => self.position += 1,
-                Some(_) => return Err(Flaw::Quoting),
+                Some(_) => return Err(RecordError::Quoting),
             }
         }
     }
 
-    fn into_texts(self) -> Result<Texts, Flaw> {
+    fn into_texts(self) -> Result<Texts, RecordError> {
         if self.count > self.max {
-            return Err(Flaw::TooManyFields(self.count));
+            return Err(RecordError::TooManyFields(self.count));
         }
         match String::from_utf8(self.all) {
             // Each text is UTF-8 for itself, or else a character would end in the middle of another.
             Ok(all) if self.ends.iter().all(|end| all.is_char_boundary(*end)) => Ok(Texts { all, ends: self.ends }),
-            Ok(_) => Err(Flaw::Encoding(Encoding::Unknown)),
-            Err(error) => Err(Flaw::Encoding(Encoding::of(error.as_bytes()))),
+            Ok(_) => Err(RecordError::Encoding(Encoding::Unknown)),
+            Err(error) => Err(RecordError::Encoding(Encoding::of(error.as_bytes()))),
         }
     }
 }
@@ -189,21 +189,21 @@ mod tests {
     use crate::files::input::line_end;
     use crate::files::lines::MAX_LINE;
 
-    fn read_as(text: &[u8], separator: Separator) -> Vec<(u64, Result<Vec<String>, Flaw>)> {
+    fn read_as(text: &[u8], separator: Separator) -> Vec<(u64, Result<Vec<String>, RecordError>)> {
         let mut lines = Lines::new(text, line_end(text));
         let mut records = Vec::new();
-        while let Some(Record { line, content }) = next_record(&mut lines, separator, 10).unwrap() {
+        while let Some(FileRecord { line, content }) = next_record(&mut lines, separator, 10).unwrap() {
             records.push((line, content.map(|texts| texts.iter().map(str::to_owned).collect())));
         }
         records
     }
 
-    fn read(text: &str) -> Vec<(u64, Result<Vec<String>, Flaw>)> {
+    fn read(text: &str) -> Vec<(u64, Result<Vec<String>, RecordError>)> {
         read_as(text.as_bytes(), Separator::Comma)
     }
 
     #[test]
-    fn what_is_written_is_read_back_whatever_it_is() {
+    fn every_text_that_is_written_is_read_back() {
         let nasty = [
             "",
             "a",
@@ -260,7 +260,13 @@ mod tests {
         let found: Vec<_> = records.iter().map(|(line, content)| (*line, content.as_ref().err().copied())).collect();
         assert_eq!(
             found,
-            [(1, None), (2, Some(Flaw::Quoting)), (4, Some(Flaw::Quoting)), (5, None), (7, Some(Flaw::Unclosed))]
+            [
+                (1, None),
+                (2, Some(RecordError::Quoting)),
+                (4, Some(RecordError::Quoting)),
+                (5, None),
+                (7, Some(RecordError::Unclosed))
+            ]
         );
         assert_eq!(records[3].1.as_ref().unwrap(), &["one\ntwo", "3"]);
     }
@@ -268,14 +274,17 @@ mod tests {
     #[test]
     fn a_record_with_too_many_fields_is_counted_and_the_next_one_is_read() {
         let records = read(&format!("{}\n1,2\n", "\"a\nb\",".repeat(5_000)));
-        assert_eq!(records, [(1, Err(Flaw::TooManyFields(5_001))), (5_002, Ok(vec!["1".to_owned(), "2".to_owned()]))]);
+        assert_eq!(
+            records,
+            [(1, Err(RecordError::TooManyFields(5_001))), (5_002, Ok(vec!["1".to_owned(), "2".to_owned()]))]
+        );
     }
 
     #[test]
     fn a_line_without_end_takes_no_more_memory_than_a_line_may() {
         let text = format!("{}\nshort\n", "x".repeat(3 * MAX_LINE));
         let records = read(&text);
-        assert_eq!(records[0], (1, Err(Flaw::TooLong)));
+        assert_eq!(records[0], (1, Err(RecordError::TooLong)));
         assert_eq!(records[1], (2, Ok(vec!["short".to_owned()])));
     }
 

@@ -2,7 +2,7 @@
 
 use super::csv;
 use super::input::line_end;
-use super::lines::{Lines, Record};
+use super::lines::{FileRecord, Lines};
 use super::separator::Separator;
 use crate::domain::Invalid;
 
@@ -12,7 +12,7 @@ pub fn separator_of(start: &[u8], is_known: impl Fn(&str) -> bool) -> Separator 
     let names = |separator: Separator| {
         let mut lines = Lines::new(start, line_end(start));
         let header = csv::next_record(&mut lines, separator, usize::MAX);
-        let Ok(Some(Record { content: Ok(names), .. })) = header else { return (0, 0) };
+        let Ok(Some(FileRecord { content: Ok(names), .. })) = header else { return (0, 0) };
         (names.iter().filter(|name| is_known(name)).count(), names.count())
     };
     // The last of several that are equal is the greatest.

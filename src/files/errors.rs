@@ -1,7 +1,7 @@
 //! The errors of a request: counted in full, reported within bounds.
 //!
 //! A report has at most [`Errors::LISTED`] errors and `Errors::MAX_SIZE` bytes, so that no refusal has more than 64 KiB.
-//! A place is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
+//! A location is a [`Pointer`] on the stack while a body is read, and becomes a text only once an error at it is reported.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::domain::{Invalid, Refusal};
 use crate::store::{RefusedRow, RefusedRows, StoreError, WriteError};
 
-/// The reason why nothing of a file was imported.
+/// The reason why a file was not imported.
 #[derive(Debug)]
 pub enum ImportError {
     /// The file is not what an import takes.
@@ -64,7 +64,7 @@ impl Errors {
     /// The bytes of errors after which a problem reports no further one.
     const MAX_SIZE: usize = 40 * 1024;
 
-    /// Counts an error, and makes it if it is to be reported.
+    /// Counts an error, and makes it if there is room to report it.
     pub fn add(&mut self, error: impl FnOnce() -> FieldError) {
         self.count += 1;
         if self.first.len() < Self::LISTED && self.size < Self::MAX_SIZE {
@@ -145,8 +145,8 @@ impl From<RefusedRows> for Errors {
             match refusal {
                 Refusal::Invalid(wrong) => {
                     for (pointer, invalid) in wrong {
-                        let place = Place::Pointer(pointer.to_owned());
-                        errors.add(|| FieldError { line: Some(line), ..FieldError::new(place, invalid) });
+                        let location = Location::Pointer(pointer.to_owned());
+                        errors.add(|| FieldError { line: Some(line), ..FieldError::new(location, invalid) });
                     }
                 }
                 refusal => errors.add(|| {
@@ -166,9 +166,9 @@ pub struct FieldError {
     /// The line of a file, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Its place; `None` if it is the whole line.
+    /// Its location; `None` if it is the whole line.
     #[serde(flatten)]
-    pub place: Option<Place>,
+    pub location: Option<Location>,
     /// A stable word for the error.
     pub code: &'static str,
     /// The rule that a valid value keeps.
@@ -176,33 +176,34 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// An error of the value at `place`.
-    pub fn new(place: Place, invalid: Invalid) -> Self {
-        Self { line: None, place: Some(place), code: invalid.code, detail: invalid.detail }
+    /// An error of the value at `location`.
+    pub fn new(location: Location, invalid: Invalid) -> Self {
+        Self { line: None, location: Some(location), code: invalid.code, detail: invalid.detail }
     }
 
     /// An error of a line of a file as a whole.
     pub fn of_line(line: u64, invalid: Invalid) -> Self {
-        Self { line: Some(line), place: None, code: invalid.code, detail: invalid.detail }
+        Self { line: Some(line), location: None, code: invalid.code, detail: invalid.detail }
     }
 
     /// An error of a file as a whole, or of a line that is known later.
     pub fn of_file(invalid: Invalid) -> Self {
-        Self { line: None, place: None, code: invalid.code, detail: invalid.detail }
+        Self { line: None, location: None, code: invalid.code, detail: invalid.detail }
     }
 
     /// The most bytes that it takes in a problem.
     fn size(&self) -> usize {
-        let place: usize = self.place.as_ref().map_or(0, |place| place.as_str().chars().map(escaped_length).sum());
+        let location: usize =
+            self.location.as_ref().map_or(0, |location| location.as_str().chars().map(escaped_length).sum());
         const MEMBERS: usize = r#"{"line":18446744073709551615,"parameter":"","code":"","detail":""},"#.len();
-        MEMBERS + place + self.code.len() + self.detail.chars().map(escaped_length).sum::<usize>()
+        MEMBERS + location + self.code.len() + self.detail.chars().map(escaped_length).sum::<usize>()
     }
 }
 
-/// A place in a request.
+/// A location in a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Location {
     /// A value in the JSON body, as a JSON Pointer (RFC 6901); the empty one is the whole body.
     Pointer(String),
     /// A value in a CSV file, by the name of its column.
@@ -213,23 +214,23 @@ pub enum Place {
     Header(&'static str),
 }
 
-impl Place {
+impl Location {
     /// The pointer or the name.
     pub fn as_str(&self) -> &str {
         match self {
-            Place::Pointer(text) | Place::Column(text) | Place::Parameter(text) => text,
-            Place::Header(name) => name,
+            Location::Pointer(text) | Location::Column(text) | Location::Parameter(text) => text,
+            Location::Header(name) => name,
         }
     }
 
     /// The column of this name, cut to a bounded length.
     pub fn column(name: &str) -> Self {
-        Place::Column(shortened(name))
+        Location::Column(shortened(name))
     }
 
     /// The parameter of this name, cut to a bounded length.
     pub fn parameter(name: &str) -> Self {
-        Place::Parameter(shortened(name))
+        Location::Parameter(shortened(name))
     }
 }
 
@@ -238,9 +239,9 @@ impl Place {
 pub enum Pointer<'a> {
     /// The whole text.
     Root,
-    /// A member of the object at another place.
+    /// A member of the object at another location.
     Member(&'a Pointer<'a>, &'a str),
-    /// An element of the array at another place.
+    /// An element of the array at another location.
     Element(&'a Pointer<'a>, usize),
 }
 
@@ -255,11 +256,11 @@ impl Pointer<'_> {
         Pointer::Element(self, index)
     }
 
-    /// The place as a JSON Pointer (RFC 6901), cut to a bounded length.
-    pub fn place(&self) -> Place {
+    /// The location as a JSON Pointer (RFC 6901), cut to a bounded length.
+    pub fn location(&self) -> Location {
         let mut text = Shortened::default();
         self.write(&mut text);
-        Place::Pointer(text.text)
+        Location::Pointer(text.text)
     }
 
     fn write(&self, text: &mut Shortened) {
@@ -338,17 +339,17 @@ fn escaped_length(c: char) -> usize {
 mod tests {
     use super::*;
 
-    fn error(place: Place) -> FieldError {
-        FieldError::new(place, Invalid::new("code", "must be something else"))
+    fn error(location: Location) -> FieldError {
+        FieldError::new(location, Invalid::new("code", "must be something else"))
     }
 
     #[test]
-    fn a_pointer_escapes_what_rfc_6901_says() {
+    fn a_pointer_escapes_as_in_rfc_6901() {
         let root = Pointer::Root;
         let (object, array) = (root.member("a/b"), root.member("m~n"));
-        assert_eq!(root.place(), Place::Pointer(String::new()));
-        assert_eq!(object.member("").place(), Place::Pointer("/a~1b/".to_owned()));
-        assert_eq!(array.element(12).place(), Place::Pointer("/m~0n/12".to_owned()));
+        assert_eq!(root.location(), Location::Pointer(String::new()));
+        assert_eq!(object.member("").location(), Location::Pointer("/a~1b/".to_owned()));
+        assert_eq!(array.element(12).location(), Location::Pointer("/m~0n/12".to_owned()));
     }
 
     #[test]
@@ -357,12 +358,12 @@ mod tests {
             let mut errors = Errors::default();
             for index in 0..1_000 {
                 let (root, long) = (Pointer::Root, name.as_str());
-                errors.add(|| error(root.member(long).element(index).place()));
+                errors.add(|| error(root.member(long).element(index).location()));
             }
             assert_eq!((errors.listed().len(), errors.count()), (100, 1_000));
             let json = serde_json::to_string(errors.listed()).unwrap();
             assert!(json.len() < 48 * 1024, "{} bytes", json.len());
-            let Some(Place::Pointer(pointer)) = &errors.listed()[0].place else { panic!("a pointer") };
+            let Some(Location::Pointer(pointer)) = &errors.listed()[0].location else { panic!("a pointer") };
             assert!(pointer.ends_with('…'), "{pointer}");
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::errors::{Errors, FieldError, ImportError, Place, found};
+use super::errors::{Errors, FieldError, ImportError, Location, found};
 use super::input::Text;
 use super::repeats::{Ids, Repetition};
 use super::rows::{Format, Layout, ReadRow, Rows};
@@ -64,7 +64,7 @@ pub async fn import_file<T: ReadRow>(
     })
 }
 
-/// The errors of rows, at their places in the file.
+/// The errors of rows, at their locations in the file.
 fn in_file<T: ReadRow>(format: Format, errors: Errors) -> Errors {
     let columns = T::columns();
     if format == Format::Csv { errors.map(|error| in_column(&columns, error)) } else { errors }
@@ -92,8 +92,8 @@ fn check<T: ReadRow>(
     repetitions.add_unlisted(repeated.count - repeated.first.len() as u64);
     for (line, Repetition { id, earlier }) in repeated.first {
         let detail = || format!("must be there only once, and is in line {earlier} already{}", found(id.as_str()));
-        let place = Place::Pointer("/id".to_owned());
-        let error = || FieldError::new(place, Invalid::new("repeated-id", detail()));
+        let location = Location::Pointer("/id".to_owned());
+        let error = || FieldError::new(location, Invalid::new("repeated-id", detail()));
         repetitions.add(|| FieldError { line: Some(line), ..error() });
     }
     let errors = errors.merged_by_line(in_file::<T>(rows.format(), repetitions));
@@ -115,7 +115,7 @@ struct Reading {
     wanted: Weak<()>,
 }
 
-/// Reads a file from its beginning, as long as somebody waits for the import, and tells how far it has come.
+/// Reads a file from its beginning, as long as somebody waits for the import, and reports its progress.
 struct Reader<R> {
     file: R,
     reading: Reading,

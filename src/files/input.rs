@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_named() {
+    fn bytes_that_are_not_text_are_named() {
         for (bytes, expected) in [
             (&b"PK\x03\x04rest"[..], "save it as CSV"),
             (b"\xd0\xcf\x11\xe0\xa1\xb1", ".xls"),

@@ -26,7 +26,7 @@ pub struct Document {
 
 /// The reason why a text is not JSON, or not any that Stockroom reads.
 #[derive(Debug)]
-pub enum Flaw {
+pub enum JsonError {
     /// It has nothing but white space.
     Empty,
     /// Objects have more than one member of a name.
@@ -45,17 +45,17 @@ pub enum Flaw {
 }
 
 /// Reads a text that has at most `max_values` values.
-pub fn read(text: &[u8], max_values: usize) -> Result<Document, Flaw> {
+pub fn read(text: &[u8], max_values: usize) -> Result<Document, JsonError> {
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(Flaw::Empty);
+        return Err(JsonError::Empty);
     }
     let text = std::str::from_utf8(text).map_err(|error| broken(text, error.valid_up_to(), GRAMMAR))?;
     let mut reader =
         Reader { text, position: 0, values: max_values, duplicates: Errors::default(), inexact: Errors::default() };
     match reader.document() {
         Ok(value) if reader.duplicates.is_empty() => Ok(Document { value, inexact: reader.inexact }),
-        Ok(_) => Err(Flaw::Duplicates(reader.duplicates)),
-        Err(Stop::TooManyValues(error)) => Err(Flaw::TooManyValues(error)),
+        Ok(_) => Err(JsonError::Duplicates(reader.duplicates)),
+        Err(Stop::TooManyValues(error)) => Err(JsonError::TooManyValues(error)),
         Err(Stop::Grammar) if reader.position < text.len() => Err(broken(text.as_bytes(), reader.position, GRAMMAR)),
         Err(Stop::Grammar) => Err(broken(text.as_bytes(), text.len(), "ends too early")),
         Err(Stop::TooDeep) => {
@@ -67,11 +67,11 @@ pub fn read(text: &[u8], max_values: usize) -> Result<Document, Flaw> {
 
 const GRAMMAR: &str = "breaks the grammar of JSON";
 
-fn broken(text: &[u8], position: usize, what: impl Into<String>) -> Flaw {
+fn broken(text: &[u8], position: usize, what: impl Into<String>) -> JsonError {
     let before = &text[..position];
     let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    Flaw::Broken { what: what.into(), line, column: position - line_start + 1 }
+    JsonError::Broken { what: what.into(), line, column: position - line_start + 1 }
 }
 
 /// The reason to stop reading; the reader's position is the place.
@@ -147,7 +147,7 @@ impl Reader<'_> {
             }
             None => {
                 let invalid = Invalid::new("too-many-values", "must not have more values than any call takes");
-                Err(Stop::TooManyValues(FieldError::new(pointer.place(), invalid)))
+                Err(Stop::TooManyValues(FieldError::new(pointer.location(), invalid)))
             }
         }
     }
@@ -179,7 +179,7 @@ impl Reader<'_> {
             let name = self.string()?;
             if members.contains_key(&name) {
                 let twice = || Invalid::new("duplicate-member", "must be there only once");
-                self.duplicates.add(|| FieldError::new(pointer.member(&name).place(), twice()));
+                self.duplicates.add(|| FieldError::new(pointer.member(&name).location(), twice()));
             }
             self.demand(b':')?;
             let value = self.value(pointer.member(&name), depth)?;
@@ -294,7 +294,7 @@ impl Reader<'_> {
         let (number, exact) = kept(&self.text[start..self.position]);
         if !exact {
             let invalid = || Invalid::new("inexact-number", "must be a number that 64 bits hold exactly, or a string");
-            self.inexact.add(|| FieldError::new(pointer.place(), invalid()));
+            self.inexact.add(|| FieldError::new(pointer.location(), invalid()));
         }
         Ok(number)
     }
@@ -352,8 +352,8 @@ mod tests {
 
     fn flaw(text: &str) -> String {
         match read(text.as_bytes(), MAX_VALUES) {
-            Err(Flaw::Empty) => "empty".to_owned(),
-            Err(Flaw::Broken { what, line, column }) => format!("{what} at {line}:{column}"),
+            Err(JsonError::Empty) => "empty".to_owned(),
+            Err(JsonError::Broken { what, line, column }) => format!("{what} at {line}:{column}"),
             other => panic!("{other:?}"),
         }
     }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused_with_its_place() {
+    fn invalid_json_is_refused_with_its_location() {
         for (text, expected) in [
             ("", "empty"),
             (" \n", "empty"),
@@ -393,12 +393,12 @@ mod tests {
         ] {
             assert_eq!(flaw(text), expected, "{text}");
         }
-        assert!(matches!(read(b"{\"a\": \"\xff\"}", MAX_VALUES), Err(Flaw::Broken { column: 8, .. })));
+        assert!(matches!(read(b"{\"a\": \"\xff\"}", MAX_VALUES), Err(JsonError::Broken { column: 8, .. })));
     }
 
     #[test]
     fn every_name_that_comes_twice_is_named() {
-        let Err(Flaw::Duplicates(errors)) = read(br#"{"a": 1, "a": 2, "b": [{"x/y": 1, "x/y": 1}]}"#, MAX_VALUES)
+        let Err(JsonError::Duplicates(errors)) = read(br#"{"a": 1, "a": 2, "b": [{"x/y": 1, "x/y": 1}]}"#, MAX_VALUES)
         else {
             panic!("duplicates")
         };
@@ -414,10 +414,10 @@ mod tests {
         assert!(flaw(&"[".repeat(100_000)).contains("levels deep"));
         let wide = |count: usize| format!("{{\"a\":[{}0]}}", "0,".repeat(count - 2));
         document(&wide(MAX_VALUES));
-        let Err(Flaw::TooManyValues(error)) = read(wide(MAX_VALUES + 1).as_bytes(), MAX_VALUES) else {
+        let Err(JsonError::TooManyValues(error)) = read(wide(MAX_VALUES + 1).as_bytes(), MAX_VALUES) else {
             panic!("too many values")
         };
-        assert_eq!(error.place, Some(super::super::errors::Place::Pointer("/a".to_owned())));
+        assert_eq!(error.location, Some(super::super::errors::Location::Pointer("/a".to_owned())));
     }
 
     #[test]
@@ -470,7 +470,7 @@ mod tests {
                 (Ok(ours), Ok(theirs)) if ours.inexact.is_empty() => {
                     prop_assert_eq!(ours.value.to_string(), theirs.to_string().replace("-0.0", "0.0"));
                 }
-                (Ok(_), Ok(_)) | (Err(Flaw::Duplicates(_)), Ok(_)) | (Err(_), Err(_)) => {}
+                (Ok(_), Ok(_)) | (Err(JsonError::Duplicates(_)), Ok(_)) | (Err(_), Err(_)) => {}
                 // Beyond what a float holds.
                 (Ok(ours), Err(_)) => prop_assert!(!ours.inexact.is_empty(), "{}", text),
                 (Err(flaw), Ok(_)) => prop_assert!(false, "{}: {:?}", text, flaw),

@@ -11,16 +11,16 @@ pub const MAX_LINE: usize = 1024 * 1024;
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line of a file, or a record of several lines.
-pub struct Record<T> {
+pub struct FileRecord<T> {
     /// The number of its first line, from 1.
     pub line: u64,
     /// Its content, or the flaw of the whole record.
-    pub content: Result<T, Flaw>,
+    pub content: Result<T, RecordError>,
 }
 
 /// Flaw of a record as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub enum RecordError {
     /// It is longer than [`MAX_LINE`].
     TooLong,
     /// It is not UTF-8, but looks like this.
@@ -29,7 +29,7 @@ pub enum Flaw {
     Quoting,
     /// A quote is never closed.
     Unclosed,
-    /// It has more fields than it may: so many.
+    /// It has too many fields: their number.
     TooManyFields(usize),
 }
 
@@ -78,7 +78,7 @@ impl<R: BufRead> Lines<R> {
     /// Adds the next line to `line` with its end, as long as that stays within [`MAX_LINE`] bytes.
     ///
     /// Answers how it went, and nothing at the end of the file.
-    pub fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Result<(), Flaw>>> {
+    pub fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Option<Result<(), RecordError>>> {
         let left = (MAX_LINE + 1 - line.len().min(MAX_LINE)) as u64;
         let read = (&mut self.input).take(left).read_until(self.end, line)?;
         if read == 0 {
@@ -97,7 +97,7 @@ impl<R: BufRead> Lines<R> {
                 break;
             }
         }
-        Ok(Some(Err(Flaw::TooLong)))
+        Ok(Some(Err(RecordError::TooLong)))
     }
 
     /// The number of the line that was read last.
@@ -106,7 +106,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next line that is not empty, without its end.
-    pub fn next_line(&mut self) -> io::Result<Option<Record<Vec<u8>>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<FileRecord<Vec<u8>>>> {
         let mut text = Vec::new();
         loop {
             text.clear();
@@ -114,30 +114,32 @@ impl<R: BufRead> Lines<R> {
             if read.is_ok() && text.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return Ok(Some(Record { line: self.count, content: read.map(|()| text) }));
+            return Ok(Some(FileRecord { line: self.count, content: read.map(|()| text) }));
         }
     }
 }
 
-impl From<Flaw> for Invalid {
-    fn from(flaw: Flaw) -> Self {
+impl From<RecordError> for Invalid {
+    fn from(flaw: RecordError) -> Self {
         match flaw {
-            Flaw::TooLong => Invalid::new("too-long", format!("must have at most {MAX_LINE} bytes")),
-            Flaw::Encoding(Encoding::Windows1252) => Invalid::new(
+            RecordError::TooLong => Invalid::new("too-long", format!("must have at most {MAX_LINE} bytes")),
+            RecordError::Encoding(Encoding::Windows1252) => Invalid::new(
                 "encoding",
                 "must be UTF-8, and looks like Windows-1252: save it as UTF-8 (in Excel, as \"CSV UTF-8\")",
             ),
-            Flaw::Encoding(Encoding::National) => Invalid::new(
+            RecordError::Encoding(Encoding::National) => Invalid::new(
                 "encoding",
                 "must be UTF-8, and looks like an older encoding such as Windows-1251, Shift_JIS or GBK: save it as UTF-8",
             ),
-            Flaw::Encoding(Encoding::Unknown) => Invalid::new("encoding", "must be UTF-8, and is in another encoding"),
-            Flaw::Quoting => Invalid::new(
+            RecordError::Encoding(Encoding::Unknown) => {
+                Invalid::new("encoding", "must be UTF-8, and is in another encoding")
+            }
+            RecordError::Quoting => Invalid::new(
                 "quoting",
-                "has a quote in the wrong place: a field with a quote in it stands in quotes, and has it twice",
+                "has a misplaced quote: put a field that contains a quote in quotes, and double the quote",
             ),
-            Flaw::TooManyFields(count) => Invalid::new("fields", format!("has too many fields: {count}")),
-            Flaw::Unclosed => Invalid::new("quoting", "begins a quote that is never closed"),
+            RecordError::TooManyFields(count) => Invalid::new("fields", format!("has too many fields: {count}")),
+            RecordError::Unclosed => Invalid::new("quoting", "begins a quote that is never closed"),
         }
     }
 }

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_has_shortened_is_recognized() {
+    fn a_number_that_a_spreadsheet_shortened_is_recognized() {
         for text in ["1.23E+12", "1,23E+12", "4E+12", "-1.5e+10"] {
             assert!(is_shortened(text), "{text}");
         }

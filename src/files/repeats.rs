@@ -31,7 +31,7 @@ pub struct Repetition {
 /// The ids that are there more than once.
 #[derive(Default)]
 pub struct Repeated {
-    /// The first lines in which an id stands again.
+    /// The first lines that repeat an id.
     pub first: BTreeMap<u64, Repetition>,
     /// Number of lines that repeat an id.
     pub count: u64,
@@ -43,7 +43,7 @@ impl<'a> Ids<'a> {
         Self { scratch, parts: [const { None }; PARTS], hashes: RandomState::new() }
     }
 
-    /// Adds the id that stands in this line.
+    /// Adds the id of a line.
     pub fn add(&mut self, id: &ItemId, line: u64) -> io::Result<()> {
         let part = &mut self.parts[self.hashes.hash_one(id.as_str()) as usize % PARTS];
         let part = match part {
@@ -56,7 +56,7 @@ impl<'a> Ids<'a> {
         part.write_all(&line.to_le_bytes())
     }
 
-    /// Finds those that are there more than once, and tells of at most `limit` of them by their lines.
+    /// Finds the ids that are there more than once, and returns the lines of at most `limit` of them.
     pub fn repeated(self, limit: usize) -> io::Result<Repeated> {
         let mut repeated = Repeated::default();
         for part in self.parts.into_iter().flatten() {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_that_repeats_an_id_is_counted_and_the_first_ones_are_told() {
+    fn every_line_that_repeats_an_id_is_counted_and_the_first_ones_are_listed() {
         let scratch = || tempfile::tempfile();
         let mut ids = Ids::new(&scratch);
         for line in 1..=300 {

@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 use super::columns::{self, Column, Required};
 use super::csv::{self, Texts};
 use super::dialect::{self, ColumnMap};
-use super::errors::{Errors, FieldError, ImportError, Place, Pointer, cut, found};
+use super::errors::{Errors, FieldError, ImportError, Location, Pointer, cut, found};
 use super::input::Text;
 use super::json::{self, Document};
-use super::lines::{BYTE_ORDER_MARK, Flaw, Lines, Record};
+use super::lines::{BYTE_ORDER_MARK, FileRecord, Lines, RecordError};
 use super::separator::Separator;
 use super::table::{self, Table};
 use crate::domain::Invalid;
@@ -58,7 +58,7 @@ impl Format {
         }
     }
 
-    /// The format that a file's name tells of.
+    /// The format for a file's name.
     pub fn of_file(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
         let (_, extension) = name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.')?;
@@ -85,7 +85,7 @@ pub struct Form {
     pub format: Format,
     /// The separator of a CSV file.
     pub separator: Separator,
-    /// Begin a CSV file with a byte order mark, by which Excel knows UTF-8.
+    /// Begin a CSV file with a byte order mark, by which Excel recognizes UTF-8.
     pub byte_order_mark: bool,
 }
 
@@ -109,16 +109,16 @@ impl<T: WriteRow> RowWriter<T> {
     }
 
     /// Returns the text before the first row.
-    pub fn head(&self) -> Vec<u8> {
-        let mut head = Vec::new();
+    pub fn header(&self) -> Vec<u8> {
+        let mut header = Vec::new();
         if self.form.format == Format::Csv {
             if self.form.byte_order_mark {
-                head.extend_from_slice(BYTE_ORDER_MARK);
+                header.extend_from_slice(BYTE_ORDER_MARK);
             }
             let names = self.columns.iter().map(|column| &*column.name);
-            csv::write_record(&mut head, self.form.separator, names);
+            csv::write_record(&mut header, self.form.separator, names);
         }
-        head
+        header
     }
 
     /// Writes a row.
@@ -208,7 +208,7 @@ impl<T: ReadRow> Rows<(), T> {
             }
             Format::Ndjson if separator.is_some() => {
                 let invalid = Invalid::new("unsupported", "is for CSV files");
-                return Err(ImportError::Invalid(FieldError::new(Place::parameter("separator"), invalid).into()));
+                return Err(ImportError::Invalid(FieldError::new(Location::parameter("separator"), invalid).into()));
             }
             Format::Ndjson => (None, text.into_lines()),
             Format::Csv => {
@@ -240,13 +240,13 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
     pub fn next_row(&mut self) -> io::Result<Option<Row>> {
         let (line, item) = match &self.table {
             None => match self.lines.next_line()? {
-                Some(Record { line, content }) => {
+                Some(FileRecord { line, content }) => {
                     (line, content.map_err(of_record).and_then(|text| self.parse_line(&text)))
                 }
                 None => return Ok(None),
             },
             Some(table) => match table.next_record(&mut self.lines)? {
-                Some(Record { line, content }) => {
+                Some(FileRecord { line, content }) => {
                     (line, content.map_err(of_record).and_then(|texts| self.parse_record(table, &texts)))
                 }
                 None => return Ok(None),
@@ -277,7 +277,7 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
         let Some(row) = T::read(value, &mut errors).filter(|_| errors.is_empty()) else { return Err(errors) };
         row.into_content(self.mode).map_err(|wrong| {
             for (pointer, invalid) in wrong {
-                errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+                errors.add(|| FieldError::new(Location::Pointer(pointer.to_owned()), invalid));
             }
             errors
         })
@@ -285,9 +285,9 @@ impl<R: BufRead, T: ReadRow> Rows<R, T> {
 }
 
 /// The error of a record as a whole, on a line that is known later.
-fn of_record(flaw: Flaw) -> Errors {
+fn of_record(flaw: RecordError) -> Errors {
     match flaw {
-        Flaw::TooManyFields(count) => {
+        RecordError::TooManyFields(count) => {
             FieldError::of_file(Invalid::new("fields", format!("has too many fields: {count}"))).into()
         }
         flaw => FieldError::of_file(flaw.into()).into(),
@@ -303,7 +303,7 @@ fn rename(members: &mut Map<String, Value>, map: &ColumnMap, errors: &mut Errors
             && members.insert(to.to_owned(), value).is_some()
         {
             let twice = || Invalid::new("duplicate-member", "must be there only once");
-            errors.add(|| FieldError::new(Pointer::Root.member(to).place(), twice()));
+            errors.add(|| FieldError::new(Pointer::Root.member(to).location(), twice()));
         }
     }
 }
@@ -312,7 +312,7 @@ fn rename(members: &mut Map<String, Value>, map: &ColumnMap, errors: &mut Errors
 fn with_values(errors: Errors, line: &[u8], columns: &[Column]) -> Errors {
     let Ok(line) = serde_json::from_slice::<Value>(line) else { return errors };
     errors.map(|error| {
-        let Some(Place::Pointer(pointer)) = &error.place else { return error };
+        let Some(Location::Pointer(pointer)) = &error.location else { return error };
         let value = line.pointer(pointer).filter(|_| !pointer.is_empty());
         let shown = value.map(|value| match value {
             Value::String(text) => found(text),
@@ -332,14 +332,14 @@ fn with_values(errors: Errors, line: &[u8], columns: &[Column]) -> Errors {
     })
 }
 
-impl From<json::Flaw> for Errors {
-    fn from(flaw: json::Flaw) -> Self {
+impl From<json::JsonError> for Errors {
+    fn from(flaw: json::JsonError) -> Self {
         let of_record = |invalid| FieldError::of_file(invalid).into();
         match flaw {
-            json::Flaw::Empty => of_record(Invalid::wrong_type("a JSON object")),
-            json::Flaw::Duplicates(errors) => errors,
-            json::Flaw::TooManyValues(error) => error.into(),
-            json::Flaw::Broken { what, column, .. } => of_record(Invalid::new(
+            json::JsonError::Empty => of_record(Invalid::wrong_type("a JSON object")),
+            json::JsonError::Duplicates(errors) => errors,
+            json::JsonError::TooManyValues(error) => error.into(),
+            json::JsonError::Broken { what, column, .. } => of_record(Invalid::new(
                 "json",
                 format!("must be a JSON object on one line, and {what}, at byte {column}"),
             )),

@@ -4,12 +4,12 @@ use std::io::BufRead;
 
 use serde_json::{Map, Value};
 
-use super::columns::{Column, Empty, Form, Required};
+use super::columns::{Column, EmptyCell, Form, Required};
 use super::csv::{self, Texts};
 use super::dialect::{ColumnMap, advise_map, normal, suggestion};
-use super::errors::{Errors, FieldError, ImportError, Place, found};
+use super::errors::{Errors, FieldError, ImportError, Location, found};
 use super::json::{self, Document};
-use super::lines::{Flaw, Lines, Record};
+use super::lines::{FileRecord, Lines, RecordError};
 use super::numbers;
 use super::separator::Separator;
 use crate::domain::Invalid;
@@ -43,7 +43,7 @@ impl Table {
         let line = header.line;
         let names = match header.content {
             Ok(names) => names,
-            Err(Flaw::TooManyFields(count)) => {
+            Err(RecordError::TooManyFields(count)) => {
                 let detail = format!("must have at most {MAX_COLUMNS} columns, and has {count}");
                 let error = FieldError::of_line(line, Invalid::new("too-many-columns", detail));
                 return Err(ImportError::TooManyColumns(error.into()));
@@ -78,7 +78,7 @@ impl Table {
     }
 
     /// Returns the next record that is not blank.
-    pub fn next_record<R: BufRead>(&self, lines: &mut Lines<R>) -> std::io::Result<Option<Record<Texts>>> {
+    pub fn next_record<R: BufRead>(&self, lines: &mut Lines<R>) -> std::io::Result<Option<FileRecord<Texts>>> {
         next_filled(lines, self.separator)
     }
 
@@ -99,9 +99,9 @@ impl Table {
                 continue;
             }
             match column.empty {
-                Empty::Absent => {}
-                Empty::Null => cleared.push(column),
-                Empty::Refused => row.refuse(column, Invalid::new("required", "must not be empty")),
+                EmptyCell::Absent => {}
+                EmptyCell::Null => cleared.push(column),
+                EmptyCell::Refused => row.refuse(column, Invalid::new("required", "must not be empty")),
             }
         }
         for column in cleared {
@@ -118,7 +118,7 @@ impl Table {
     pub fn in_columns(&self, errors: Errors, texts: &Texts) -> Errors {
         errors.map(|error| {
             let error = in_column(&self.known, error);
-            let Some(Place::Column(name)) = &error.place else { return error };
+            let Some(Location::Column(name)) = &error.location else { return error };
             let of_error = |column: &Option<Column>| column.as_ref().is_some_and(|column| column.name == *name);
             let text = self.columns.iter().position(of_error).and_then(|index| texts.iter().nth(index));
             let value = text.filter(|text| !text.is_empty()).map(found).unwrap_or_default();
@@ -128,10 +128,10 @@ impl Table {
 }
 
 /// Returns the next record that is not blank.
-fn next_filled<R: BufRead>(lines: &mut Lines<R>, separator: Separator) -> std::io::Result<Option<Record<Texts>>> {
+fn next_filled<R: BufRead>(lines: &mut Lines<R>, separator: Separator) -> std::io::Result<Option<FileRecord<Texts>>> {
     loop {
         match csv::next_record(lines, separator, MAX_COLUMNS)? {
-            Some(Record { content: Ok(texts), .. }) if is_blank(&texts) => {}
+            Some(FileRecord { content: Ok(texts), .. }) if is_blank(&texts) => {}
             record => return Ok(record),
         }
     }
@@ -159,7 +159,7 @@ struct Header<'a> {
 
 impl Header<'_> {
     fn refuse(&mut self, name: &str, code: &'static str, detail: impl FnOnce() -> String) {
-        self.errors.add(|| FieldError::new(Place::column(name), Invalid::new(code, detail())));
+        self.errors.add(|| FieldError::new(Location::column(name), Invalid::new(code, detail())));
     }
 
     fn add(&mut self, sent: &str) {
@@ -180,7 +180,7 @@ impl Header<'_> {
     }
 
     fn unknown(&self, sent: &str, name: &str) -> String {
-        let Place::Column(shown) = Place::column(sent) else { unreachable!("a column is one") };
+        let Location::Column(shown) = Location::column(sent) else { unreachable!("a column is one") };
         let known = || self.known.iter().map(|column| &*column.name).collect::<Vec<_>>().join(", ");
         if sent.is_empty() {
             return "has no name: name it, or ignore it with --map = (map== in a request)".to_owned();
@@ -217,7 +217,7 @@ struct Row {
 
 impl Row {
     fn refuse(&mut self, column: &Column, invalid: Invalid) {
-        self.errors.add(|| FieldError::new(Place::column(&column.name), invalid));
+        self.errors.add(|| FieldError::new(Location::column(&column.name), invalid));
     }
 
     /// Adds the member of a cell that is not empty.
@@ -261,20 +261,20 @@ impl Row {
 
 /// An error of the JSON in a column, which names the place in it.
 fn in_json(column: &str, error: FieldError) -> FieldError {
-    let detail = match &error.place {
-        Some(Place::Pointer(pointer)) if !pointer.is_empty() => format!("at {pointer}: {}", error.detail),
+    let detail = match &error.location {
+        Some(Location::Pointer(pointer)) if !pointer.is_empty() => format!("at {pointer}: {}", error.detail),
         _ => error.detail,
     };
-    FieldError { place: Some(Place::column(column)), detail, ..error }
+    FieldError { location: Some(Location::column(column)), detail, ..error }
 }
 
 /// Gives an error the column of the member at its pointer.
 pub fn in_column(columns: &[Column], error: FieldError) -> FieldError {
-    let Some(Place::Pointer(pointer)) = &error.place else { return error };
+    let Some(Location::Pointer(pointer)) = &error.location else { return error };
     let mut steps = pointer.split('/').skip(1);
     let (member, part) = (steps.next().unwrap_or_default(), steps.next());
     let has_part = |column: &&Column| column.member == member && column.part().is_some_and(|name| Some(name) == part);
     let column = columns.iter().find(has_part);
-    let place = Place::column(column.map_or(member, |column| &*column.name));
-    FieldError { place: Some(place), ..error }
+    let location = Location::column(column.map_or(member, |column| &*column.name));
+    FieldError { location: Some(location), ..error }
 }

@@ -53,7 +53,7 @@ pub struct ConnectionMetrics {
     pub refused: Counter,
     /// Connections that the system could not give.
     pub failed: Counter,
-    /// Connections that were cut off, because the client took nothing of an answer.
+    /// Connections that were closed because the client did not read its response.
     pub stalled: Counter,
     /// Bytes from clients.
     pub received: Counter,
@@ -123,7 +123,7 @@ impl ConnectionMetrics {
         let refused = "Connections that were refused, because their client had as many as it can";
         registry.register("connections_refused", refused, self.refused.clone());
         registry.register("connections_failed", "Connections that could not be accepted", self.failed.clone());
-        let stalled = "Connections that were cut off, because the client took nothing of an answer";
+        let stalled = "Connections that were closed because the client did not read its response";
         registry.register("connections_stalled", stalled, self.stalled.clone());
         registry.register_with_unit("received", "Bytes from clients", Unit::Bytes, self.received.clone());
         registry.register_with_unit("sent", "Bytes to clients", Unit::Bytes, self.sent.clone());
@@ -132,9 +132,9 @@ impl ConnectionMetrics {
 
 /// One more in a gauge, until it is dropped.
 #[derive(Debug)]
-pub struct Held(Gauge);
+pub struct GaugeGuard(Gauge);
 
-impl Held {
+impl GaugeGuard {
     /// Adds one.
     pub fn new(gauge: &Gauge) -> Self {
         gauge.inc();
@@ -142,7 +142,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_gauge_falls_when_what_it_counts_ends() {
         let gauge = Gauge::default();
-        let (one, other) = (Held::new(&gauge), Held::new(&gauge));
+        let (one, other) = (GaugeGuard::new(&gauge), GaugeGuard::new(&gauge));
         assert_eq!(gauge.get(), 2);
         drop((one, other));
         assert_eq!(gauge.get(), 0);

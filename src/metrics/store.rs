@@ -58,7 +58,7 @@ pub struct Lanes {
 /// The metrics of one lane.
 #[derive(Clone, Debug)]
 pub struct LaneMetrics {
-    /// Reads that have a place.
+    /// Reads that have a slot.
     pub running: Gauge,
     /// Reads that wait for one.
     pub waiting: Gauge,
@@ -94,10 +94,10 @@ impl Lanes {
 
     /// Adds them to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("reads_running", "Reads that have a place in their lane", self.running.clone());
-        registry.register("reads_waiting", "Reads that wait for a place in their lane", self.waiting.clone());
+        registry.register("reads_running", "Reads that have a slot in their lane", self.running.clone());
+        registry.register("reads_waiting", "Reads that wait for a slot in their lane", self.waiting.clone());
         let wait = self.wait.clone();
-        registry.register_with_unit("read_wait", "Time that a read waited for its place", Unit::Seconds, wait);
+        registry.register_with_unit("read_wait", "Time that a read waited for its slot", Unit::Seconds, wait);
         registry.register("query_timeouts", "Reads that spent their time limit", self.timeouts.clone());
     }
 }

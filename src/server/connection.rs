@@ -20,15 +20,15 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::listener::Stream;
-use crate::api::{ClientAddress, Shares};
+use crate::api::{ClientAddress, ClientQuotas};
 use crate::config::{Settings, TrustedProxy};
-use crate::metrics::{ConnectionMetrics, Held};
+use crate::metrics::{ConnectionMetrics, GaugeGuard};
 
 /// The most bytes that a request's head may have. hyper's own limit on its fields, 100, stays: to set any would take them
 /// from the stack to the heap.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The answer to a client that has as many connections as it can, whatever it asks.
+/// The response to any request of a client that has all its connections.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
     content-type: text/plain\r\ncontent-length: 42\r\n\r\nThis client has too many connections here.";
 
@@ -44,7 +44,7 @@ pub struct Connections<E> {
     stall_timeout: Duration,
     max: u32,
     permits: Arc<Semaphore>,
-    shares: Shares<IpAddr>,
+    quotas: ClientQuotas<IpAddr>,
     trusted_proxies: Arc<[TrustedProxy]>,
     stopping: CancellationToken,
     metrics: ConnectionMetrics,
@@ -61,7 +61,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             stall_timeout: settings.stall_timeout.get(),
             max: settings.max_connections,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
-            shares: Shares::new(
+            quotas: ClientQuotas::new(
                 settings.max_connections_per_client.unwrap_or_else(|| settings.max_connections.div_ceil(2)),
             ),
             trusted_proxies: settings.trusted_proxies.clone().into(),
@@ -88,7 +88,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
         let share = match ClientAddress(peer_address).network() {
             // A proxy has the connections of all its clients.
             Some(_) if self.trusted_proxies.iter().any(|proxy| proxy.is(peer_address)) => None,
-            Some(network) => match self.shares.take(network) {
+            Some(network) => match self.quotas.take(network) {
                 Some(share) => Some(share),
                 None => {
                     self.metrics.refused.inc();
@@ -102,7 +102,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
             None => None,
         };
         self.metrics.accepted.inc();
-        let open = Held::new(&self.metrics.open);
+        let open = GaugeGuard::new(&self.metrics.open);
         let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let service = hyper::service::service_fn(move |request| {
             // No handler asks for the address that the client connected to.
@@ -157,7 +157,7 @@ impl<E: Endpoint<Output = Response> + 'static> Connections<E> {
     pub async fn finish(self, grace: Duration) {
         self.stopping.cancel();
         if timeout(grace, self.permits.acquire_many(self.max)).await.is_err() {
-            tracing::warn!(grace_ms = grace.as_millis() as u64, "requests were still under way and are cut off");
+            tracing::warn!(grace_ms = grace.as_millis() as u64, "requests were still under way and are aborted");
         }
     }
 }
@@ -186,8 +186,8 @@ async fn linger(mut stream: Stream) {
     let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
-/// A stream whose writes fail with `TimedOut` when the client takes nothing of an answer for `stall_timeout`; hyper
-/// would wait for ever.
+/// A stream whose writes fail with `TimedOut` when the client reads nothing for `stall_timeout`; hyper
+/// would wait indefinitely.
 struct Guarded {
     stream: Stream,
     stall_timeout: Duration,

@@ -25,7 +25,7 @@ use crate::config::{Database, Settings};
 use crate::metrics::Metrics;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{GROUP, Store, Upkeep};
+use crate::store::{GROUP, Retention, Store};
 
 /// The most connections at the address of the metrics: Prometheus needs one, and a pair of it two.
 const METRICS_CONNECTIONS: u32 = 16;
@@ -50,7 +50,7 @@ pub enum ServeError {
     Writer,
 }
 
-/// Serves the inventory until a signal tells it to stop.
+/// Serves the inventory until a signal stops it.
 pub async fn run(settings: &Settings) -> Result<(), ServeError> {
     run_with(settings, |_, routes| routes).await
 }
@@ -58,7 +58,7 @@ pub async fn run(settings: &Settings) -> Result<(), ServeError> {
 /// As [`run`], with further routes, so that a test can see how the server treats what its own handlers never do.
 ///
 /// The socket is bound and signals are obeyed before the store is opened, which may take long: PostgreSQL may be away,
-/// and a schema may be old. Meanwhile requests are told to wait.
+/// and a schema may be old. Meanwhile requests are refused with `Retry-After`.
 pub async fn run_with(
     settings: &Settings,
     add: impl FnOnce(Arc<dyn Store>, Route) -> Route + 'static,
@@ -144,7 +144,7 @@ pub async fn run_with(
 
 async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
     let query_timeout = settings.query_timeout.get();
-    let upkeep = Upkeep::new(settings, true);
+    let upkeep = Retention::new(settings, true);
     match &settings.database {
         Database::Sqlite(path) => {
             let path = path.clone();
@@ -154,7 +154,7 @@ async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
             Ok(Arc::new(opened.with_query_timeout(query_timeout)))
         }
         Database::Postgres(url) => Ok(Arc::new(
-            PostgresStore::open_with(url, postgres::PATIENCE, upkeep).await?.with_query_timeout(query_timeout),
+            PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, upkeep).await?.with_query_timeout(query_timeout),
         )),
     }
 }
@@ -179,7 +179,7 @@ pub async fn serve<T>(
     outcome
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until it is dropped.
 async fn accept<E: Endpoint<Output = Response> + 'static>(
     listener: &mut Listener,
     connections: &connection::Connections<E>,

@@ -2,12 +2,12 @@
 
 use sd_notify::NotifyState;
 
-/// Tells systemd that the service serves.
+/// Notifies systemd that the service is ready.
 pub fn ready() {
     notify(NotifyState::Ready);
 }
 
-/// Tells systemd that the service is about to end.
+/// Notifies systemd that the service is stopping.
 pub fn stopping() {
     notify(NotifyState::Stopping);
 }

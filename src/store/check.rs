@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::domain::Ahead;
+use crate::domain::ClockLead;
 
 /// Largest number of offenders that are named for one rule.
 pub const NAMED: usize = 100;
@@ -15,8 +15,8 @@ pub struct Report {
     pub entries: u64,
     /// Number of reservations, open and closed.
     pub reservations: u64,
-    /// The time by which the ledger is ahead of the clock, if it is worth telling. It is no fault of the data.
-    pub ahead: Option<Ahead>,
+    /// The time by which the ledger is ahead of the clock, if it is worth reporting. It is no fault of the data.
+    pub ahead: Option<ClockLead>,
     /// Violations, a sentence each; at most 100 of each rule.
     pub wrong: Vec<String>,
 }
@@ -50,7 +50,7 @@ pub const RULES: &[&str] = &[
             item.version || ', and the ledger says ' || coalesce('stock ' || ledger.quantity || ', reserved ' ||
             ledger.reserved || ', version ' || ledger.version, 'nothing')
      FROM item LEFT JOIN ledger ON ledger.item_id = item.id
-          AND ledger.version = (SELECT max(version) FROM ledger AS told WHERE told.item_id = item.id)
+          AND ledger.version = (SELECT max(version) FROM ledger AS history WHERE history.item_id = item.id)
      WHERE item.quantity IS DISTINCT FROM ledger.quantity OR item.reserved IS DISTINCT FROM ledger.reserved
            OR item.version IS DISTINCT FROM ledger.version OR ledger.event = 'deleted'",
     "SELECT 'item ' || item_id || ': is not there, and the ledger has no entry of its deletion'
@@ -65,20 +65,20 @@ pub const RULES: &[&str] = &[
     "SELECT 'reservation ' || id || ': is open, and there is no item ' || item_id
      FROM reservation
      WHERE state = 'open' AND NOT EXISTS (SELECT 1 FROM item WHERE item.id = reservation.item_id)",
-    "SELECT 'reservation ' || id || ': is ' || state || ', and the ledger says ' || coalesce(told, 'nothing')
+    "SELECT 'reservation ' || id || ': is ' || state || ', and the ledger says ' || coalesce(history, 'nothing')
      FROM reservation LEFT JOIN (
-         SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS told
+         SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS history
          FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id
      ) AS entry ON reservation_id = id
-     WHERE replace(replace(told, ', extended', ''), ', fulfilled', '') IS DISTINCT FROM
+     WHERE replace(replace(history, ', extended', ''), ', fulfilled', '') IS DISTINCT FROM
                CASE WHEN state IN ('open', 'fulfilled') THEN 'reserved' ELSE 'reserved, ' || state END
-           OR (state <> 'open' AND told NOT LIKE ('%, ' || state))",
-    "SELECT 'reservation ' || reservation_id || ': is not there, and the ledger says ' || told
-     FROM (SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS told
+           OR (state <> 'open' AND history NOT LIKE ('%, ' || state))",
+    "SELECT 'reservation ' || reservation_id || ': is not there, and the ledger says ' || history
+     FROM (SELECT reservation_id, string_agg(event, ', ' ORDER BY position) AS history
            FROM ledger WHERE reservation_id IS NOT NULL GROUP BY reservation_id) AS entry
      WHERE NOT (
-               replace(replace(told, ', extended', ''), ', fulfilled', '') IN ('reserved, released', 'reserved, expired')
-               OR (replace(replace(told, ', extended', ''), ', fulfilled', '') = 'reserved' AND told LIKE '%, fulfilled')
+               replace(replace(history, ', extended', ''), ', fulfilled', '') IN ('reserved, released', 'reserved, expired')
+               OR (replace(replace(history, ', extended', ''), ', fulfilled', '') = 'reserved' AND history LIKE '%, fulfilled')
            )
            AND NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.id = entry.reservation_id)",
     "SELECT 'idempotency keys: ' || counted || ' are counted for one actor, and there are ' || found

@@ -1,17 +1,21 @@
 //! The one interface between the writer and a database.
 
 use super::StoreError;
-use super::machine::{Changes, Found, Known, Wanted};
+use super::machine::{Changes, Loaded, LoadedRows, Prefetch};
 
 /// A database, as the writer uses it: load, save, commit, one transaction at a time.
 ///
 /// A transaction begins with [`Disk::begin`] and ends with [`Disk::commit`] or [`Disk::roll_back`], also after an error.
 pub trait Disk: Send {
-    /// Begins a transaction and loads what is wanted. From here to its end nobody else writes.
-    fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> impl Future<Output = Result<Found, DiskError>> + Send;
+    /// Begins a transaction and loads what the batch needs. From here to its end nobody else writes.
+    fn begin(
+        &mut self,
+        kind: Transaction,
+        prefetch: &Prefetch,
+    ) -> impl Future<Output = Result<Loaded, DiskError>> + Send;
 
     /// Loads more in the same transaction.
-    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, DiskError>> + Send;
+    fn load(&mut self, prefetch: &Prefetch) -> impl Future<Output = Result<LoadedRows, DiskError>> + Send;
 
     /// Saves a part of what the transaction changes.
     fn save(&mut self, changes: &Changes) -> impl Future<Output = Result<(), DiskError>> + Send;
@@ -21,7 +25,7 @@ pub trait Disk: Send {
     fn commit(&mut self, changes: &Changes) -> impl Future<Output = Result<(), DiskError>> + Send;
 
     /// Ends a transaction that changed nothing, once everything that it could see is on stable storage: a success that
-    /// changed nothing tells a client that its change is there.
+    /// changed nothing confirms to a client that its change is there.
     fn settle(&mut self) -> impl Future<Output = Result<(), DiskError>> + Send;
 
     /// Ends the transaction, if there is one, without a trace of it.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::{Disk, DiskError, Transaction};
-use super::machine::{self, Batch, Draft, Operation, Wanted};
+use super::machine::{self, Batch, Draft, Operation, Prefetch};
 use super::operations::ItemMovement;
 use super::receipt::Receipt;
 use super::{IdempotencyKey, StoreError, WriteError, Written};
@@ -42,7 +42,7 @@ pub type ImportRows = Box<dyn Iterator<Item = io::Result<ImportRow>> + Send>;
 /// A row of an import.
 #[derive(Clone, Debug)]
 pub struct ImportRow {
-    /// Where it stands in its file: the number of its first line, from 1.
+    /// The number of its first line in the file, from 1.
     pub line: u64,
     /// Its content.
     pub content: RowContent,
@@ -57,17 +57,17 @@ pub enum RowContent {
         id: Option<ItemId>,
         /// The version of the item that the row was made of. An item that has changed since is left alone.
         version: Option<Version>,
-        /// Its fields, as far as they are there. A new item has no others.
+        /// Its fields, as far as the row has them. A new item has no others.
         patch: Box<ItemPatch>,
     },
     /// A movement of an item's stock.
     Movement(Box<ItemMovement>),
 }
 
-/// Carries out an import in a transaction of its own. The caller rolls back whatever is left of it.
+/// Carries out an import in a transaction of its own. The caller rolls back the rest of it.
 ///
 /// A dry run decides the rows on a snapshot, beside all writers. Each actor can have `max_keys` idempotency keys.
-/// `withdrawn` tells whether to give up.
+/// Rolls back once `withdrawn` returns true.
 pub async fn carry_out<D: Disk>(
     disk: &mut D,
     import: Import,
@@ -75,10 +75,10 @@ pub async fn carry_out<D: Disk>(
     withdrawn: impl Fn() -> bool,
 ) -> Result<Result<Written<Imported>, WriteError>, DiskError> {
     let Import { rows, count, mode, dry_run, actor, deadline: _, idempotency } = import;
-    let mut wanted = Wanted::default();
-    wanted.add_key(idempotency.as_ref());
+    let mut prefetch = Prefetch::default();
+    prefetch.add_key(idempotency.as_ref());
     let transaction = if dry_run { Transaction::Snapshot } else { Transaction::Import };
-    let mut batch = Batch::new(disk.begin(transaction, &wanted).await?, max_keys);
+    let mut batch = Batch::new(disk.begin(transaction, &prefetch).await?, max_keys);
     match batch.repeated(idempotency.as_ref()) {
         Err(refused) => return Ok(Err(refused)),
         Ok(Some(Receipt::Imported(imported))) => {
@@ -107,10 +107,10 @@ pub async fn carry_out<D: Disk>(
         }
         next = read(rows);
         let rows: Vec<_> = chunk.into_iter().map(|row| Row::new(row, mode)).collect();
-        let mut wanted = Wanted::default();
-        rows.iter().for_each(|row| row.want(&mut wanted));
+        let mut prefetch = Prefetch::default();
+        rows.iter().for_each(|row| row.prefetch(&mut prefetch));
         batch.forget();
-        batch.add(disk.load(&wanted).await?);
+        batch.add(disk.load(&prefetch).await?);
         for row in &rows {
             let decided = batch.carry_out(row, actor.as_ref(), None).map(|written| written.outcome);
             if let Err(error) = tally.add(row, decided) {
@@ -195,13 +195,13 @@ impl Effect {
 impl Operation for Row {
     type Outcome = Effect;
 
-    fn want(&self, wanted: &mut Wanted) {
+    fn prefetch(&self, prefetch: &mut Prefetch) {
         match &self.change {
             RowChange::Item { id, patch, .. } => {
-                wanted.add(Subject::NewItem(id));
-                wanted.barcodes.extend(patch.details.given_barcodes().iter().cloned());
+                prefetch.add(Subject::NewItem(id));
+                prefetch.barcodes.extend(patch.details.given_barcodes().iter().cloned());
             }
-            RowChange::Movement(movement) => movement.want(wanted),
+            RowChange::Movement(movement) => movement.prefetch(prefetch),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The most long reads at once. `docs/postgresql.md` adds up the connections to PostgreSQL.
 pub const LONG_READS: usize = 8;
 
-/// The default time limit of a long read, and of its wait for a place in the lane.
+/// The default time limit of a long read, and of its wait for a slot in the lane.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most entries of a page without filters that counts as a look-up: a walk along one index of a fraction of a

@@ -3,13 +3,13 @@ use crate::domain::{Actor, Entry, FieldChange, Invalid, ItemId, Position, Reason
 
 /// An entry in its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Where it stands.
+pub struct LedgerRecord {
+    /// Its position.
     pub position: Position,
     pub entry: Entry,
 }
 
-impl Record {
+impl LedgerRecord {
     /// The bytes of its texts, which bound the size of an answer.
     pub(super) fn text_bytes(&self) -> usize {
         let Entry { item_id, note, reference, changed, .. } = &self.entry;
@@ -19,10 +19,10 @@ impl Record {
     }
 }
 
-/// Which part of the ledger is wanted, oldest entry first. Every condition that is there must hold.
+/// A part of the ledger, oldest entry first. Every condition that is set must hold.
 #[derive(Clone, Debug)]
 pub struct EntryQuery {
-    /// Only entries behind this position.
+    /// Only entries after this position.
     pub after: Position,
     /// Only movements for this reason.
     pub reason: Option<Reason>,
@@ -49,14 +49,14 @@ impl EntryQuery {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryList {
     /// The entries, oldest first.
-    pub entries: Vec<Record>,
+    pub entries: Vec<LedgerRecord>,
     /// More entries follow.
     pub more: bool,
     /// The last position of the ledger at that moment.
     pub head: Position,
 }
 
-/// Which part of what happened to one id is wanted, newest entry first.
+/// A part of the ledger of one item, newest entry first.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
     /// The id.
@@ -79,7 +79,7 @@ impl HistoryQuery {
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     /// The entries, newest first.
-    pub entries: Vec<Record>,
+    pub entries: Vec<LedgerRecord>,
     /// Older entries exist.
     pub more: bool,
 }

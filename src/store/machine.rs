@@ -1,7 +1,7 @@
 //! The state machine that decides every write of every store: no SQL, no clock, no I/O.
 //!
-//! The writer collects the operations that wait and asks each for what it wants to know ([`Wanted`]). The disk loads all
-//! of it at once ([`Found`]). The operations are then decided one after the other, each on the state that those before it
+//! The writer collects the operations that wait and asks each for what it wants to know ([`Prefetch`]). The disk loads all
+//! of it at once ([`Loaded`]). The operations are then decided one after the other, each on the state that those before it
 //! left ([`Batch`]). What they changed is saved at once ([`Changes`]), however many of them touched the same item.
 //!
 //! Each operation works on a [`Draft`], which is merged into the batch if it succeeds and dropped if it does not. So a
@@ -13,20 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receipt::Receipt;
-use super::{IdempotencyKey, Record, StoreError, WriteError, Written};
+use super::{IdempotencyKey, LedgerRecord, StoreError, WriteError, Written};
 use crate::domain::{
     Actor, Barcode, Change, Command, Current, Decision, Entry, Item, ItemId, ItemName, Now, Position, Refusal,
     Reservation, ReservationId, Subject, Timestamp, Version,
 };
 
 /// The time for which a success is remembered under its idempotency key.
-pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most reservations that one pass over all that are overdue expires.
 pub const EXPIRED_AT_ONCE: usize = 256;
 
 /// The most idempotency keys, and the most closed reservations, that one step forgets.
-pub const FORGOTTEN_AT_ONCE: usize = 500;
+pub const PURGE_LIMIT: usize = 500;
 
 /// A write with an outcome of its own type.
 pub trait Operation: Send + Sync + 'static {
@@ -34,7 +34,7 @@ pub trait Operation: Send + Sync + 'static {
     type Outcome: Clone + Send + 'static;
 
     /// Adds everything that must be loaded to decide the operation.
-    fn want(&self, wanted: &mut Wanted);
+    fn prefetch(&self, prefetch: &mut Prefetch);
 
     /// Decides the operation. Changes of the draft are kept only if it succeeds.
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Self::Outcome, WriteError>;
@@ -44,7 +44,7 @@ pub trait Operation: Send + Sync + 'static {
         false
     }
 
-    /// Returns whether a success tells a client that its change is there, even if nothing had to be changed now.
+    /// Returns whether a success confirms to a client that its change is there, even if nothing had to be changed now.
     fn confirms(&self) -> bool {
         !self.is_dry_run()
     }
@@ -75,7 +75,7 @@ pub type Key = (String, String);
 
 /// Everything that a batch needs to know of the database.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct Prefetch {
     /// Items.
     pub items: HashSet<ItemId>,
     /// Those items that may be created: if one is absent, the last version of its id is needed.
@@ -92,7 +92,7 @@ pub struct Wanted {
     pub reversed: HashSet<Position>,
     /// Barcodes whose items are needed.
     pub barcodes: HashSet<Barcode>,
-    /// The ages from which idempotency keys and closed reservations are needed: the oldest `FORGOTTEN_AT_ONCE` of each.
+    /// The ages from which idempotency keys and closed reservations are needed: the oldest `PURGE_LIMIT` of each.
     pub aged: Option<Ages>,
 }
 
@@ -105,7 +105,7 @@ pub struct Ages {
     pub reservations: Duration,
 }
 
-impl Wanted {
+impl Prefetch {
     /// Adds the subject of a command.
     pub fn add(&mut self, subject: Subject<'_>) {
         match subject {
@@ -138,7 +138,7 @@ impl Wanted {
         self.barcodes.extend(command.barcodes().iter().cloned());
     }
 
-    /// Adds whatever has one of these ages.
+    /// Adds everything that has one of these ages.
     pub fn add_aged(&mut self, ages: Ages) {
         let Ages { keys, reservations } = self.aged.unwrap_or(ages);
         self.aged = Some(Ages { keys: keys.min(ages.keys), reservations: reservations.min(ages.reservations) });
@@ -152,21 +152,21 @@ impl Wanted {
 
 /// The state of the database when a batch begins.
 #[derive(Debug)]
-pub struct Found {
+pub struct Loaded {
     /// The time.
     pub now: Now,
     /// The last position of the ledger.
     pub head: Position,
-    /// Everything that was wanted.
-    pub known: Known,
+    /// Everything that was prefetch.
+    pub known: LoadedRows,
 }
 
 /// Loaded rows.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct LoadedRows {
     /// The items that exist.
     pub items: HashMap<ItemId, Arc<Item>>,
-    /// The last version of each id that was used before, if it was wanted.
+    /// The last version of each id that was used before, if it was asked for.
     pub versions: HashMap<ItemId, Version>,
     /// Reservations.
     pub reservations: HashMap<ReservationId, Reservation>,
@@ -174,25 +174,25 @@ pub struct Known {
     pub due: HashMap<ItemId, Vec<ReservationId>>,
     /// The first of all overdue reservations, the earliest first.
     pub overdue: Vec<ReservationId>,
-    /// The successes that are remembered under the wanted keys.
-    pub remembered: HashMap<Key, Remembered>,
-    /// The keys of each actor that has one of the wanted keys.
-    pub kept: HashMap<String, Kept>,
+    /// The successes that are remembered under the requested keys.
+    pub remembered: HashMap<Key, StoredKey>,
+    /// The keys of each actor that has one of the requested keys.
+    pub kept: HashMap<String, KeyCount>,
     /// Ledger entries.
-    pub entries: HashMap<Position, Record>,
-    /// The reversal of each of the wanted movements that has one.
+    pub entries: HashMap<Position, LedgerRecord>,
+    /// The reversal of each of the requested movements that has one.
     pub reversals: HashMap<Position, Position>,
-    /// The item of each of the wanted barcodes that has one.
+    /// The item of each of the requested barcodes that has one.
     pub owners: HashMap<Barcode, ItemId>,
-    /// Idempotency keys of the wanted age with the times of their writes, the oldest first of each actor.
+    /// Idempotency keys of the requested age with the times of their writes, the oldest first of each actor.
     pub aged_keys: Vec<(Key, Timestamp)>,
-    /// Closed reservations of the wanted age with the times at which they were closed, the oldest first.
+    /// Closed reservations of the requested age with the times at which they were closed, the oldest first.
     pub aged_reservations: Vec<(ReservationId, Timestamp)>,
 }
 
 /// The idempotency keys that are remembered for an actor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeyCount {
     /// The number of keys.
     pub count: u64,
     /// The time of the oldest one's write.
@@ -201,7 +201,7 @@ pub struct Kept {
 
 /// A success that is remembered under an idempotency key.
 #[derive(Clone, Debug)]
-pub struct Remembered {
+pub struct StoredKey {
     /// The digest of the request.
     pub fingerprint: [u8; 32],
     /// The receipt of the write.
@@ -222,11 +222,11 @@ pub struct Changes {
     /// Reservations that were made or closed, in their new state.
     pub reservations: HashMap<ReservationId, Reservation>,
     /// New ledger entries, in the order of their positions.
-    pub entries: Vec<Record>,
+    pub entries: Vec<LedgerRecord>,
     /// Idempotency keys to forget, before others are remembered.
     pub forgotten: Vec<Key>,
     /// Successes to remember.
-    pub remembered: Vec<(Key, Remembered)>,
+    pub remembered: Vec<(Key, StoredKey)>,
     /// The numbers of idempotency keys that actors have more, or less, than before.
     pub more_keys: HashMap<String, i64>,
     /// Closed reservations to delete.
@@ -278,9 +278,9 @@ pub struct Batch {
     reservations: HashMap<ReservationId, Reservation>,
     due: HashMap<ItemId, Vec<ReservationId>>,
     overdue: Vec<ReservationId>,
-    remembered: HashMap<Key, Remembered>,
-    kept: HashMap<String, Kept>,
-    entries: HashMap<Position, Record>,
+    remembered: HashMap<Key, StoredKey>,
+    kept: HashMap<String, KeyCount>,
+    entries: HashMap<Position, LedgerRecord>,
     reversals: HashMap<Position, Position>,
     owners: HashMap<Barcode, ItemId>,
     aged_keys: Vec<(Key, Timestamp)>,
@@ -291,8 +291,8 @@ pub struct Batch {
 
 impl Batch {
     /// Begins a batch on the state that was found. Each actor can have `max_keys` idempotency keys.
-    pub fn new(found: Found, max_keys: u64) -> Self {
-        let Found { now, head, known } = found;
+    pub fn new(found: Loaded, max_keys: u64) -> Self {
+        let Loaded { now, head, known } = found;
         let mut batch = Self {
             items: HashMap::new(),
             versions: HashMap::new(),
@@ -314,8 +314,8 @@ impl Batch {
     }
 
     /// Adds rows that were loaded after the batch began, by the same transaction.
-    pub fn add(&mut self, known: Known) {
-        let Known {
+    pub fn add(&mut self, known: LoadedRows) {
+        let LoadedRows {
             items,
             versions,
             reservations,
@@ -344,11 +344,11 @@ impl Batch {
     }
 
     /// Returns the rows that must be loaded besides to answer the repeats of this batch.
-    pub fn wanted_by_repeats(&self) -> Option<Wanted> {
-        let mut wanted = Wanted::default();
+    pub fn prefetch_of_repeats(&self) -> Option<Prefetch> {
+        let mut prefetch = Prefetch::default();
         let fresh = self.remembered.values().filter(|remembered| self.is_fresh(remembered));
-        fresh.for_each(|remembered| remembered.receipt.want(&mut wanted));
-        (!wanted.entries.is_empty() || !wanted.reservations.is_empty()).then_some(wanted)
+        fresh.for_each(|remembered| remembered.receipt.prefetch(&mut prefetch));
+        (!prefetch.entries.is_empty() || !prefetch.reservations.is_empty()).then_some(prefetch)
     }
 
     /// Carries out an operation of an actor, or leaves everything as it was before it.
@@ -393,18 +393,18 @@ impl Batch {
     /// Refuses a further key of an actor who has as many as can be.
     pub fn require_room(&self, key: Option<&IdempotencyKey>) -> Result<(), WriteError> {
         let Some(key) = key else { return Ok(()) };
-        let Kept { count, oldest } = self.kept.get(&key.actor).copied().unwrap_or_default();
+        let KeyCount { count, oldest } = self.kept.get(&key.actor).copied().unwrap_or_default();
         if count < self.max_keys || self.remembered.contains_key(&key.name()) {
             return Ok(());
         }
         let now = self.changes.now.wall;
-        let retry_after = oldest.map_or(REMEMBERED, |oldest| oldest.saturating_add(REMEMBERED).since(now));
+        let retry_after = oldest.map_or(KEY_LIFETIME, |oldest| oldest.saturating_add(KEY_LIFETIME).since(now));
         Err(WriteError::TooManyKeys { retry_after })
     }
 
     /// Remembers a receipt under a key.
     pub fn remember(&mut self, key: &IdempotencyKey, receipt: Receipt) {
-        let remembered = Remembered { fingerprint: key.fingerprint, receipt, at: self.changes.now.wall };
+        let remembered = StoredKey { fingerprint: key.fingerprint, receipt, at: self.changes.now.wall };
         if self.remembered.insert(key.name(), remembered.clone()).is_none() {
             self.count_keys(&key.actor, 1);
         }
@@ -418,11 +418,11 @@ impl Batch {
     }
 
     /// Returns whether a key still counts: the sweep forgets it a little later.
-    fn is_fresh(&self, remembered: &Remembered) -> bool {
-        remembered.at > self.changes.now.wall.saturating_sub(REMEMBERED)
+    fn is_fresh(&self, remembered: &StoredKey) -> bool {
+        remembered.at > self.changes.now.wall.saturating_sub(KEY_LIFETIME)
     }
 
-    /// Takes everything that is to be saved, and goes on from there.
+    /// Takes everything that must be saved, and continues from there.
     pub fn take_changes(&mut self) -> Changes {
         let (now, head) = (self.changes.now, self.changes.head);
         std::mem::replace(&mut self.changes, Changes::new(now, head))
@@ -511,7 +511,7 @@ type Drafts = HashMap<ItemId, (Option<Arc<Item>>, Version, bool)>;
 struct DraftChanges {
     items: Drafts,
     reservations: HashMap<ReservationId, Reservation>,
-    entries: Vec<Record>,
+    entries: Vec<LedgerRecord>,
     /// The number of aged keys to forget, from the first on.
     forgotten_keys: usize,
     /// The number of aged reservations to forget, from the first on.
@@ -541,7 +541,7 @@ impl<'a> Draft<'a> {
         self.decide(command).map(|(outcome, _changed)| outcome)
     }
 
-    /// As [`Draft::command`]; also tells whether the command itself changed anything.
+    /// As [`Draft::command`]; also returns whether the command itself changed anything.
     pub fn decide<C: Command>(&mut self, command: &C) -> Result<(C::Outcome, bool), Refusal> {
         let Decision { expired, change, outcome } = command.decide(&self.current(command.subject()), self.now())?;
         let changed = change.is_some();
@@ -566,11 +566,11 @@ impl<'a> Draft<'a> {
         }
         let details = details || self.changes.items.get(&entry.item_id).is_some_and(|(_, _, details)| *details);
         self.changes.items.insert(entry.item_id.clone(), (item, entry.version, details));
-        self.changes.entries.push(Record { position, entry });
+        self.changes.entries.push(LedgerRecord { position, entry });
     }
 
     /// Returns the last ledger entry of this operation.
-    pub fn last_entry(&self) -> Option<&Record> {
+    pub fn last_entry(&self) -> Option<&LedgerRecord> {
         self.changes.entries.last()
     }
 
@@ -582,7 +582,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Returns the item that has a barcode, which must be wanted.
+    /// Returns the item that has a barcode, which must be loaded.
     pub fn owner(&self, barcode: &Barcode) -> Option<&ItemId> {
         let mut drafted = self.changes.items.iter();
         let has_it = |item: &Option<Arc<Item>>| barcodes_of(item.as_ref()).contains(barcode);
@@ -611,7 +611,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Returns a ledger entry that was loaded, or written by this batch.
-    pub fn entry(&self, position: Position) -> Option<&Record> {
+    pub fn entry(&self, position: Position) -> Option<&LedgerRecord> {
         let written = &self.batch.changes.entries;
         let in_batch = || written.binary_search_by_key(&position, |record| record.position).ok();
         self.batch.entries.get(&position).or_else(|| in_batch().map(|index| &written[index]))
@@ -629,7 +629,7 @@ impl<'a> Draft<'a> {
         let keys = batch.aged_keys.iter().take_while(|(_, at)| aged(at, ages.keys)).count();
         let reservations = batch.aged_reservations.iter().take_while(|(_, at)| aged(at, ages.reservations)).count();
         (self.changes.forgotten_keys, self.changes.forgotten_reservations) = (keys, reservations);
-        keys == FORGOTTEN_AT_ONCE || reservations == FORGOTTEN_AT_ONCE
+        keys == PURGE_LIMIT || reservations == PURGE_LIMIT
     }
 
     /// Returns the overdue reservations that are still open.

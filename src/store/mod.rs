@@ -33,14 +33,14 @@ pub use self::import::{
 };
 pub use self::labels::{LabelField, LabelList, LabelQuery, LabelTotal};
 pub use self::lanes::{LONG_READS, QUERY_TIMEOUT, SHORT_PAGE};
-pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, Record};
-pub use self::machine::{Ages, Draft, Key, Operation, REMEMBERED, Wanted};
-pub use self::operations::{Expire, Forget, ItemMovement, MoveAll, Moved};
+pub use self::ledger::{EntryList, EntryQuery, History, HistoryQuery, LedgerRecord};
+pub use self::machine::{Ages, Draft, KEY_LIFETIME, Key, Operation, Prefetch};
+pub use self::operations::{Expire, ItemMovement, MoveAll, Moved, Purge};
 pub use self::query::{After, ItemFilter, ItemList, ItemQuery, KeyValue, Sort, SortKey};
 pub use self::receipt::Receipt;
 pub use self::reservations::{ReservationFilter, ReservationList, ReservationQuery};
 pub use self::search::{SearchText, fold};
-pub use self::writer::{GROUP, Queue, Upkeep};
+pub use self::writer::{GROUP, Queue, Retention};
 use crate::domain::{Actor, Epoch, Item, ItemId, Position, Refusal, Reservation, ReservationId, Summary};
 use crate::metrics::Registry;
 
@@ -56,8 +56,8 @@ use crate::metrics::Registry;
 ///   have no gaps and follow that order.
 /// - **Fresh.** A read that begins after a write was answered sees that write. Each read sees a consistent snapshot.
 /// - **Unhindered.** Look-ups (an item, an entry, a reservation, a short page without filters) never wait for other reads.
-///   Those have a lane with a bounded number of places ([`StoreError::Busy`]) and a time limit
-///   ([`StoreError::QueryTimeout`]). A read whose caller drops it stops, and keeps its place until it has stopped.
+///   Those have a lane with a bounded number of slots ([`StoreError::Busy`]) and a time limit
+///   ([`StoreError::QueryTimeout`]). A read whose caller drops it stops, and keeps its slot until it has stopped.
 /// - **Certain.** [`StoreError::Busy`], [`StoreError::Expired`], [`StoreError::Withdrawn`] and [`StoreError::Full`] mean
 ///   that nothing was done. Only [`StoreError::Unavailable`] and [`StoreError::Panicked`] leave open whether a write was
 ///   done.
@@ -75,12 +75,12 @@ pub trait Store: Send + Sync {
     /// A part of the categories or locations that items have, in their order.
     async fn labels(&self, query: LabelQuery) -> Result<LabelList, StoreError>;
 
-    /// Hands all items that meet the filter to `sink`, in the order of their ids and as they stand at one moment, and then
+    /// Hands all items that meet the filter to `sink`, in the order of their ids and in one consistent snapshot, and then
     /// `None`; no more once it breaks. It is called on a thread where it may wait.
     async fn each_item(&self, filter: ItemFilter, sink: ItemSink) -> Result<(), StoreError>;
 
     /// The ledger's entry at this position, if there is one yet.
-    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError>;
+    async fn entry(&self, position: Position) -> Result<Option<LedgerRecord>, StoreError>;
 
     /// A part of the ledger. A client that continues after its last entry, now or later, misses none.
     async fn entries(&self, query: EntryQuery) -> Result<EntryList, StoreError>;
@@ -88,8 +88,8 @@ pub trait Store: Send + Sync {
     /// Returns the identity of this ledger, which stays the same as long as the store is open.
     fn epoch(&self) -> Epoch;
 
-    /// The last position of the ledger, seen to grow: each commit is told once it is done, and before any of its writes
-    /// is answered. A read may show a commit a moment before it is told here. It ends when the store is closed.
+    /// The last position of the ledger, seen to grow: each commit is published once it is done, and before any of its writes
+    /// is answered. A read may show a commit a moment before it is published here. It ends when the store is closed.
     fn head(&self) -> watch::Receiver<Position>;
 
     /// A part of what happened to an id; `None` if there never was such an id.
@@ -119,7 +119,7 @@ pub trait Store: Send + Sync {
     fn scratch(&self) -> io::Result<File>;
 
     /// Fails if the last commit or probe of the writer did, or the storage was not seen lately. It asks nobody, so that
-    /// it answers at once however much is under way.
+    /// it responds immediately under any load.
     fn ready(&self) -> Result<(), StoreError>;
 
     /// Finishes the writes that wait, refuses new ones, and lets go of the storage. The last call.
@@ -131,7 +131,7 @@ pub type ItemSink = Box<dyn FnMut(Option<Item>) -> ControlFlow<()> + Send>;
 
 /// An operation for a store to carry out.
 ///
-/// A success is remembered under its [`IdempotencyKey`] for [`REMEMBERED`], by a [`Receipt`] in the same transaction as the
+/// A success is remembered under its [`IdempotencyKey`] for [`KEY_LIFETIME`], by a [`Receipt`] in the same transaction as the
 /// change: the same request under the same key gets the same ledger entry, and changes nothing again.
 #[derive(Clone, Debug)]
 pub struct Write<O> {
@@ -202,7 +202,7 @@ pub enum WriteError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Too much else is under way: more waits than there is room for, or others hold for too long what is needed, such as
-    /// the places of long reads. Nothing was done.
+    /// the slots of long reads. Nothing was done.
     #[error("too much else is under way")]
     Busy,
     /// A read took longer than it may.
@@ -211,8 +211,8 @@ pub enum StoreError {
     /// The write's deadline passed before it began; it was not done.
     #[error("the write was still waiting when its deadline passed")]
     Expired,
-    /// An import was taken back, because nobody waits for it any more or the store is to close.
-    #[error("the import was taken back")]
+    /// An import was rolled back, because nobody waits for it any more or the store is closing.
+    #[error("the import was rolled back")]
     Withdrawn,
     /// There is no space left; the write was not done.
     #[error("the storage is full")]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::machine::{Ages, Draft, EXPIRED_AT_ONCE, Operation, Wanted, unreadable};
+use super::machine::{Ages, Draft, EXPIRED_AT_ONCE, Operation, Prefetch, unreadable};
 use super::receipt::Receipt;
-use super::{Record, WriteError};
+use super::{LedgerRecord, WriteError};
 use crate::domain::{
     Command, Create, Delete, Event, Extend, Fulfil, Item, ItemName, Move, Movement, Patch, Position, Precondition,
     Quantity, Refusal, Release, Replace, Reservation, ReservationState, Reserve, Reverse, settle,
@@ -16,8 +16,8 @@ macro_rules! operations {
         impl Operation for $command {
             type Outcome = $outcome;
 
-            fn want(&self, wanted: &mut Wanted) {
-                wanted.add_command(self);
+            fn prefetch(&self, prefetch: &mut Prefetch) {
+                prefetch.add_command(self);
             }
 
             fn carry_out(&self, draft: &mut Draft<'_>) -> Result<$outcome, WriteError> {
@@ -35,7 +35,7 @@ operations! {
             Some(Receipt::Created { id: item.id.clone(), version: item.version, at: item.created_at })
         }
 
-        /// Rebuilds the item as it was created, whatever became of it: the repeated request has its details.
+        /// Rebuilds the item as it was created, whatever its state now: the repeated request has its details.
         fn recall(&self, receipt: &Receipt, _draft: &Draft<'_>) -> Result<Arc<Item>, WriteError> {
             let Receipt::Created { id, version, at } = receipt else { return Err(unreadable().into()) };
             Ok(Arc::new(Item {
@@ -57,7 +57,7 @@ operations! {
             Some(Receipt::Reserved { id: reservation.id.clone() })
         }
 
-        /// Rebuilds the reservation as it was made, whatever became of it.
+        /// Rebuilds the reservation as it was made, whatever its state now.
         fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservation, WriteError> {
             let reservation = recall_reservation(receipt, draft)?;
             let expires_at = reservation.created_at.saturating_add(self.lifetime.get());
@@ -104,7 +104,7 @@ fn recall_reservation(receipt: &Receipt, draft: &Draft<'_>) -> Result<Reservatio
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moved {
     /// The ledger entry.
-    pub record: Record,
+    pub record: LedgerRecord,
     /// The item after the movement. A repeat has it as long as its version is the same, then the present item, and none
     /// once it is deleted.
     pub item: Option<Arc<Item>>,
@@ -113,8 +113,8 @@ pub struct Moved {
 impl Operation for Move {
     type Outcome = Moved;
 
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.add(self.subject());
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.add(self.subject());
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
@@ -142,9 +142,9 @@ fn recall_movement(receipt: &Receipt, draft: &Draft<'_>) -> Result<Moved, WriteE
 impl Operation for Reverse {
     type Outcome = Moved;
 
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.add(self.subject());
-        wanted.reversed.insert(self.position);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.add(self.subject());
+        prefetch.reversed.insert(self.position);
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
@@ -177,8 +177,8 @@ pub struct ItemMovement {
 impl Operation for ItemMovement {
     type Outcome = Moved;
 
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.add_named(&self.item);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.add_named(&self.item);
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Moved, WriteError> {
@@ -193,20 +193,20 @@ impl Operation for ItemMovement {
 pub struct MoveAll {
     /// The movements, decided in this order.
     pub movements: Vec<ItemMovement>,
-    /// Tells whether to return what they would do, and do nothing.
+    /// True for a dry run, which returns the outcome and changes nothing.
     pub dry_run: bool,
 }
 
 impl Operation for MoveAll {
     /// The ledger entries, in the order of the movements.
-    type Outcome = Vec<Record>;
+    type Outcome = Vec<LedgerRecord>;
 
-    fn want(&self, wanted: &mut Wanted) {
-        self.movements.iter().for_each(|movement| movement.want(wanted));
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        self.movements.iter().for_each(|movement| movement.prefetch(prefetch));
     }
 
     /// Decides each movement, so that all refusals are reported.
-    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Vec<Record>, WriteError> {
+    fn carry_out(&self, draft: &mut Draft<'_>) -> Result<Vec<LedgerRecord>, WriteError> {
         let (mut records, mut refused) = (Vec::with_capacity(self.movements.len()), Vec::new());
         for (index, movement) in self.movements.iter().enumerate() {
             match movement.carry_out(draft) {
@@ -222,19 +222,19 @@ impl Operation for MoveAll {
         self.dry_run
     }
 
-    fn receipt(&self, records: &Vec<Record>) -> Option<Receipt> {
+    fn receipt(&self, records: &Vec<LedgerRecord>) -> Option<Receipt> {
         // Without a movement it is the empty range.
-        let position = |record: Option<&Record>, none| record.map_or(none, |record| record.position);
+        let position = |record: Option<&LedgerRecord>, none| record.map_or(none, |record| record.position);
         let (first, last) =
             (position(records.first(), Position::NONE.next()), position(records.last(), Position::NONE));
         Some(Receipt::MovedAll { first, last })
     }
 
-    fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Vec<Record>, WriteError> {
+    fn recall(&self, receipt: &Receipt, draft: &Draft<'_>) -> Result<Vec<LedgerRecord>, WriteError> {
         let Receipt::MovedAll { first, last } = receipt else { return Err(unreadable().into()) };
         let records = (first.get()..=last.get()).map(|position| draft.entry(Position::new(position)));
         let records: Option<Vec<_>> = records.collect();
-        let moved = |record: &&Record| matches!(record.entry.event, Event::Moved | Event::Counted);
+        let moved = |record: &&LedgerRecord| matches!(record.entry.event, Event::Moved | Event::Counted);
         Ok(records.ok_or_else(unreadable)?.into_iter().filter(moved).cloned().collect())
     }
 
@@ -251,8 +251,8 @@ impl Operation for Expire {
     /// True if more may be overdue.
     type Outcome = bool;
 
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.overdue = true;
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.overdue = true;
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<bool, WriteError> {
@@ -270,16 +270,16 @@ impl Operation for Expire {
     }
 }
 
-/// Forgets the idempotency keys and the closed reservations that have these ages, at most `FORGOTTEN_AT_ONCE` of each.
+/// Forgets the idempotency keys and the closed reservations that have these ages, at most `PURGE_LIMIT` of each.
 #[derive(Clone, Copy, Debug)]
-pub struct Forget(pub Ages);
+pub struct Purge(pub Ages);
 
-impl Operation for Forget {
+impl Operation for Purge {
     /// True if more may have these ages.
     type Outcome = bool;
 
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.add_aged(self.0);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.add_aged(self.0);
     }
 
     fn carry_out(&self, draft: &mut Draft<'_>) -> Result<bool, WriteError> {

@@ -28,7 +28,7 @@ impl ItemQuery {
     }
 }
 
-/// Which items a list holds: those that meet every condition that is there.
+/// The filter of a list of items: those that match every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ItemFilter {
     /// With this barcode.
@@ -46,7 +46,7 @@ pub struct ItemFilter {
     pub text: Option<SearchText>,
 }
 
-/// The order of a list. Items with the same key stand in the order of their ids.
+/// The order of a list. Items with the same key are in the order of their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     /// By what.
@@ -70,7 +70,7 @@ pub enum SortKey {
     UpdatedAt,
 }
 
-/// A place between two items of a list: behind the one with this key and id.
+/// A position in a list: after the item with this key and id.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct After {
     /// Its key.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Imported;
-use super::machine::Wanted;
+use super::machine::Prefetch;
 use crate::domain::{ItemId, Position, ReservationId, Timestamp, Version};
 
 /// The result of a write, by name. It is stored as JSON: never change a form that was released.
@@ -27,7 +27,7 @@ pub enum Receipt {
         /// The position of its ledger entry.
         position: Position,
     },
-    /// A batch of movements. Between its ledger entries stand at most those of reservations that expired.
+    /// A batch of movements. Only entries of expired reservations can be between its ledger entries.
     MovedAll {
         /// The position of the first one.
         first: Position,
@@ -55,12 +55,12 @@ impl Receipt {
     }
 
     /// Adds everything that must be loaded to answer a repeat, besides what the write itself wants.
-    pub fn want(&self, wanted: &mut Wanted) {
+    pub fn prefetch(&self, prefetch: &mut Prefetch) {
         match self {
-            Receipt::Moved { position } => wanted.entries.push((*position, *position)),
-            Receipt::MovedAll { first, last } => wanted.entries.push((*first, *last)),
+            Receipt::Moved { position } => prefetch.entries.push((*position, *position)),
+            Receipt::MovedAll { first, last } => prefetch.entries.push((*first, *last)),
             Receipt::Reserved { id } => {
-                wanted.reservations.insert(id.clone());
+                prefetch.reservations.insert(id.clone());
             }
             Receipt::Created { .. } | Receipt::Imported(_) => {}
         }

@@ -5,12 +5,12 @@ use crate::domain::{ItemId, Reference, Reservation, ReservationId, ReservationSt
 pub struct ReservationQuery {
     /// Which of them.
     pub filter: ReservationFilter,
-    /// Only reservations behind this one.
+    /// Only reservations after this one.
     pub after: Option<ReservationId>,
     pub limit: usize,
 }
 
-/// Which reservations a list holds: those that meet every condition that is there.
+/// The filter of a list of reservations: those that match every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ReservationFilter {
     /// The item whose stock they hold.

@@ -5,7 +5,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::domain::{Description, Invalid, Item};
 
-/// Stands twice before a folded id and a folded name in an index of trigrams, so that their first one and their first two
+/// Put twice before a folded id and a folded name in an index of trigrams, so that their first one and their first two
 /// characters are trigrams too. No id, name or description can contain it.
 const START: char = '\u{1}';
 
@@ -28,7 +28,7 @@ pub struct SearchText(String);
 
 /// The condition on an item for a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wanted<'a> {
+pub enum Condition<'a> {
     /// Nothing is found: the text is nothing but accents, or no item can contain it.
     Nothing,
     /// An id or a name that begins with these one or two characters.
@@ -57,11 +57,11 @@ impl SearchText {
     }
 
     /// Returns the condition on an item.
-    pub fn wanted(&self) -> Wanted<'_> {
+    pub fn wanted(&self) -> Condition<'_> {
         match self.0.chars().nth(2) {
-            _ if self.0.is_empty() || self.0.contains(START) => Wanted::Nothing,
-            None => Wanted::Start(&self.0),
-            Some(_) => Wanted::Part(&self.0),
+            _ if self.0.is_empty() || self.0.contains(START) => Condition::Nothing,
+            None => Condition::Start(&self.0),
+            Some(_) => Condition::Part(&self.0),
         }
     }
 }
@@ -106,7 +106,7 @@ impl FoldedTexts {
         self.name.chars().take(2).collect()
     }
 
-    /// Returns all of them as one text. No part that can be wanted reaches from one into the next.
+    /// Returns all of them as one text. No part of a search spans two of them.
     pub fn joined(self) -> String {
         format!("{}{START}{}{START}{}", self.id, self.name, self.description.unwrap_or_default())
     }
@@ -187,13 +187,13 @@ mod tests {
 
     #[test]
     fn one_or_two_characters_are_a_start_and_more_are_a_part() {
-        let wanted = |text: &str, wanted: Wanted<'_>| assert_eq!(SearchText::parse(text).unwrap().wanted(), wanted);
-        wanted("\u{301}", Wanted::Nothing);
-        wanted("ab\u{1}cd", Wanted::Nothing);
-        wanted("É", Wanted::Start("e"));
-        wanted("e\u{301}\u{301}X", Wanted::Start("ex"));
-        wanted("ß", Wanted::Start("ss"));
-        wanted("ﬃ", Wanted::Part("ffi"));
+        let wanted = |text: &str, wanted: Condition<'_>| assert_eq!(SearchText::parse(text).unwrap().wanted(), wanted);
+        wanted("\u{301}", Condition::Nothing);
+        wanted("ab\u{1}cd", Condition::Nothing);
+        wanted("É", Condition::Start("e"));
+        wanted("e\u{301}\u{301}X", Condition::Start("ex"));
+        wanted("ß", Condition::Start("ss"));
+        wanted("ﬃ", Condition::Part("ffi"));
         assert_eq!(SearchText::parse("").unwrap_err().code, "too-short");
         assert!(SearchText::parse(&"ﬃ".repeat(64)).is_ok());
         assert_eq!(SearchText::parse(&"\u{301}".repeat(65)).unwrap_err().code, "too-long");

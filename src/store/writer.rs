@@ -16,8 +16,8 @@ use tokio::time::{interval, sleep, timeout_at};
 
 use super::disk::{Disk, DiskError, Fault, Transaction};
 use super::import::{self, Import, Imported};
-use super::machine::{Ages, Batch, Changes, Operation, REMEMBERED, Wanted};
-use super::operations::{Expire, Forget};
+use super::machine::{Ages, Batch, Changes, KEY_LIFETIME, Operation, Prefetch};
+use super::operations::{Expire, Purge};
 use super::{StoreError, Write, WriteError, Written};
 use crate::config::Settings;
 use crate::domain::Actor;
@@ -51,7 +51,7 @@ const STEP: Duration = Duration::from_millis(10);
 
 /// Limits on the idempotency keys and closed reservations that the writer keeps.
 #[derive(Clone, Copy, Debug)]
-pub struct Upkeep {
+pub struct Retention {
     /// True if the writer sweeps. If not, reservations expire at the next write to their item, and nothing is forgotten.
     pub sweeping: bool,
     /// The most idempotency keys that are remembered for one actor.
@@ -60,7 +60,7 @@ pub struct Upkeep {
     pub keep_reservations: Duration,
 }
 
-impl Upkeep {
+impl Retention {
     /// Returns the upkeep of a store with these settings. Only a server sweeps.
     pub fn new(settings: &Settings, sweeping: bool) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Upkeep {
     }
 }
 
-impl Default for Upkeep {
+impl Default for Retention {
     fn default() -> Self {
         Self {
             sweeping: true,
@@ -97,7 +97,7 @@ impl Queue {
     /// Returns a queue, and the writer that carries out what waits in it until [`Queue::close`].
     ///
     /// At most `group` writes share one commit.
-    pub fn new<D: Disk>(disk: D, group: usize, upkeep: Upkeep) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new<D: Disk>(disk: D, group: usize, upkeep: Retention) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, jobs) = mpsc::channel(QUEUE);
         let state = Arc::new(State { healthy: AtomicBool::new(true), closing: AtomicBool::new(false) });
         let metrics = WriterMetrics::default();
@@ -108,7 +108,7 @@ impl Queue {
     /// Hands a write to the writer and waits for its answer, or withdraws it at its deadline.
     pub async fn write<O: Operation>(&self, write: Write<O>) -> Result<Written<O::Outcome>, WriteError> {
         let Write { operation, actor, deadline, idempotency } = write;
-        let (turn, answered) = Turn::new(deadline);
+        let (turn, answered) = QueueEntry::new(deadline);
         let taken = Arc::clone(&turn.taken);
         let job = Box::new(Pending { operation, actor, idempotency, turn, decided: None });
         self.hand_over(Waiting::Write(job), deadline, taken, answered).await
@@ -117,7 +117,7 @@ impl Queue {
     /// As [`Queue::write`]. An import whose caller goes before its answer is rolled back.
     pub async fn import(&self, import: Import) -> Result<Written<Imported>, WriteError> {
         let deadline = import.deadline;
-        let (turn, answered) = Turn::new(deadline);
+        let (turn, answered) = QueueEntry::new(deadline);
         let taken = Arc::clone(&turn.taken);
         self.hand_over(Waiting::Import(Box::new(ImportJob { import, turn })), deadline, taken, answered).await
     }
@@ -126,8 +126,8 @@ impl Queue {
         &self,
         waiting: Waiting,
         deadline: Instant,
-        taken: Arc<Taken>,
-        mut answered: Answered<T>,
+        taken: Arc<Claim>,
+        mut answered: AnswerReceiver<T>,
     ) -> Result<Written<T>, WriteError> {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match sender.ok_or_else(stopped)?.try_send(waiting) {
@@ -187,7 +187,7 @@ fn stopped() -> StoreError {
 struct State {
     /// True if the last commit or probe succeeded.
     healthy: AtomicBool,
-    /// True if an import that is under way is to be rolled back.
+    /// True if a running import must be rolled back.
     closing: AtomicBool,
 }
 
@@ -200,33 +200,33 @@ enum Waiting {
 
 /// Decides who has a write: the writer, which carries it out, or its caller, who withdraws it. The first has it for good.
 #[derive(Default)]
-struct Taken(AtomicBool);
+struct Claim(AtomicBool);
 
-impl Taken {
+impl Claim {
     /// Takes the write; `false` if the other one has it.
     fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
-/// The answer to a write, once it is there.
-type Answered<T> = oneshot::Receiver<Result<Written<T>, WriteError>>;
+/// The receiver of the answer to a write.
+type AnswerReceiver<T> = oneshot::Receiver<Result<Written<T>, WriteError>>;
 
 /// A place in the queue, with the way back to the caller.
-struct Turn<T> {
+struct QueueEntry<T> {
     deadline: Instant,
     answer: oneshot::Sender<Result<Written<T>, WriteError>>,
-    taken: Arc<Taken>,
+    taken: Arc<Claim>,
     begun: bool,
 }
 
-impl<T> Turn<T> {
-    fn new(deadline: Instant) -> (Self, Answered<T>) {
+impl<T> QueueEntry<T> {
+    fn new(deadline: Instant) -> (Self, AnswerReceiver<T>) {
         let (answer, answered) = oneshot::channel();
         (Self { deadline, answer, taken: Arc::default(), begun: false }, answered)
     }
 
-    /// Begins, or goes on with what was begun; `false` if the deadline has passed or the caller withdrew.
+    /// Begins, or continues after it began; `false` if the deadline has passed or the caller withdrew.
     fn begin(&mut self) -> bool {
         self.begun = self.begun || (Instant::now() < self.deadline && self.taken.take());
         self.begun
@@ -241,7 +241,7 @@ impl<T> Turn<T> {
 /// A write of any type, on its way through the writer.
 trait Job: Send {
     /// Adds everything that must be loaded to decide the write.
-    fn want(&self, wanted: &mut Wanted);
+    fn prefetch(&self, prefetch: &mut Prefetch);
 
     /// The number of commands in the write.
     fn weight(&self) -> usize;
@@ -249,7 +249,7 @@ trait Job: Send {
     /// Decides the write as the next one of the batch; again, if the batch is tried again.
     fn decide(&mut self, batch: &mut Batch);
 
-    /// Returns whether the decision tells the caller that a change is there.
+    /// Returns whether the decision confirms to the caller that a change is there.
     fn confirms(&self) -> bool;
 
     /// Answers the write with its decision if its batch was committed.
@@ -261,14 +261,14 @@ struct Pending<O: Operation> {
     operation: O,
     actor: Option<Actor>,
     idempotency: Option<super::IdempotencyKey>,
-    turn: Turn<O::Outcome>,
+    turn: QueueEntry<O::Outcome>,
     decided: Option<Result<Written<O::Outcome>, WriteError>>,
 }
 
 impl<O: Operation> Job for Pending<O> {
-    fn want(&self, wanted: &mut Wanted) {
-        wanted.add_key(self.idempotency.as_ref());
-        self.operation.want(wanted);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.add_key(self.idempotency.as_ref());
+        self.operation.prefetch(prefetch);
     }
 
     fn weight(&self) -> usize {
@@ -297,13 +297,13 @@ impl<O: Operation> Job for Pending<O> {
 
 struct ImportJob {
     import: Import,
-    turn: Turn<Imported>,
+    turn: QueueEntry<Imported>,
 }
 
 struct Writer<D> {
     disk: D,
     group: usize,
-    upkeep: Upkeep,
+    upkeep: Retention,
     state: Arc<State>,
     metrics: WriterMetrics,
 }
@@ -412,12 +412,12 @@ impl<D: Disk> Writer<D> {
 
     /// Begins a transaction and decides each write in it.
     async fn decide(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Changes, DiskError> {
-        let mut wanted = Wanted::default();
-        jobs.iter().for_each(|job| job.want(&mut wanted));
-        let found = self.disk.begin(Transaction::Batch, &wanted).await?;
+        let mut prefetch = Prefetch::default();
+        jobs.iter().for_each(|job| job.prefetch(&mut prefetch));
+        let found = self.disk.begin(Transaction::Batch, &prefetch).await?;
         let mut batch = Batch::new(found, self.upkeep.max_idempotency_keys);
-        if let Some(wanted) = batch.wanted_by_repeats() {
-            batch.add(self.disk.load(&wanted).await?);
+        if let Some(prefetch) = batch.prefetch_of_repeats() {
+            batch.add(self.disk.load(&prefetch).await?);
         }
         jobs.iter_mut().for_each(|job| job.decide(&mut batch));
         Ok(batch.take_changes())
@@ -498,14 +498,15 @@ impl<D: Disk> Writer<D> {
             }
             return false;
         }
-        let Upkeep { sweeping, keep_reservations, .. } = self.upkeep;
+        let Retention { sweeping, keep_reservations, .. } = self.upkeep;
         if !sweeping {
             return false;
         }
-        let forget = Forget(Ages { keys: REMEMBERED, reservations: keep_reservations });
+        let forget = Purge(Ages { keys: KEY_LIFETIME, reservations: keep_reservations });
         let ((expire, expired), (forget, forgotten)) = (step(Expire), step(forget));
         self.write(&mut vec![expire, forget]).await;
-        let more = |mut answered: Answered<bool>| matches!(answered.try_recv(), Ok(Ok(Written { outcome: true, .. })));
+        let more =
+            |mut answered: AnswerReceiver<bool>| matches!(answered.try_recv(), Ok(Ok(Written { outcome: true, .. })));
         more(expired) | more(forgotten)
     }
 
@@ -524,9 +525,9 @@ async fn caught<T>(may_be_committed: bool, work: impl Future<Output = Result<T, 
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
 }
 
-/// One step of a sweep, which tells whether there is more to sweep.
-fn step<O: Operation<Outcome = bool>>(operation: O) -> (Box<dyn Job>, Answered<bool>) {
-    let (turn, answered) = Turn::new(Instant::now() + PULSE);
+/// One step of a sweep, which returns whether there is more to sweep.
+fn step<O: Operation<Outcome = bool>>(operation: O) -> (Box<dyn Job>, AnswerReceiver<bool>) {
+    let (turn, answered) = QueueEntry::new(Instant::now() + PULSE);
     (Box::new(Pending { operation, actor: None, idempotency: None, turn, decided: None }), answered)
 }
 
@@ -542,7 +543,7 @@ fn pause(conflicts: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::{Draft, Found, Known};
+    use super::super::machine::{Draft, Loaded, LoadedRows};
     use super::*;
     use crate::domain::{Now, Position, Timestamp};
 
@@ -563,14 +564,14 @@ mod tests {
     }
 
     impl Disk for Panicking {
-        async fn begin(&mut self, _kind: Transaction, _wanted: &Wanted) -> Result<Found, DiskError> {
+        async fn begin(&mut self, _kind: Transaction, _wanted: &Prefetch) -> Result<Loaded, DiskError> {
             self.call("begin");
             let at = Timestamp::from_unix_milliseconds(0).unwrap();
-            Ok(Found { now: Now { at, wall: at }, head: Position::NONE, known: Known::default() })
+            Ok(Loaded { now: Now { at, wall: at }, head: Position::NONE, known: LoadedRows::default() })
         }
 
-        async fn load(&mut self, _wanted: &Wanted) -> Result<Known, DiskError> {
-            Ok(Known::default())
+        async fn load(&mut self, _wanted: &Prefetch) -> Result<LoadedRows, DiskError> {
+            Ok(LoadedRows::default())
         }
 
         async fn save(&mut self, _changes: &Changes) -> Result<(), DiskError> {
@@ -601,7 +602,7 @@ mod tests {
     impl Operation for Nothing {
         type Outcome = ();
 
-        fn want(&self, _wanted: &mut Wanted) {}
+        fn prefetch(&self, _prefetch: &mut Prefetch) {}
 
         fn carry_out(&self, _draft: &mut Draft<'_>) -> Result<(), WriteError> {
             Ok(())
@@ -616,7 +617,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_while_a_write_is_saved_is_its_answer_and_the_next_write_is_done() {
         for call in ["begin", "settle"] {
-            let (queue, writer) = Queue::new(Panicking { call }, 1, Upkeep::without_sweep());
+            let (queue, writer) = Queue::new(Panicking { call }, 1, Retention::without_sweep());
             tokio::spawn(writer);
             let panicked = write(&queue).await;
             assert!(matches!(panicked, Err(WriteError::Store(StoreError::Panicked))), "{panicked:?}");
@@ -631,7 +632,7 @@ mod tests {
     impl Operation for Wild {
         type Outcome = ();
 
-        fn want(&self, _wanted: &mut Wanted) {
+        fn prefetch(&self, _prefetch: &mut Prefetch) {
             panic!("provoked");
         }
 
@@ -642,7 +643,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_panics_before_it_is_decided_harms_no_other_of_its_batch() {
-        let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Upkeep::without_sweep());
+        let (queue, writer) = Queue::new(Panicking { call: "" }, 2, Retention::without_sweep());
         tokio::spawn(writer);
         let deadline = Instant::now() + Duration::from_secs(60);
         let wild = queue.write(Write { operation: Wild, actor: None, deadline, idempotency: None });
@@ -653,7 +654,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_cannot_go_on_after_a_panic_ends_and_is_seen_to_end() {
-        let (queue, writer) = Queue::new(Panicking { call: ROLL_BACK }, 1, Upkeep::default());
+        let (queue, writer) = Queue::new(Panicking { call: ROLL_BACK }, 1, Retention::default());
         let writer = tokio::spawn(writer);
         // The first sweep finds nothing to do, and rolls back.
         queue.ended().await;

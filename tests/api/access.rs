@@ -109,7 +109,7 @@ fn a_caller_can_ask_who_it_is() {
 }
 
 #[test]
-fn the_ledger_and_the_log_tell_who_made_a_change_and_which_fields_it_changed() {
+fn the_ledger_and_the_log_name_the_actor_and_the_changed_fields() {
     let tokens = Tokens::new();
     let server = tokens.start(&[]);
     let by = |token: &str, method: &str, path: &str, body: Value| send(&server, token, method, path, &body.to_string());
@@ -253,10 +253,10 @@ fn a_token_is_repeated_nowhere() {
     let server = tokens.start(&["--log", "trace"]);
     let secret = &tokens.admin.token;
     let stranger = make("stranger", "read").token;
-    let mut told = String::new();
+    let mut shown = String::new();
     let mut ask = |method: &str, path: &str, headers: &[(&str, &str)], body: &str| {
         let answer = server.send(method, path, headers, body);
-        told += &format!("{:?}\n{}\n", answer.headers, answer.text());
+        shown += &format!("{:?}\n{}\n", answer.headers, answer.text());
     };
     for token in [secret, &stranger] {
         let bearer = format!("Bearer {token}");
@@ -281,12 +281,12 @@ fn a_token_is_repeated_nowhere() {
     let mut log = vec![server.logged(|event| event["level"] == "ERROR")];
     let process = format!("/proc/{}", server.pid());
     for file in ["cmdline", "environ", "comm"] {
-        told += &String::from_utf8_lossy(&std::fs::read(format!("{process}/{file}")).unwrap());
+        shown += &String::from_utf8_lossy(&std::fs::read(format!("{process}/{file}")).unwrap());
     }
     log.extend(server.stop_and_log());
-    told += &serde_json::to_string(&log).unwrap();
+    shown += &serde_json::to_string(&log).unwrap();
     for token in [secret, &stranger] {
-        assert!(!told.contains(&token[4..]), "{told}");
+        assert!(!shown.contains(&token[4..]), "{shown}");
     }
-    assert!(told.contains("line 1: a line must be NAME ROLE"), "{told}");
+    assert!(shown.contains("line 1: a line must be NAME ROLE"), "{shown}");
 }

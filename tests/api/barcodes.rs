@@ -7,7 +7,7 @@ use crate::common::Server;
 const EAN: &str = "4006381333931";
 
 #[test]
-fn a_barcode_finds_its_item_and_is_no_other_ones() {
+fn a_barcode_identifies_exactly_one_item() {
     let server = Server::start();
     let created =
         server.post("/inventory", &json!({ "id": "a", "name": "A", "barcodes": [EAN, "SKU 7/12"] })).expect(201);
@@ -40,7 +40,7 @@ fn a_barcode_finds_its_item_and_is_no_other_ones() {
 }
 
 #[test]
-fn what_is_no_barcode_is_refused_with_its_place() {
+fn an_invalid_barcode_is_refused_with_its_location() {
     let server = Server::start();
     let many: Vec<_> = (0..17).map(|number| number.to_string()).collect();
     for (barcodes, pointer, code) in [

@@ -43,7 +43,7 @@ fn a_named_origin_may_use_the_api_and_read_what_it_answers() {
 }
 
 #[test]
-fn a_named_origin_is_told_beforehand_what_it_may_send() {
+fn a_preflight_lists_the_methods_and_headers_of_an_allowed_origin() {
     let server = Server::start_with(&["--cors-origins", SHOP]);
     let asked =
         [("Access-Control-Request-Method", "PATCH"), ("Access-Control-Request-Headers", "content-type,if-match")];

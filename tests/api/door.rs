@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::common::{PATIENCE, Server};
+use crate::common::{Server, TIMEOUT};
 
 /// The status and body of the answer to a request with these header lines.
 fn ask(server: &Server, request: &str, headers: &[&str]) -> (u16, String) {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = if request.starts_with("POST") { r#"{"name":"A"}"# } else { "" };
     let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
     write!(
@@ -71,7 +71,7 @@ fn hosts_that_a_setting_names_are_served() {
 }
 
 #[test]
-fn an_origin_that_is_not_ours_is_refused_where_browsers_send_nothing_else() {
+fn a_foreign_origin_is_refused_where_browsers_send_nothing_else() {
     let server = Server::start();
     let host = "Host: 192.168.1.7:8080";
     assert_eq!(ask(&server, "POST /inventory", &[host, "Origin: http://192.168.1.7:8080"]).0, 201);

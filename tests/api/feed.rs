@@ -7,8 +7,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::common::feed::{self, Block, Follower, ask, position};
+use crate::common::http::pairs;
 use crate::common::load::{self, Random};
-use crate::common::{Server, pairs, poll, tell};
+use crate::common::{Server, poll, report};
 
 const STREAM: (&str, &str) = ("Accept", "text/event-stream");
 
@@ -29,10 +30,10 @@ fn sell(server: &Server, id: &str) -> Value {
     change(server, id, json!({ "delta": -1, "reason": "sold" }))
 }
 
-/// The first thing that a follower hears which says only where it stands.
-fn stands(follower: &mut Follower) -> String {
+/// The id of the first heartbeat of a follower.
+fn heartbeat_id(follower: &mut Follower) -> String {
     loop {
-        let Block { id, entry } = follower.block().unwrap().expect("the feed goes on");
+        let Block { id, entry } = follower.block().unwrap().expect("the feed continues");
         if entry.is_none() {
             return id;
         }
@@ -40,7 +41,7 @@ fn stands(follower: &mut Follower) -> String {
 }
 
 #[test]
-fn from_now_on_nothing_comes_but_what_happens() {
+fn a_feed_from_the_head_sends_only_new_entries() {
     let server = server(&[]);
     let mut follower = Follower::connect(&server, "/ledger", None);
     let first = follower.block().unwrap().unwrap();
@@ -53,7 +54,7 @@ fn from_now_on_nothing_comes_but_what_happens() {
 }
 
 #[test]
-fn whoever_was_cut_off_goes_on_exactly_behind_its_last_event() {
+fn a_disconnected_follower_resumes_right_after_its_last_event() {
     let server = server(&[]);
     let mut follower = Follower::connect(&server, "/ledger?after=0", None);
     let (_, first) = follower.entry();
@@ -121,20 +122,20 @@ fn the_filters_of_pages_are_those_of_the_feed_and_the_heartbeat_moves_on_without
     let wanted = change(&server, "a", json!({ "delta": -1, "reason": "sold", "reference": "o/1" }));
     assert_eq!(follower.entry().1, wanted);
     sell(&server, "b");
-    let head = poll("a heartbeat at the head", || Some(stands(&mut follower)).filter(|id| position(id) == 6));
+    let head = poll("a heartbeat at the head", || Some(heartbeat_id(&mut follower)).filter(|id| position(id) == 6));
     drop(follower);
     let wanted = change(&server, "a", json!({ "delta": -1, "reason": "sold", "reference": "o/1" }));
     let mut follower = Follower::connect(&server, "/ledger?reason=sold&reference=o/1", Some(&head));
     assert_eq!(follower.entry().1, wanted);
     let never = "/ledger?after=0&since=2999-01-01T00:00:00Z";
     let mut follower = Follower::connect(&server, never, None);
-    assert_eq!(position(&stands(&mut follower)), 7);
+    assert_eq!(position(&heartbeat_id(&mut follower)), 7);
 }
 
 #[test]
-fn what_the_feed_cannot_resume_from_is_refused_and_never_passed_over() {
+fn a_position_that_the_feed_cannot_resume_from_is_refused_and_never_skipped() {
     let server = server(&[]);
-    let id = stands(&mut Follower::connect(&server, "/ledger", None));
+    let id = heartbeat_id(&mut Follower::connect(&server, "/ledger", None));
     let (epoch, _) = id.split_once('-').unwrap();
     let asked = |path: &str, id: &str| server.send("GET", path, &[STREAM, ("Last-Event-ID", id)], "");
     for gone in [format!("{epoch}-3"), format!("{epoch}-999999999999999999"), "0123456789abcdef-1".to_owned()] {
@@ -168,7 +169,7 @@ fn pages_are_what_everyone_gets_who_does_not_ask_for_the_feed() {
 }
 
 #[test]
-fn head_tells_of_the_feed_without_following_it() {
+fn head_of_the_feed_does_not_follow_it() {
     let server = server(&["--max-followers", "1"]);
     for _ in 0..3 {
         let answer = server.send("HEAD", "/ledger", &[STREAM], "");
@@ -198,7 +199,7 @@ fn beyond_the_most_followers_the_next_is_refused_until_a_place_is_free() {
     assert!(refused().header("retry-after").is_some());
     drop(second);
     let admitted = || server.send("HEAD", "/ledger", &[STREAM], "").status == 200;
-    poll("a free place", || admitted().then_some(()));
+    poll("a free slot", || admitted().then_some(()));
     let _third = Follower::connect(&server, "/ledger", None);
     refused().problem(503, "too-many-followers");
     sell(&server, "a");
@@ -220,7 +221,7 @@ fn a_quiet_feed_outlasts_every_limit_on_requests() {
     ]);
     let mut follower = Follower::connect(&server, "/ledger", None);
     for _ in 0..20 {
-        stands(&mut follower);
+        heartbeat_id(&mut follower);
     }
     sell(&server, "a");
     assert_eq!(follower.entry().1["position"], 3);
@@ -241,7 +242,7 @@ fn the_end_of_the_server_ends_every_feed_in_order() {
     let mut followers =
         ["/ledger", "/ledger?after=0", "/ledger?reason=lost"].map(|path| Follower::connect(&server, path, None));
     for follower in &mut followers {
-        follower.block().unwrap().expect("the feed goes on");
+        follower.block().unwrap().expect("the feed continues");
     }
     server.signal(Signal::TERM);
     for follower in &mut followers {
@@ -251,7 +252,7 @@ fn the_end_of_the_server_ends_every_feed_in_order() {
 }
 
 #[test]
-fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_more_happens() {
+fn followers_that_read_nothing_are_bounded_and_disconnected_even_on_an_idle_feed() {
     const STALLED: usize = 20;
     const WRITERS: usize = 16;
     const CHANGES: usize = 250;
@@ -280,18 +281,18 @@ fn followers_that_take_nothing_cost_little_and_are_cut_off_also_when_nothing_mor
     // As many new ones as there were stalled: each of those has lost its place.
     let _admitted: Vec<_> = (0..STALLED)
         .map(|_| {
-            poll("a free place", || admitted().then_some(()));
+            poll("a free slot", || admitted().then_some(()));
             Follower::connect(&server, "/ledger", None)
         })
         .collect();
     let grown = server.peak_memory() - before;
-    tell(&format!("{STALLED} followers that read nothing cost at most {} KiB", grown / 1024));
+    report(&format!("{STALLED} followers that read nothing cost at most {} KiB", grown / 1024));
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     for stream in &mut stalled {
         // Data in the sockets still arrives; the end does not.
         let mut taken = Vec::new();
         let end = stream.read_to_end(&mut taken);
-        assert!(end.is_err() || !taken.ends_with(b"\r\n0\r\n\r\n"), "it is cut off");
+        assert!(end.is_err() || !taken.ends_with(b"\r\n0\r\n\r\n"), "it is disconnected");
     }
-    stands(&mut good);
+    heartbeat_id(&mut good);
 }

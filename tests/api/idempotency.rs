@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server, pairs};
+use crate::common::http::pairs;
+use crate::common::{Answer, Server};
 
 fn post(server: &Server, key: &str, body: &Value) -> Answer {
     let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key)];
@@ -112,7 +113,7 @@ fn a_movement_sent_again_shows_the_same_entry_and_the_item_as_it_is_by_then() {
 }
 
 #[test]
-fn a_client_that_has_used_all_its_keys_is_told_when_to_try_again() {
+fn a_client_that_has_used_all_its_keys_gets_a_retry_after() {
     let server = Server::start_with(&["--max-idempotency-keys", "2"]);
     for key in ["1", "2"] {
         post(&server, key, &json!({ "name": "A" })).expect(201);

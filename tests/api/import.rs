@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, PATIENCE, Server, poll};
+use crate::common::{Answer, Server, TIMEOUT, poll};
 
 const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
@@ -24,21 +24,21 @@ fn changed(created: u64, updated: u64, unchanged: u64, fields: Value) -> Value {
 }
 
 /// The errors of a problem: their lines, places and codes.
-fn told(answer: &Answer) -> Vec<(u64, String, String)> {
+fn listed(answer: &Answer) -> Vec<(u64, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let told = |error: &Value| {
+    let listed = |error: &Value| {
         assert!(error["detail"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
         let place = [&error["column"], &error["pointer"]].into_iter().find(|place| place.is_string());
         (error["line"].as_u64().unwrap(), place.map(text).unwrap_or_default(), text(&error["code"]))
     };
-    answer.json()["errors"].as_array().unwrap().iter().map(told).collect()
+    answer.json()["errors"].as_array().unwrap().iter().map(listed).collect()
 }
 
-fn expected(told: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
-    told.iter().map(|(line, place, code)| (*line, (*place).to_owned(), (*code).to_owned())).collect()
+fn expected(listed: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+    listed.iter().map(|(line, place, code)| (*line, (*place).to_owned(), (*code).to_owned())).collect()
 }
 
-/// A file with so many items, each with a place in it.
+/// A file with a number of items, each with a location.
 fn large(count: usize) -> String {
     (0..count).fold("id,name,quantity\n".to_owned(), |mut file, number| {
         writeln!(file, "item-{number:06},Item {number},{number}").unwrap();
@@ -70,8 +70,8 @@ fn an_import_makes_the_items_that_one_request_each_would_make() {
     assert_eq!(timeless(items[1].clone()), timeless(by_post));
     assert_eq!((&items[0]["name"], &items[0]["quantity"]), (&json!("Nameless"), &json!(0)));
     assert_eq!(items[0]["id"].as_str().unwrap().len(), 36, "an item without an id gets one");
-    let told: Vec<_> = server.ledger().iter().map(|entry| (entry["event"].clone(), entry["delta"].clone())).collect();
-    assert_eq!(told, [(json!("created"), json!(7)), (json!("created"), json!(0))]);
+    let listed: Vec<_> = server.ledger().iter().map(|entry| (entry["event"].clone(), entry["delta"].clone())).collect();
+    assert_eq!(listed, [(json!("created"), json!(7)), (json!("created"), json!(0))]);
     assert_eq!(server.get("/inventory?q=apple").expect(200)["items"].as_array().unwrap().len(), 1);
     server.assert_consistent();
 }
@@ -93,7 +93,7 @@ fn a_csv_file_may_have_any_of_the_columns_in_any_order() {
 }
 
 #[test]
-fn what_an_export_wrote_an_import_reads_back_to_the_same_items() {
+fn an_import_of_an_export_gives_the_same_items() {
     let texts =
         ["=1", "'=1", "'", "''", "-", "@a", "+1", "a'b", "\"", "a,b", "ü\u{1f600}", " a ", "null", "TRUE", "1e3"];
     let server = Server::start();
@@ -157,7 +157,7 @@ fn a_file_with_bad_lines_changes_nothing_and_each_is_named_with_its_line_and_fie
         (900, "id", "repeated-id"),
         (1000, "name", "too-long"),
     ];
-    assert_eq!(told(&refused), expected(&all));
+    assert_eq!(listed(&refused), expected(&all));
     assert_eq!((server.all_items().len(), server.ledger_head()), (0, 0));
 }
 
@@ -182,9 +182,9 @@ fn bad_lines_of_ndjson_are_named_with_json_pointers() {
         (5, "/unit_price/amount", "type"),
         (6, "", "json"),
     ];
-    let mut told = told(&refused);
-    told.sort();
-    assert_eq!(told, expected(&all));
+    let mut listed = listed(&refused);
+    listed.sort();
+    assert_eq!(listed, expected(&all));
     assert_eq!(server.ledger_head(), 0);
 }
 
@@ -202,7 +202,7 @@ fn a_header_that_cannot_be_right_is_refused_with_its_columns() {
     ] {
         let refused = import(&server, "", CSV, file);
         refused.problem(422, "invalid-import");
-        assert_eq!(told(&refused), expected(all), "{file:?}");
+        assert_eq!(listed(&refused), expected(all), "{file:?}");
     }
     assert_eq!(import(&server, "", CSV, "name\n").expect(200), counts(0, 0, 0));
     assert_eq!(import(&server, "", NDJSON, "").expect(200), counts(0, 0, 0));
@@ -223,11 +223,11 @@ fn movements_of_a_file_are_in_the_ledger_in_its_order_and_once() {
     let again = send("");
     assert_eq!((again.header("idempotent-replayed"), again.expect(200)), (Some("true"), first));
     let moved: Vec<_> = server.ledger().split_off(2);
-    let told = |entry: &Value| {
+    let listed = |entry: &Value| {
         ["item_id", "event", "delta", "quantity", "reason", "note", "reference"].map(|member| entry[member].clone())
     };
     assert_eq!(
-        moved.iter().map(told).collect::<Vec<_>>(),
+        moved.iter().map(listed).collect::<Vec<_>>(),
         [
             [json!("a"), json!("moved"), json!(-2), json!(3), json!("sold"), Value::Null, json!("order-1")],
             [json!("b"), json!("counted"), json!(4), json!(9), json!("counted"), json!("shelf 3"), Value::Null],
@@ -241,17 +241,17 @@ fn movements_of_a_file_are_in_the_ledger_in_its_order_and_once() {
 }
 
 #[test]
-fn of_very_many_errors_the_first_hundred_are_told_and_all_are_counted() {
+fn the_first_hundred_errors_are_listed_and_all_are_counted() {
     let server = Server::start();
     let bad: String = (0..2_500).map(|number| format!("id-{number},,x\n")).collect();
     let refused = import(&server, "", CSV, &format!("id,name,quantity\n{bad}"));
     assert_eq!(refused.problem(422, "invalid-import")["error_count"], 5_000);
-    let lines: Vec<_> = told(&refused).into_iter().map(|(line, ..)| line).collect();
+    let lines: Vec<_> = listed(&refused).into_iter().map(|(line, ..)| line).collect();
     assert_eq!((lines.len(), lines[0], lines[99]), (100, 2, 51));
     import(&server, "", CSV, &large(2_500)).expect(200);
     let refused = import(&server, "", CSV, &large(2_500));
     assert_eq!(refused.problem(409, "import-refused")["error_count"], 2_500);
-    assert_eq!(told(&refused).len(), 100);
+    assert_eq!(listed(&refused).len(), 100);
 }
 
 #[test]
@@ -263,23 +263,23 @@ fn a_file_of_bytes_shows_its_own_form() {
     assert_eq!(import(&server, "", BYTES, "").expect(200), counts(0, 0, 0));
     let refused = import(&server, "", BYTES, "id,name\nc,\n");
     refused.problem(422, "invalid-import");
-    assert_eq!(told(&refused), expected(&[(2, "name", "required")]));
+    assert_eq!(listed(&refused), expected(&[(2, "name", "required")]));
     assert_eq!(server.all_items().len(), 2);
 }
 
 #[test]
-fn an_item_that_exists_is_refused_changed_or_replaced_as_the_mode_says() {
+fn an_existing_item_is_refused_changed_or_replaced_by_the_mode() {
     let server = Server::start();
     let item = json!({ "id": "a", "name": "A", "quantity": 10, "category": "old", "location": "A1" });
     server.post("/inventory", &item).expect(201);
     server.post("/inventory/a/reservations", &json!({ "quantity": 4, "expires_in": 600 })).expect(201);
     let refused = import(&server, "", CSV, "id,name\nb,B\na,Other\n");
     refused.problem(409, "import-refused");
-    assert_eq!(told(&refused), expected(&[(3, "", "item-exists")]));
+    assert_eq!(listed(&refused), expected(&[(3, "", "item-exists")]));
     assert_eq!(server.all_items().len(), 1);
     let taken = import(&server, "?mode=upsert", CSV, "id,name,quantity\nb,B,1\na,A,3\n");
     taken.problem(409, "import-refused");
-    assert_eq!(told(&taken), expected(&[(3, "", "insufficient-stock")]));
+    assert_eq!(listed(&taken), expected(&[(3, "", "insufficient-stock")]));
     let partial = import(&server, "?mode=upsert", CSV, "id,name,location\nb,B,\na,Other,\n").expect(200);
     assert_eq!(partial, changed(1, 1, 0, json!({ "name": 1, "location": 1 })));
     let item = server.get("/inventory/a").expect(200);
@@ -287,7 +287,7 @@ fn an_item_that_exists_is_refused_changed_or_replaced_as_the_mode_says() {
     let absent =
         import(&server, "?mode=update", NDJSON, "{\"id\":\"a\",\"quantity\":8}\n{\"id\":\"c\",\"quantity\":1}\n");
     absent.problem(409, "import-refused");
-    assert_eq!(told(&absent), expected(&[(2, "", "not-found")]));
+    assert_eq!(listed(&absent), expected(&[(2, "", "not-found")]));
     let updated =
         import(&server, "?mode=update", NDJSON, "{\"id\":\"a\",\"quantity\":8,\"category\":null}\n").expect(200);
     assert_eq!(updated, changed(0, 1, 0, json!({ "category": 1, "quantity": 1 })));
@@ -329,7 +329,7 @@ fn a_row_needs_only_what_its_mode_needs() {
     ] {
         let refused = import(&server, query, CSV, file);
         refused.problem(status, kind);
-        assert_eq!(told(&refused), expected(all), "{query} {file}");
+        assert_eq!(listed(&refused), expected(all), "{query} {file}");
     }
     for (line, all) in [
         ("{\"id\":\"b\"}", &[(1, "/name", "required")]),
@@ -337,7 +337,7 @@ fn a_row_needs_only_what_its_mode_needs() {
     ] {
         let refused = import(&server, "?mode=upsert", NDJSON, line);
         refused.problem(409, "import-refused");
-        assert_eq!(told(&refused), expected(all), "{line}");
+        assert_eq!(listed(&refused), expected(all), "{line}");
     }
 }
 
@@ -370,7 +370,7 @@ fn a_stale_file_does_not_undo_sales() {
         for mode in ["upsert", "update", "replace"] {
             let refused = import(&server, &format!("?mode={mode}"), format, file);
             refused.problem(409, "import-refused");
-            assert_eq!(told(&refused).iter().map(|(_, _, code)| &**code).collect::<Vec<_>>(), ["stale"]);
+            assert_eq!(listed(&refused).iter().map(|(_, _, code)| &**code).collect::<Vec<_>>(), ["stale"]);
             let detail = refused.json()["errors"][0]["detail"].as_str().unwrap().to_owned();
             assert!(detail.contains("version 2") && detail.contains("version 1"), "{detail}");
         }
@@ -382,7 +382,7 @@ fn a_stale_file_does_not_undo_sales() {
 }
 
 #[test]
-fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() {
+fn a_dry_run_reports_its_outcome_and_changes_nothing() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "item-000001", "name": "Other" })).expect(201);
     let (file, head) = (large(500), server.ledger_head());
@@ -390,7 +390,7 @@ fn a_dry_run_tells_what_would_come_of_it_and_changes_nothing() {
     assert_eq!(import(&server, "?dry_run=true&mode=upsert", CSV, &file).expect(200), all);
     let refused = import(&server, "?dry_run=true", CSV, &file);
     refused.problem(409, "import-refused");
-    assert_eq!(told(&refused), expected(&[(3, "", "item-exists")]));
+    assert_eq!(listed(&refused), expected(&[(3, "", "item-exists")]));
     assert_eq!((server.all_items().len(), server.ledger_head()), (1, head));
     assert_eq!(import(&server, "?mode=upsert", CSV, &file).expect(200), all);
 }
@@ -413,7 +413,7 @@ fn a_file_sent_again_under_its_key_is_imported_once() {
 }
 
 #[test]
-fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
+fn a_file_of_another_kind_is_refused_before_it_is_read() {
     let server = Server::start_with(&["--max-import", "100"]);
     let post = |headers: &[(&str, &str)]| server.send("POST", "/import", headers, "name\nA\n");
     let other = post(&[("Content-Type", "application/json")]);
@@ -431,7 +431,7 @@ fn what_cannot_be_a_file_of_items_is_refused_before_it_is_read() {
 /// An import that is under way: its first bytes are sent, in chunks, and its end is not.
 fn begin(server: &Server, first: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let head = "POST /import HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n";
     write!(stream, "{head}Expect: 100-continue\r\n\r\n").unwrap();
     // Which the server says once it begins to read the body (RFC 9110, section 10.1.1).

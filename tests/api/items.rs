@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, pairs};
+use crate::common::Server;
+use crate::common::http::pairs;
 
 fn full_item() -> Value {
     json!({
@@ -86,7 +87,7 @@ fn replacing_takes_away_what_is_absent_but_leaves_the_stock() {
 }
 
 #[test]
-fn what_get_gave_can_be_put_back_and_changes_nothing() {
+fn putting_back_the_answer_of_a_get_changes_nothing() {
     let server = Server::start();
     server.post("/inventory", &full_item()).expect(201);
     let item = server.get("/inventory/bolt-m8").expect(200);
@@ -106,7 +107,7 @@ fn an_id_cannot_change() {
 }
 
 #[test]
-fn what_is_not_there_can_neither_be_read_replaced_nor_deleted() {
+fn a_missing_item_can_neither_be_read_replaced_nor_deleted() {
     let server = Server::start();
     server.get("/inventory/a").problem(404, "not-found");
     server.put("/inventory/a", &json!({ "name": "A" })).problem(404, "not-found");
@@ -149,7 +150,7 @@ fn a_change_can_demand_the_version_that_it_read() {
 }
 
 #[test]
-fn of_two_who_change_the_same_version_one_succeeds_and_the_other_is_told() {
+fn one_of_two_changes_to_the_same_version_succeeds_and_the_other_gets_412() {
     const ROUNDS: usize = 50;
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "a", "name": "A" })).expect(201);

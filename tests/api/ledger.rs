@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, pairs};
+use crate::common::Server;
+use crate::common::http::pairs;
 
 /// A server on which something has happened.
 fn server() -> Server {
@@ -18,7 +19,7 @@ fn server() -> Server {
     server
 }
 
-fn told(page: &Value) -> Vec<(i64, String, String, i64)> {
+fn rows(page: &Value) -> Vec<(i64, String, String, i64)> {
     let entries = page["entries"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     entries
@@ -43,10 +44,10 @@ fn expected() -> Vec<(i64, String, String, i64)> {
 }
 
 #[test]
-fn every_change_is_told_once_and_in_order() {
+fn every_change_is_sent_once_and_in_order() {
     let server = server();
     let page = server.get("/ledger").expect(200);
-    assert_eq!(told(&page), expected());
+    assert_eq!(rows(&page), expected());
     assert_eq!(page["next_after"], 7);
     for entry in page["entries"].as_array().unwrap() {
         assert_eq!(server.get(&format!("/ledger/{}", entry["position"])).expect(200), *entry);
@@ -60,7 +61,7 @@ fn pages_lead_on_from_one_to_the_next_and_to_what_comes_later() {
     let next_after = loop {
         let answer = server.get(&path);
         let page = answer.expect(200);
-        seen.extend(told(&page));
+        seen.extend(rows(&page));
         let Some(next) = answer.next_page() else { break page["next_after"].clone() };
         path = next.to_owned();
     };
@@ -68,7 +69,7 @@ fn pages_lead_on_from_one_to_the_next_and_to_what_comes_later() {
     let later = || server.get(&format!("/ledger?after={next_after}")).expect(200);
     assert_eq!(later(), json!({ "entries": [], "next_after": 7 }));
     server.delete("/inventory/b");
-    assert_eq!(told(&later()), [(8, "b".to_owned(), "deleted".to_owned(), -4)]);
+    assert_eq!(rows(&later()), [(8, "b".to_owned(), "deleted".to_owned(), -4)]);
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn entries_are_found_by_reason_reference_and_time() {
     let positions = |query: &str| {
         let page = server.get(&format!("/ledger?{query}")).expect(200);
         assert_eq!(page["next_after"], 7, "there is nothing more to look for up to the end");
-        told(&page).into_iter().map(|(position, ..)| position).collect::<Vec<_>>()
+        rows(&page).into_iter().map(|(position, ..)| position).collect::<Vec<_>>()
     };
     assert_eq!(positions("reason=sold"), [3]);
     assert_eq!(positions("reference=o/1"), [3]);
@@ -93,22 +94,22 @@ fn entries_are_found_by_reason_reference_and_time() {
 }
 
 #[test]
-fn what_happened_to_an_item_can_be_read_after_its_deletion() {
+fn the_ledger_of_an_item_can_be_read_after_its_deletion() {
     let server = server();
     let all: Vec<_> = expected().into_iter().filter(|(_, id, ..)| id == "a").rev().collect();
     let answer = server.get("/inventory/a/ledger");
-    assert_eq!((told(&answer.expect(200)), answer.header("link")), (all.clone(), None));
+    assert_eq!((rows(&answer.expect(200)), answer.header("link")), (all.clone(), None));
     let first = server.get("/inventory/a/ledger?limit=3");
-    assert_eq!(told(&first.expect(200)), all[..3]);
+    assert_eq!(rows(&first.expect(200)), all[..3]);
     assert_eq!(first.header("link"), Some("</inventory/a/ledger?limit=3&before=3>; rel=\"next\""));
     let last = server.get("/inventory/a/ledger?limit=3&before=3");
-    assert_eq!((told(&last.expect(200)), last.header("link")), (all[3..].to_vec(), None));
+    assert_eq!((rows(&last.expect(200)), last.header("link")), (all[3..].to_vec(), None));
     assert_eq!(last.json().get("next_before"), None);
     server.get("/inventory/none/ledger").problem(404, "not-found");
 }
 
 #[test]
-fn what_is_not_in_the_ledger_is_nowhere() {
+fn no_change_exists_outside_the_ledger() {
     let server = server();
     for path in ["/ledger/0", "/ledger/8", "/ledger/-1", "/ledger/x", "/ledger/99999999999999999999"] {
         server.get(path).problem(404, "not-found");

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, pairs};
+use crate::common::Server;
+use crate::common::http::pairs;
 
 fn ids(page: &Value) -> Vec<String> {
     page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
@@ -61,7 +62,7 @@ fn the_list_is_sorted_as_asked_and_pages_follow_their_links() {
     ] {
         for limit in [1, 2, 5, 6] {
             let seen = all_ids(&server, &format!("/inventory?{sort}limit={limit}"));
-            // Items of one millisecond stand in the order of their ids.
+            // Items of one millisecond are in the order of their ids.
             if sort.contains("_at") {
                 assert_eq!(seen.len(), 5);
             } else {
@@ -95,7 +96,7 @@ fn filters_are_combined_and_kept_from_page_to_page() {
 }
 
 #[test]
-fn the_total_is_told_to_those_who_ask() {
+fn the_total_is_counted_on_request() {
     let server = server();
     assert_eq!(server.get("/inventory").expect(200).get("total"), None);
     assert_eq!(server.get("/inventory?count=false").expect(200).get("total"), None);

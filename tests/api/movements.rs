@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server, pairs};
+use crate::common::http::pairs;
+use crate::common::{Answer, Server};
 
 const MOVEMENTS: &str = "/inventory/a/movements";
 
@@ -18,7 +19,7 @@ fn quantity(server: &Server) -> i64 {
 }
 
 #[test]
-fn goods_come_and_go_and_the_ledger_says_why() {
+fn the_ledger_has_the_reason_of_each_movement() {
     let server = server();
     let movement = json!({ "delta": -3, "reason": "sold", "note": "Two\nlines", "reference": "order-4711" });
     let answer = server.post(MOVEMENTS, &movement);
@@ -40,7 +41,7 @@ fn goods_come_and_go_and_the_ledger_says_why() {
 }
 
 #[test]
-fn what_was_counted_is_the_stock_whatever_the_books_said() {
+fn a_count_sets_the_stock() {
     let server = server();
     for (counted, delta) in [(7, -3), (7, 0), (0, -7), (1_000_000_000_000_i64, 1_000_000_000_000_i64)] {
         let moved = server.post(MOVEMENTS, &json!({ "counted": counted, "reason": "counted" })).expect(201);
@@ -50,7 +51,7 @@ fn what_was_counted_is_the_stock_whatever_the_books_said() {
 }
 
 #[test]
-fn what_is_not_there_cannot_be_taken() {
+fn a_movement_cannot_take_more_than_there_is() {
     let server = server();
     let answer = server.post(MOVEMENTS, &json!({ "delta": -11, "reason": "sold" }));
     let problem = answer.problem(409, "insufficient-stock");
@@ -68,7 +69,7 @@ fn what_is_not_there_cannot_be_taken() {
 }
 
 #[test]
-fn of_many_who_take_at_once_as_many_succeed_as_there_is_stock() {
+fn concurrent_movements_succeed_as_far_as_the_stock_goes() {
     const CLIENTS: usize = 16;
     let server = server();
     let answers: Vec<Answer> = std::thread::scope(|scope| {
@@ -114,7 +115,7 @@ fn a_movement_can_demand_the_version_that_was_read() {
 }
 
 #[test]
-fn a_movement_says_one_thing_and_why() {
+fn a_movement_has_one_quantity_and_a_reason() {
     let server = server();
     let cases: [(Value, &[(&str, &str)]); 9] = [
         (json!({ "reason": "sold" }), &[("/delta", "required")]),
@@ -151,9 +152,9 @@ fn movements_that_belong_together_are_carried_out_together() {
     assert_eq!(quantity(&server), 10, "it was only tried");
     let moved = server.post("/movements", &movements).expect(201);
     let entries = moved["entries"].as_array().unwrap();
-    let told: Vec<_> =
+    let entries: Vec<_> =
         entries.iter().map(|entry| (entry["item_id"].as_str().unwrap(), entry["delta"].as_i64().unwrap())).collect();
-    assert_eq!(told, [("a", -10), ("b", 10), ("b", -2)]);
+    assert_eq!(entries, [("a", -10), ("b", 10), ("b", -2)]);
     assert_eq!(server.get("/ledger?after=2").expect(200)["entries"], moved["entries"]);
     let stable = |answer: &Value| {
         answer["entries"].as_array().unwrap().iter().map(|e| e["quantity"].clone()).collect::<Vec<_>>()
@@ -254,7 +255,7 @@ fn a_movement_is_reversed_once_and_its_reversal_can_be_reversed() {
 }
 
 #[test]
-fn what_is_no_movement_of_the_item_of_today_is_not_reversed() {
+fn only_movements_of_the_current_item_are_reversed() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "widget", "name": "Widget", "quantity": 10 })).expect(201);
     server.post("/inventory/widget/movements", &json!({ "counted": 9, "reason": "counted" })).expect(201);
@@ -280,7 +281,7 @@ fn what_is_no_movement_of_the_item_of_today_is_not_reversed() {
 }
 
 #[test]
-fn of_many_reversals_of_one_movement_at_once_one_is_made() {
+fn exactly_one_of_many_concurrent_reversals_is_made() {
     let server = Server::start();
     server.post("/inventory", &json!({ "id": "widget", "name": "Widget", "quantity": 10 })).expect(201);
     server.post("/inventory/widget/movements", &json!({ "delta": -1, "reason": "sold" })).expect(201);

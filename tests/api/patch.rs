@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server, pairs};
+use crate::common::http::pairs;
+use crate::common::{Answer, Server};
 
 fn server() -> Server {
     let server = Server::start();
@@ -104,7 +105,7 @@ fn read_only_members_unknown_ones_and_null_where_a_value_must_be_are_refused() {
 }
 
 #[test]
-fn a_merge_patch_may_call_itself_plain_json_and_nothing_else() {
+fn a_merge_patch_may_be_sent_as_plain_json() {
     let server = server();
     for media_type in ["application/merge-patch+json", "application/json", "application/json; charset=utf-8"] {
         let body = json!({ "category": null, "location": media_type }).to_string();

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Server, pairs};
+use crate::common::Server;
+use crate::common::http::pairs;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -15,7 +16,7 @@ fn server() -> (Server, Vec<Value>) {
 }
 
 #[test]
-fn a_body_that_is_no_json_is_refused_and_says_where() {
+fn a_body_that_is_not_json_is_refused_with_the_location() {
     let (server, items) = server();
     let bodies: [(&[u8], &str); 9] = [
         (b"", "empty"),
@@ -39,7 +40,7 @@ fn a_body_that_is_no_json_is_refused_and_says_where() {
 }
 
 #[test]
-fn a_member_that_comes_twice_and_deep_nesting_are_no_json_to_us() {
+fn repeated_members_and_deep_nesting_are_refused() {
     let (server, items) = server();
     let twice =
         server.send("POST", "/inventory", &[JSON], r#"{"name": "A", "name": "B", "attributes": {"x": 1, "x": 1}}"#);
@@ -145,7 +146,7 @@ fn an_integer_may_be_written_as_json_allows() {
 }
 
 #[test]
-fn what_was_sent_never_comes_back_in_a_refusal() {
+fn a_refusal_never_repeats_what_was_sent() {
     let (server, _) = server();
     let secret = "s3cr3t-t0ken";
     let fields =
@@ -231,7 +232,7 @@ fn an_id_may_be_percent_encoded_in_the_path() {
 }
 
 #[test]
-fn what_is_not_there_says_so() {
+fn a_missing_resource_is_named() {
     let (server, _) = server();
     for path in
         ["/nothing", "/inventory/", "/inventory/a/b", "/Inventory", "/problems/nothing", "/docs/none.js", "/a//b"]
@@ -273,7 +274,7 @@ fn a_path_names_the_methods_that_it_has() {
 }
 
 #[test]
-fn options_tell_how_an_item_can_be_patched() {
+fn options_lists_the_media_types_of_a_patch() {
     let (server, _) = server();
     let accept_patch = |path| server.send("OPTIONS", path, &[], "").header("accept-patch").map(str::to_owned);
     assert_eq!(accept_patch("/inventory/a").as_deref(), Some("application/merge-patch+json, application/json"));
@@ -281,7 +282,7 @@ fn options_tell_how_an_item_can_be_patched() {
 }
 
 #[test]
-fn what_a_client_does_not_accept_it_does_not_get() {
+fn an_unacceptable_media_type_is_refused() {
     let (server, items) = server();
     let accepting = |accept: &str, method: &str, path: &str| {
         server.send(method, path, &[JSON, ("Accept", accept)], if method == "POST" { r#"{"name": "B"}"# } else { "" })
@@ -325,7 +326,7 @@ fn unknown_repeated_and_bad_parameters_are_all_named() {
 }
 
 #[test]
-fn a_cursor_of_ones_own_making_is_refused() {
+fn a_made_up_cursor_is_refused() {
     let (server, _) = server();
     for cursor in ["x", "WzIsImlkIiwiIiwiYSIsImEiXQ", "WzEsImlkIiwiIiwiYSIsImEiXQ", "%00", ""] {
         let answer = server.get(&format!("/inventory?cursor={cursor}"));
@@ -352,7 +353,7 @@ fn preconditions_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_precondition_that_a_change_does_not_look_at_is_refused() {
+fn a_precondition_that_an_operation_ignores_is_refused() {
     let (server, items) = server();
     let change = |method: &str, path: &str, header: &'static str, media_type: &str| {
         let answer = server.send(method, path, &[("Content-Type", media_type), (header, "*")], r#"{"name": "B"}"#);

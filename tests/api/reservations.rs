@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Server, pairs, poll};
+use crate::common::http::pairs;
+use crate::common::{Answer, Server, poll};
 
 const RESERVATIONS: &str = "/inventory/a/reservations";
 
@@ -29,7 +30,7 @@ fn close(server: &Server, reservation: &Value, step: &str) -> Answer {
 }
 
 #[test]
-fn what_is_reserved_is_there_and_not_available() {
+fn reserved_stock_is_present_and_not_available() {
     let server = server();
     let answer =
         server.post(RESERVATIONS, &json!({ "quantity": 4, "expires_in": 31_536_000, "reference": "order-4711" }));
@@ -70,7 +71,7 @@ fn a_reservation_is_fulfilled_or_released_once_and_saying_so_again_changes_nothi
 }
 
 #[test]
-fn what_nobody_closes_expires_by_itself() {
+fn an_open_reservation_expires_by_itself() {
     let server = server();
     let (short, long) = (reserve(&server, 4, 1), reserve(&server, 5, 3600));
     let path = format!("/reservations/{}", short["id"].as_str().unwrap());
@@ -89,7 +90,7 @@ fn what_nobody_closes_expires_by_itself() {
 }
 
 #[test]
-fn of_many_who_reserve_at_once_as_many_succeed_as_there_is_stock() {
+fn concurrent_reservations_succeed_as_far_as_the_stock_goes() {
     const CLIENTS: usize = 16;
     let server = server();
     let body = json!({ "quantity": 1, "expires_in": 60 });
@@ -176,7 +177,7 @@ fn reservations_are_listed_by_item_state_and_reference_each_on_one_page() {
 }
 
 #[test]
-fn a_reservation_says_how_much_and_for_how_long() {
+fn a_reservation_needs_a_quantity_and_an_end() {
     let server = server();
     let cases: [(Value, &[(&str, &str)]); 5] = [
         (json!({}), &[("/expires_in", "required"), ("/quantity", "required")]),

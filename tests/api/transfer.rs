@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, PATIENCE, Server, poll};
+use crate::common::{Answer, Server, TIMEOUT, poll};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -19,7 +19,7 @@ fn lines(answer: &Answer) -> Vec<Value> {
     answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Puts so many large items into the inventory that no buffer between server and client holds an export.
+/// Creates so many large items that no buffer between server and client holds an export.
 fn fill(server: &Server, count: usize) {
     let mut client = server.client();
     for number in 0..count {
@@ -37,7 +37,7 @@ fn ask(server: &Server, path: &str) -> TcpStream {
 /// As [`ask`], as one of several clients behind a proxy; two exports of each can be under way.
 fn ask_as(server: &Server, path: &str, client: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.{client}\r\nConnection: close\r\n\r\n"
@@ -118,7 +118,7 @@ fn a_link_downloads_a_file_that_excel_opens_with_the_filters_of_the_list() {
 /// Asks for a file as it is, or packed by gzip, and returns its bytes as they came.
 fn packed(server: &Server, path: &str) -> (Option<String>, Vec<u8>) {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let head = "HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip";
     write!(stream, "GET {path} {head}\r\n\r\n").unwrap();
     let mut answer = Vec::new();
@@ -203,7 +203,7 @@ fn an_empty_inventory_is_exported_as_such() {
 }
 
 #[test]
-fn head_tells_the_form_of_an_export_without_making_it() {
+fn head_of_an_export_has_its_headers_and_no_body() {
     let server = Server::start();
     let answer = server.send("HEAD", "/export", &[("Accept", "text/csv")], "");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/csv")));
@@ -235,7 +235,7 @@ fn an_export_is_of_one_moment_whatever_is_written_meanwhile() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
+fn a_client_that_reads_nothing_is_disconnected_and_frees_its_slot() {
     let server = Server::start_with(&["--stall-timeout", "3s", "--trusted-proxies", "127.0.0.1"]);
     fill(&server, 1_000);
     let mut stalled: Vec<_> = (0..2).map(|_| begin(&server, 0)).collect();
@@ -246,7 +246,7 @@ fn a_client_that_takes_nothing_is_cut_and_holds_no_place() {
     let refused = server.get("/export");
     refused.problem(503, "too-many-transfers");
     assert!(refused.header("retry-after").is_some());
-    poll("a place", || status_of_export(&server).filter(|status| *status == 200));
+    poll("a slot", || status_of_export(&server).filter(|status| *status == 200));
     drop(stalled);
 }
 

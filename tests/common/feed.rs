@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
-use super::{PATIENCE, Server};
+use super::{Server, TIMEOUT};
 
 /// Lines of a feed up to a blank one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Where the reader stands after it.
+    /// The reader's position after it.
     pub id: String,
-    /// The entry that it brought; nothing if it only told where the feed stands.
+    /// Its entry; nothing in a heartbeat.
     pub entry: Option<Value>,
 }
 
@@ -23,12 +23,12 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows at a path, which begins with `/ledger`, perhaps behind an event.
+    /// Follows at a path, which begins with `/ledger`, perhaps after an event.
     pub fn connect(server: &Server, path: &str, last_event_id: Option<&str>) -> Self {
         Self::until(server, path, last_event_id, usize::MAX).unwrap()
     }
 
-    /// As [`Follower::connect`], but cut off after so many bytes of the body, wherever that is, and without a panic if
+    /// As [`Follower::connect`], but disconnected after a number of bytes of the body, and without a panic if
     /// the server or its storage is not there, or the position is not (`NotFound`).
     pub fn until(server: &Server, path: &str, last_event_id: Option<&str>, bytes: usize) -> io::Result<Self> {
         let mut connection = BufReader::new(ask(server, path, last_event_id)?);
@@ -73,7 +73,7 @@ impl Follower {
     /// The next entry, with its id.
     pub fn entry(&mut self) -> (String, Value) {
         loop {
-            let block = self.block().unwrap().expect("the feed goes on");
+            let block = self.block().unwrap().expect("the feed continues");
             if let Some(entry) = block.entry {
                 return (block.id, entry);
             }
@@ -81,8 +81,8 @@ impl Follower {
     }
 }
 
-/// Follows the ledger until the position `end`, connecting again by `connect`, with the last id, whenever it is cut off in
-/// a way that `is_cut` knows; all entries that came, and how often it was cut off.
+/// Follows the ledger until the position `end`, connecting again by `connect`, with the last id, whenever it is disconnected in
+/// a way that `is_cut` knows; all entries that came, and the number of disconnections.
 pub fn follow(
     mut connect: impl FnMut(Option<&str>) -> Follower,
     is_cut: fn(&io::Result<Option<Block>>) -> bool,
@@ -96,7 +96,7 @@ pub fn follow(
             if is_cut(&block) {
                 break;
             }
-            let Block { id, entry } = block.expect("nobody else cuts it off").expect("the feed goes on");
+            let Block { id, entry } = block.expect("nobody else cuts it off").expect("the feed continues");
             if let Some(entry) = entry {
                 assert_eq!(entry["position"], position(&id));
                 entries.push(entry);
@@ -114,14 +114,14 @@ pub fn follow(
 /// Asks for the feed and reads nothing of the answer.
 pub fn ask(server: &Server, path: &str, last_event_id: Option<&str>) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(server.address())?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let last = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{last}\r\n")?;
     Ok(stream)
 }
 
-/// The position that an event's id tells.
+/// The position in an event's id.
 pub fn position(id: &str) -> i64 {
     id.split_once('-').unwrap().1.parse().unwrap()
 }

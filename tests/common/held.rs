@@ -5,12 +5,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::postgres::connect;
-use super::{PATIENCE, Place};
+use super::{Inventory, TIMEOUT};
 
 /// A request that does not end while the ledger is held, and has no entries otherwise.
 pub const LONG_READ: &str = "GET /ledger?reason=damaged HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// In place of the table stands an endless view.
+/// An endless view replaces the table.
 const HOLD: &str = "
     BEGIN IMMEDIATE;
     ALTER TABLE ledger RENAME TO held_ledger;
@@ -29,10 +29,10 @@ pub struct HeldTable {
 
 impl HeldTable {
     /// The ledger of a place.
-    pub fn ledger(place: &Place) -> Self {
-        match place.database.strip_prefix("sqlite:") {
-            Some(file) => Self::ledger_of_sqlite(&place.path().join(file)),
-            None => Self::of_postgres(&place.database, "ledger"),
+    pub fn ledger(inventory: &Inventory) -> Self {
+        match inventory.database.strip_prefix("sqlite:") {
+            Some(file) => Self::ledger_of_sqlite(&inventory.path().join(file)),
+            None => Self::of_postgres(&inventory.database, "ledger"),
         }
     }
 
@@ -41,7 +41,7 @@ impl HeldTable {
         let file = file.to_owned();
         Self::hold(move |held, release| {
             let connection = rusqlite::Connection::open(file).unwrap();
-            connection.busy_timeout(PATIENCE).unwrap();
+            connection.busy_timeout(TIMEOUT).unwrap();
             connection.execute_batch(HOLD).unwrap();
             held.send(()).unwrap();
             let _ = release.recv();
@@ -68,7 +68,7 @@ impl HeldTable {
         let (held, is_held) = mpsc::channel();
         let (release, released) = mpsc::channel();
         let holder = std::thread::spawn(move || holder(held, released));
-        is_held.recv_timeout(PATIENCE).expect("the table can be held");
+        is_held.recv_timeout(TIMEOUT).expect("the table can be held");
         Self { release: Some(release), holder: Some(holder) }
     }
 }

@@ -1,11 +1,12 @@
-//! Many clients that change a few items at random, on purpose the same ones, and remember all that they were told.
+//! Many clients that change a few items at random, on purpose the same ones, and remember every answer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{Answer, Server, agent, poll, try_send};
+use super::http::{agent, try_send};
+use super::{Answer, Server, poll};
 
 /// Number of items that the clients share.
 const ITEMS: u64 = 6;
@@ -81,7 +82,7 @@ impl Acknowledged {
 
 /// Responses to clients.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Outcomes {
     /// The changes that were acknowledged, each with its answer.
     pub acknowledged: Vec<Acknowledged>,
     /// The references of changes that were acknowledged.
@@ -98,7 +99,7 @@ pub struct Told {
     pub answered: usize,
 }
 
-impl Told {
+impl Outcomes {
     /// Adds the responses to another client.
     pub fn and(mut self, other: Self) -> Self {
         self.acknowledged.extend(other.acknowledged);
@@ -118,7 +119,7 @@ impl Told {
                 self.done.extend(change.references.iter().cloned());
                 let earlier = self.seen.len();
                 if !answer.body.is_empty() {
-                    self.look_at(&answer.json());
+                    self.record(&answer.json());
                 }
                 self.acknowledged.push(Acknowledged {
                     request_id: answer.header("x-request-id").unwrap().to_owned(),
@@ -140,7 +141,7 @@ impl Told {
     }
 
     /// Notes the items and entries in an answer, none of which may show less than nothing.
-    fn look_at(&mut self, answer: &Value) {
+    fn record(&mut self, answer: &Value) {
         let entries = answer["entries"].as_array().cloned().unwrap_or_default();
         for shown in [answer, &answer["item"], &answer["entry"]].into_iter().chain(&entries) {
             let Some(version) = shown["version"].as_i64() else { continue };
@@ -154,24 +155,24 @@ impl Told {
     }
 
     /// Each change that was acknowledged is in the ledger exactly once, each refused one is not, and each item that
-    /// was shown is one that the ledger tells of.
+    /// was shown is in the ledger.
     pub fn assert_true(&self, server: &Server) {
-        let (mut told, mut versions) = (HashMap::new(), HashMap::new());
+        let (mut outcomes, mut versions) = (HashMap::new(), HashMap::new());
         for entry in server.ledger() {
             if let (Some(reference), "moved" | "counted" | "reserved") =
                 (entry["reference"].as_str(), entry["event"].as_str().unwrap())
             {
-                *told.entry(reference.to_owned()).or_insert(0) += 1;
+                *outcomes.entry(reference.to_owned()).or_insert(0) += 1;
             }
             let number = |name: &str| entry[name].as_i64().unwrap();
             let id = entry["item_id"].as_str().unwrap().to_owned();
             versions.insert((id, number("version")), (number("quantity"), number("reserved")));
         }
         for reference in &self.done {
-            assert_eq!(told.get(reference), Some(&1), "{reference} was acknowledged");
+            assert_eq!(outcomes.get(reference), Some(&1), "{reference} was acknowledged");
         }
         for reference in &self.refused {
-            assert_eq!(told.get(reference), None, "{reference} was refused");
+            assert_eq!(outcomes.get(reference), None, "{reference} was refused");
         }
         for (id, version, quantity, reserved) in &self.seen {
             let entry = versions.get(&(id.clone(), *version));
@@ -190,24 +191,24 @@ pub fn prepare(server: &Server) {
 
 /// Lets `clients` of them make changes until `stop` says so, or each was answered `count`, or their server is gone. `name`
 /// makes what they send different from what others do. They share the servers among them.
-pub fn run(servers: &[&Server], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
+pub fn run(servers: &[&Server], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Outcomes {
     let urls: Vec<_> = servers.iter().map(|server| server.url("")).collect();
     run_at(&urls, name, clients, count, stop)
 }
 
 /// As [`run`], where servers are reached at these URLs.
-pub fn run_at(urls: &[String], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Told {
+pub fn run_at(urls: &[String], name: &str, clients: u64, count: usize, stop: &AtomicBool) -> Outcomes {
     std::thread::scope(|scope| {
         let client = |number: u64| {
             let url = &urls[number as usize % urls.len()];
             scope.spawn(move || Client::new(url, name, number).run(count, stop))
         };
         let clients: Vec<_> = (0..clients).map(client).collect();
-        clients.into_iter().map(|client| client.join().unwrap()).fold(Told::default(), Told::and)
+        clients.into_iter().map(|client| client.join().unwrap()).fold(Outcomes::default(), Outcomes::and)
     })
 }
 
-/// Tells clients to stop when it goes, also because a test fails: nobody would wait for their end otherwise.
+/// Stops clients when it is dropped, also by a failing test: nobody would wait for their end otherwise.
 pub struct StopWhenDropped<'a>(pub &'a AtomicBool);
 
 impl Drop for StopWhenDropped<'_> {
@@ -217,13 +218,13 @@ impl Drop for StopWhenDropped<'_> {
 }
 
 /// Sends changes again of which it is not known whether they were made.
-pub fn send_again(server: &Server, changes: &[Change]) -> Told {
-    let (agent, mut told) = (agent(), Told::default());
+pub fn send_again(server: &Server, changes: &[Change]) -> Outcomes {
+    let (agent, mut outcomes) = (agent(), Outcomes::default());
     for change in changes.iter().filter(|change| change.key.is_some()) {
         let answer = try_send(&agent, &server.url(&change.path), change.method, &headers(change), change.body.as_str());
-        told.note(change.clone(), &answer.unwrap());
+        outcomes.note(change.clone(), &answer.unwrap());
     }
-    told
+    outcomes
 }
 
 fn headers(change: &Change) -> Vec<(&str, &str)> {
@@ -250,30 +251,30 @@ impl<'a> Client<'a> {
         Self { url, name, random: Random::new(seed), count: 0, reservations: Vec::new() }
     }
 
-    fn run(mut self, count: usize, stop: &AtomicBool) -> Told {
-        let (agent, mut told) = (agent(), Told::default());
-        while told.answered < count && !stop.load(Ordering::Relaxed) {
+    fn run(mut self, count: usize, stop: &AtomicBool) -> Outcomes {
+        let (agent, mut outcomes) = (agent(), Outcomes::default());
+        while outcomes.answered < count && !stop.load(Ordering::Relaxed) {
             let change = self.next();
             let url = format!("{}{}", self.url, change.path);
             match try_send(&agent, &url, change.method, &headers(&change), change.body.as_str()) {
                 Ok(answer) if answer.status == 503 => {
-                    told.unknown.push(change);
+                    outcomes.unknown.push(change);
                     self.wait_until_ready(&agent, stop);
                 }
                 Ok(answer) => {
                     if answer.status == 201 && change.path.ends_with("/reservations") {
                         self.reservations.push(answer.header("location").unwrap().to_owned());
                     }
-                    told.note(change, &answer);
+                    outcomes.note(change, &answer);
                 }
                 Err(error) => {
-                    told.broken.push(format!("{change:?}: {error}"));
-                    told.unknown.push(change);
+                    outcomes.broken.push(format!("{change:?}: {error}"));
+                    outcomes.unknown.push(change);
                     break;
                 }
             }
         }
-        told
+        outcomes
     }
 
     /// Waits until the server can write again, or is gone.

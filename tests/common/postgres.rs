@@ -212,7 +212,7 @@ pub fn execute(url: &str, sql: &str) {
     query(url, sql);
 }
 
-/// Carries out statements on a database, and gives back the first column of what they answer.
+/// Carries out statements on a database, and returns the first column of their answer.
 pub fn query(url: &str, sql: &str) -> Vec<String> {
     let (url, sql) = (url.to_owned(), sql.to_owned());
     let asked = std::thread::spawn(move || {

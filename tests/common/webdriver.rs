@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, executable, poll, send};
+use super::{TIMEOUT, executable, poll, send};
 
 /// A browser with a profile of its own; it ends when the test lets go of it.
 pub struct Browser {
@@ -49,7 +49,7 @@ impl Browser {
             "goog:chromeOptions": { "binary": chromium, "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
             // Time limit of a search for an element: less than that of the client, so that the error names the element.
-            "timeouts": { "implicit": (PATIENCE / 2).as_millis() as u64 }
+            "timeouts": { "implicit": (TIMEOUT / 2).as_millis() as u64 }
         });
         let opened = browser.post("", &json!({ "capabilities": { "alwaysMatch": capabilities } }));
         browser.session = format!("{}/{}", browser.session, opened["sessionId"].as_str().unwrap());
@@ -143,7 +143,7 @@ impl Browser {
     }
 
     /// The requests since they were last asked for, once all of them have ended. The images that a style sheet carries in
-    /// itself are none, and neither are the browser's own pages, of whose end it does not always tell.
+    /// itself are none, and neither are the browser's own pages, whose end it does not always report.
     pub fn requests(&self) -> Vec<Sent> {
         let mut requests = BTreeMap::<String, Sent>::new();
         let mut redirected = Vec::new();
@@ -157,7 +157,7 @@ impl Browser {
                 if method == "Network.requestWillBeSent" && outward {
                     requests.entry(id.to_owned()).or_default();
                 }
-                // Some events of a request come after its end, when it was told of already.
+                // Some events of a request come after its end was reported.
                 let Some(request) = requests.get_mut(id) else { continue };
                 let bytes = |counted: &Value| counted["encodedDataLength"].as_f64().unwrap() as u64;
                 match method {
@@ -189,7 +189,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Ends Chromium, which would outlive a killed chromedriver.
-        let _ = ureq::delete(&self.session).config().timeout_global(Some(PATIENCE)).build().call();
+        let _ = ureq::delete(&self.session).config().timeout_global(Some(TIMEOUT)).build().call();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

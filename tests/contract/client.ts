@@ -43,7 +43,7 @@ const { data: plain } = await client.POST("/inventory", { body: { id: "nut-9", n
 assert(plain?.quantity === 0 && Object.keys(plain.attributes).length === 0, "created without more");
 await client.DELETE("/inventory/{id}", { params: { path: { id: "nut-9" } } });
 
-// One type for the reasons, wherever they stand.
+// One type for the reasons, wherever they are used.
 const reason: components["schemas"]["Reason"] = "sold";
 const movement = { params: { path: { id } }, body: { delta: -1, reason } };
 const { data: moved } = await client.POST("/inventory/{id}/movements", movement);

@@ -2,7 +2,7 @@
 
 import schemathesis
 
-# The names of problems that need no further reason, because they tell of the state of the inventory.
+# The names of problems that need no further reason: they depend on the state of the inventory.
 OF_THE_STATE = {
     "already-reversed",
     "barcode-taken",

@@ -104,7 +104,7 @@ function remarksIn({ reference, note }) {
 }
 
 /**
- * Asks how the stock of an item changes, with remarks, and tells what is left.
+ * Asks how the stock of an item changes, with remarks, and reports the rest.
  *
  * @param {Item} item
  * @param {object} question

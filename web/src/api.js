@@ -54,7 +54,7 @@ export class Refused extends Error {
     this.repeated = false;
   }
 
-  /** The last part of the problem's `type`, by which a program tells problems apart. */
+  /** The last part of the problem's `type`, by which a program distinguishes problems. */
   get kind() {
     return this.problem.type.split("/").pop() ?? "";
   }
@@ -63,7 +63,7 @@ export class Refused extends Error {
 /** No answer came: the network or the server is away. */
 export class Unreachable extends Error {}
 
-// The file lies in `web/` below the server's base path.
+// The file is in `web/` below the server's base path.
 const BASE = new URL("..", import.meta.url);
 
 /** Milliseconds after which an unanswered request is given up; the server's own limit is 30 s by default. */
@@ -108,7 +108,7 @@ async function request(path, options = {}) {
 }
 
 /**
- * Returns the caller that a token stands for, or `null` if the server does not know it.
+ * Returns the caller of a token, or `null` if the server does not know it.
  *
  * @param {string} token
  * @returns {Promise<Caller | null>}
@@ -431,7 +431,7 @@ function holds(target, patch) {
 }
 
 /**
- * Imports a file, or finds out what would come of it.
+ * Imports a file, or returns the outcome without importing it.
  *
  * @param {Blob} file
  * @param {ImportQuery} query

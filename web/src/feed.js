@@ -1,6 +1,6 @@
 /**
  * The ledger as it grows, read by `fetch`: an `EventSource` cannot carry a token. The stream is closed while nobody
- * sees the page, since a browser has six connections to a host, and goes on after the last event that it had.
+ * sees the page, since a browser has six connections to a host, and continues after the last event that it had.
  */
 
 /** @import { Entry } from "./api.js" */

@@ -81,7 +81,7 @@ export function createFilesView(signal, onImported) {
     card(
       "export",
       "Export",
-      h("p", { class: "muted" }, "All items as they are at one moment. Such a file can be imported again."),
+      h("p", { class: "muted" }, "All items, in one consistent snapshot. The file can be imported again."),
       save,
     ),
   );

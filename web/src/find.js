@@ -23,7 +23,7 @@ const ITEM_PAGE = 50;
 /** @typedef {{ q: string, category: string, location: string, low: boolean }} Filters */
 
 /**
- * @param {(filters: Filters) => void} onChange Told when a person changes a filter here.
+ * @param {(filters: Filters) => void} onChange Called when a person changes a filter here.
  */
 export function createList(onChange) {
   /** @type {Filters} */

@@ -87,7 +87,7 @@ export function plural(count, noun) {
 /** @type {Record<string, [string, string]>} The words for stock that comes in, and for stock that goes out. */
 const MOVED = {
   received: ["Received", "Sent back"],
-  sold: ["Sale taken back:", "Sold"],
+  sold: ["Sale reversed:", "Sold"],
   returned: ["Returned by a customer:", "Returned to the supplier:"],
   damaged: ["No longer damaged:", "Damaged:"],
   lost: ["No longer lost:", "Lost:"],
@@ -139,7 +139,7 @@ export function words(entry, before) {
   }
 }
 
-/** The most changed fields of an entry that are told. */
+/** The most changed fields that an entry shows. */
 const SHOWN_CHANGES = 3;
 
 /**

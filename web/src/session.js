@@ -134,7 +134,7 @@ function askForToken(refused, identify) {
       "p",
       { class: "muted" },
       refused
-        ? "Your token has expired or was taken back. What you have typed is kept."
+        ? "Your token has expired or was revoked. Your input is kept."
         : "This stockroom needs a token. Ask the person who runs it for one.",
     ),
     h("div", { class: "field" }, h("label", { for: "token" }, "Token"), input),

@@ -1,4 +1,4 @@
-//! The access of an operation: a role that stands in its handler's signature.
+//! The access of an operation: a role in its handler's signature.
 //!
 //! A handler takes [`Reads`], [`Writes`] or [`Administers`]. The document says which, and the router refuses a request
 //! without that role before it looks at anything else of it. The store is [`Guarded`]: a handler that takes none of the
@@ -65,7 +65,7 @@ impl AdmissionControl {
 }
 
 impl Admission {
-    /// The client, as limits tell it from others.
+    /// The client, as limits distinguish it from others.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
@@ -100,7 +100,7 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(Kind::Unauthorized, detail).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
-/// An extractor that stands for a role.
+/// An extractor that demands a role.
 pub trait Admitted {
     /// The admission of the caller.
     fn admission(&self) -> &Admission;

@@ -1,4 +1,4 @@
-//! The outermost layer: whatever happens inside, what leaves here is an answer with an id, and every refusal a problem.
+//! The outermost layer: everything that leaves here is a response with an id, and every refusal a problem.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use poem::http::{HeaderValue, Method, Uri, header};
 use poem::{Endpoint, Request, Response};
 use tokio::sync::Semaphore;
 
-use super::browser::Door;
+use super::browser::BrowserPolicy;
 use super::browser::cors::Cors;
 use super::browser::host::Host;
 use super::problem::{Kind, Problem};
@@ -25,7 +25,7 @@ pub struct Boundary<E> {
     inner: E,
     base_path: String,
     access: Arc<Access>,
-    door: Door,
+    door: BrowserPolicy,
     cors: Cors,
     requests: Semaphore,
     response_timeout: Duration,
@@ -40,7 +40,7 @@ impl<E> Boundary<E> {
             inner,
             base_path: settings.base_path.to_string(),
             access,
-            door: Door::new(&settings.hosts),
+            door: BrowserPolicy::new(&settings.hosts),
             cors: Cors::new(&settings.cors_origins),
             requests: Semaphore::new(settings.max_requests as usize),
             response_timeout: settings.response_timeout.get(),

@@ -43,7 +43,7 @@ impl ClientAddress {
         request.data().copied().unwrap_or(Self(None))
     }
 
-    /// Returns the address as far as it tells one client from another: of IPv6 the network of 64 bits, of which a client
+    /// Returns the address as far as it identifies a client: of IPv6 the network of 64 bits, of which a client
     /// has all addresses.
     pub fn network(self) -> Option<IpAddr> {
         self.0.map(|address| match address {
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// A client, as limits tell it from others.
+/// A client, as limits distinguish it from others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
     /// The holder of a token.
@@ -82,26 +82,26 @@ impl Client {
     }
 }
 
-/// Places of which one client can have only so many at once.
+/// Concurrent requests that one client may have.
 #[derive(Debug)]
-pub struct Shares<C> {
+pub struct ClientQuotas<C> {
     taken: Arc<Mutex<HashMap<C, u32>>>,
     each: u32,
 }
 
-impl<C: Clone + Eq + Hash> Shares<C> {
-    /// Lets each client have `each` places.
+impl<C: Clone + Eq + Hash> ClientQuotas<C> {
+    /// Lets each client have `each` slots.
     pub fn new(each: u32) -> Self {
         Self { taken: Arc::default(), each }
     }
 
-    /// The places that a client can have.
+    /// The slots that a client can have.
     pub fn each(&self) -> u32 {
         self.each
     }
 
-    /// Takes a place for a client until the share is dropped; `None` if the client has as many as it can.
-    pub fn take(&self, client: C) -> Option<Share<C>> {
+    /// Takes a slot for a client until the share is dropped; `None` if the client has as many as it can.
+    pub fn take(&self, client: C) -> Option<ClientPermit<C>> {
         let mut taken = lock(&self.taken);
         let count = taken.entry(client.clone()).or_default();
         if *count == self.each {
@@ -109,23 +109,23 @@ impl<C: Clone + Eq + Hash> Shares<C> {
         }
         *count += 1;
         drop(taken);
-        Some(Share { taken: Arc::clone(&self.taken), client })
+        Some(ClientPermit { taken: Arc::clone(&self.taken), client })
     }
 }
 
-/// A place that a client has.
+/// A slot that a client has.
 #[derive(Debug)]
-pub struct Share<C: Eq + Hash> {
+pub struct ClientPermit<C: Eq + Hash> {
     taken: Arc<Mutex<HashMap<C, u32>>>,
     client: C,
 }
 
-impl<C: Eq + Hash> Drop for Share<C> {
+impl<C: Eq + Hash> Drop for ClientPermit<C> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         if let Some(count) = taken.get_mut(&self.client) {
             *count -= 1;
-            // The table has only clients with places, and so no more than there are places.
+            // The table has only clients with slots, and so no more than there are slots.
             if *count == 0 {
                 taken.remove(&self.client);
             }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_tells_for_whom_it_asks() {
+    fn only_a_trusted_proxy_names_its_client() {
         assert_eq!(address("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(address("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(address("fd00::1", &["198.51.100.7:4711"]), "198.51.100.7");
@@ -179,13 +179,13 @@ mod tests {
 
     #[test]
     fn a_client_has_only_its_share_and_gets_it_back() {
-        let shares = Shares::new(2);
-        let first = shares.take("a").unwrap();
-        let _second = shares.take("a").unwrap();
-        assert!(shares.take("a").is_none() && shares.take("b").is_some());
+        let quotas = ClientQuotas::new(2);
+        let first = quotas.take("a").unwrap();
+        let _second = quotas.take("a").unwrap();
+        assert!(quotas.take("a").is_none() && quotas.take("b").is_some());
         drop(first);
-        let _third = shares.take("a").unwrap();
-        assert!(shares.take("a").is_none());
-        assert_eq!(lock(&shares.taken).len(), 1, "a client without places is forgotten");
+        let _third = quotas.take("a").unwrap();
+        assert!(quotas.take("a").is_none());
+        assert_eq!(lock(&quotas.taken).len(), 1, "a client without slots is forgotten");
     }
 }

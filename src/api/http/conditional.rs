@@ -78,7 +78,7 @@ impl EntityTags {
 }
 
 impl EntityTag {
-    /// The version that the tag stands for; tags that were never given out stand for none.
+    /// The version of the tag; `None` of a tag that was never given out.
     fn version(&self) -> Option<Version> {
         let number: i64 = self.opaque.parse().ok()?;
         let version = Version::new(number);
@@ -88,33 +88,33 @@ impl EntityTag {
 
 /// `If-None-Match` on a change, which can only demand that the item is not there: `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoneThere;
+pub struct IfAbsent;
 
-impl Schema for NoneThere {
+impl Schema for IfAbsent {
     fn schema_ref() -> MetaSchemaRef {
         inline(MetaSchema { enum_items: vec!["*".into()], ..MetaSchema::new("string") })
     }
 }
 
-impl Parameter for NoneThere {
+impl Parameter for IfAbsent {
     fn parse(text: &str) -> Result<Self, Invalid> {
         if text.trim() == "*" { Ok(Self) } else { Err(Invalid::new("unsupported", "must be * on a change")) }
     }
 }
 
 /// Returns the precondition of a change from both headers; `required` demands one of them.
-pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<NoneThere>, required: bool) -> Precondition {
+pub fn precondition(if_match: Option<EntityTags>, if_none_match: Option<IfAbsent>, required: bool) -> Precondition {
     match (if_match, if_none_match) {
         (None, None) if required => Precondition::Missing,
         (None, None) => Precondition::None,
-        (None, Some(NoneThere)) => Precondition::Absent,
+        (None, Some(IfAbsent)) => Precondition::Absent,
         (Some(EntityTags::Any), None) => Precondition::Exists,
         // A weak tag never matches strongly (RFC 9110, section 8.8.3.2).
         (Some(EntityTags::Listed(tags)), None) => {
             Precondition::VersionIn(tags.iter().filter(|tag| !tag.weak).filter_map(EntityTag::version).collect())
         }
         // The item cannot both be there and not be there.
-        (Some(_), Some(NoneThere)) => Precondition::VersionIn(Vec::new()),
+        (Some(_), Some(IfAbsent)) => Precondition::VersionIn(Vec::new()),
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_entity_tags_is_refused() {
+    fn a_malformed_list_of_entity_tags_is_refused() {
         for text in ["", "7", "\"7", "\"7\" \"8\"", "*, \"7\"", "w/\"7\"", "\"a b\""] {
             assert!(EntityTags::parse(text).is_err(), "{text}");
         }

@@ -35,7 +35,7 @@ pub fn accepts_gzip(accept_encoding: &str) -> bool {
     ["gzip", "*"].iter().find_map(|coding| weight(accept_encoding, coding)).is_some_and(|weight| weight > 0.0)
 }
 
-/// The weight of a value in a list such as `a, b;q=0.5`, if it stands there: 1 where none is written.
+/// The weight of a value in a list such as `a, b;q=0.5`, if the list has it: 1 where none is written.
 fn weight(list: &str, value: &str) -> Option<f32> {
     list.split(',').find_map(|entry| {
         let mut parts = entry.split(';').map(str::trim);

@@ -1,7 +1,7 @@
 //! Pages of a list, by keyset.
 //!
 //! A cursor holds the sort key of the last item of a page, and the next page begins after that key. So an item whose
-//! key stands still is seen exactly once, however many others come and go meanwhile; with offsets, each insertion
+//! key does not change is seen exactly once, however many others come and go meanwhile; with offsets, each insertion
 //! before the page would show one item twice, and each deletion would skip one.
 
 use base64::Engine;
@@ -15,7 +15,7 @@ use super::params::{Parameter, integer};
 use super::problem::{Kind, Problem};
 use crate::api::openapi::schema::{Schema, inline};
 use crate::domain::Invalid;
-use crate::files::errors::{FieldError, Place};
+use crate::files::errors::{FieldError, Location};
 use crate::store::SHORT_PAGE;
 
 /// After how many bytes of text a page ends, whatever its limit: 256 KiB. What clients that take nothing of their
@@ -89,29 +89,29 @@ pub struct Listing<'a, F> {
 }
 
 impl<F: Serialize> Listing<'_, F> {
-    /// The cursor for the page behind this place in the list.
-    pub fn cursor(&self, place: &impl Serialize) -> String {
+    /// The cursor for the page after this position in the list.
+    pub fn cursor(&self, position: &impl Serialize) -> String {
         let filter = serde_json::to_vec(self.filter).expect("a filter can be written as JSON");
         let filter = URL_SAFE_NO_PAD.encode(&Sha256::digest(filter)[..8]);
-        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, self.order, filter, place]).to_string())
+        URL_SAFE_NO_PAD.encode(serde_json::json!([FORM, self.order, filter, position]).to_string())
     }
 
-    /// The place that a cursor names, if it was made for this list and `fits` it.
-    pub fn place<P: Serialize + DeserializeOwned>(
+    /// The position in a cursor, if it was made for this list and `fits` it.
+    pub fn position<P: Serialize + DeserializeOwned>(
         &self,
         cursor: &CursorText,
         fits: impl Fn(&P) -> bool,
     ) -> Result<P, Problem> {
         let read = || {
             let json = URL_SAFE_NO_PAD.decode(&cursor.0).ok()?;
-            let (_form, _order, _filter, place): (u8, String, String, P) = serde_json::from_slice(&json).ok()?;
-            (fits(&place) && self.cursor(&place) == cursor.0).then_some(place)
+            let (_form, _order, _filter, position): (u8, String, String, P) = serde_json::from_slice(&json).ok()?;
+            (fits(&position) && self.cursor(&position) == cursor.0).then_some(position)
         };
         read().ok_or_else(|| {
             let detail =
                 "must be a next_cursor of this very list, with the same sort and filters; begin again without it";
-            let place = Place::Parameter("cursor".to_owned());
-            Problem::with_errors(Kind::InvalidCursor, FieldError::new(place, Invalid::new("cursor", detail)))
+            let location = Location::Parameter("cursor".to_owned());
+            Problem::with_errors(Kind::InvalidCursor, FieldError::new(location, Invalid::new("cursor", detail)))
         })
     }
 }
@@ -128,15 +128,15 @@ mod tests {
         let listing = Listing { order: "-quantity", filter: &filter };
         let after = After { key: KeyValue::Number(7), id: ItemId::parse("widget-1").unwrap() };
         let cursor = CursorText(listing.cursor(&after));
-        assert_eq!(listing.place::<After>(&cursor, |_| true).unwrap(), after);
+        assert_eq!(listing.position::<After>(&cursor, |_| true).unwrap(), after);
         for other in [
             Listing { order: "quantity", ..listing },
             Listing { order: "name", ..listing },
             Listing { filter: &ItemFilter::default(), ..listing },
         ] {
-            assert!(other.place::<After>(&cursor, |_| true).is_err(), "{}", other.order);
+            assert!(other.position::<After>(&cursor, |_| true).is_err(), "{}", other.order);
         }
-        assert!(listing.place::<ItemId>(&cursor, |_| true).is_err());
+        assert!(listing.position::<ItemId>(&cursor, |_| true).is_err());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let genuine = listing.cursor(&After { key: KeyValue::Text("a".to_owned()), id: ItemId::parse("a").unwrap() });
         let json = String::from_utf8(URL_SAFE_NO_PAD.decode(&genuine).unwrap()).unwrap();
         let read = |json: &str| {
-            listing.place(&CursorText(URL_SAFE_NO_PAD.encode(json)), |after: &After| SortKey::Id.accepts(&after.key))
+            listing.position(&CursorText(URL_SAFE_NO_PAD.encode(json)), |after: &After| SortKey::Id.accepts(&after.key))
         };
         assert!(read(&json).is_ok());
         for forged in [
@@ -159,7 +159,7 @@ mod tests {
         ] {
             assert!(read(&forged).is_err(), "{forged}");
         }
-        assert!(listing.place::<After>(&CursorText("%%%".to_owned()), |_| true).is_err());
+        assert!(listing.position::<After>(&CursorText("%%%".to_owned()), |_| true).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::domain::{
     Actor, Barcode, Invalid, ItemId, Label, Position, Reason, Reference, ReservationId, ReservationState, Timestamp,
     Version,
 };
-use crate::files::errors::{Errors, FieldError, Place};
+use crate::files::errors::{Errors, FieldError, Location};
 use crate::files::rows::Format;
 use crate::files::separator::Separator;
 use crate::store::{ImportKind, ImportMode, SearchText};
@@ -25,7 +25,7 @@ pub trait Parameter: Schema + Sized + Send + Sync {
     fn parse(text: &str) -> Result<Self, Invalid>;
 }
 
-/// The place of a parameter in a request.
+/// The location of a parameter in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum In {
     /// In the query.
@@ -35,9 +35,9 @@ pub enum In {
 }
 
 /// The description of a parameter.
-pub struct Declared {
-    /// Its place.
-    pub place: In,
+pub struct ParameterSpec {
+    /// Its location.
+    pub location: In,
     /// Its name.
     pub name: &'static str,
     /// Its description in the document.
@@ -49,16 +49,16 @@ pub struct Declared {
 /// The parameters of one call, which [`parameters!`] declares.
 pub trait Parameters: Sized {
     /// Their descriptions.
-    const DECLARED: &'static [Declared];
+    const DECLARED: &'static [ParameterSpec];
 
     /// Reads each of them, and puts everything that is wrong into the errors of `sent`.
-    fn read(sent: &mut Sent<'_>) -> Self;
+    fn read(sent: &mut RequestParameters<'_>) -> Self;
 }
 
 /// Declares the parameters of a call as a struct, whose doc comments are their descriptions in the document.
 ///
 /// All are optional. A handler gets the struct only if each parameter that was sent is right, so that there is no value
-/// in it that nobody checked. It stands before the body, so that no body is read without need.
+/// in it that nobody checked. It precedes the body, so that no body is read without need.
 ///
 /// ```ignore
 /// parameters! {
@@ -69,25 +69,25 @@ pub trait Parameters: Sized {
 /// }
 /// ```
 macro_rules! parameters {
-    ($set:ident { $($(#[doc = $doc:literal])* $place:ident $field:ident $($name:literal)?: $type:ty,)* }) => {
+    ($set:ident { $($(#[doc = $doc:literal])* $location:ident $field:ident $($name:literal)?: $type:ty,)* }) => {
         /// The parameters of the call.
         pub struct $set {
             $($field: Option<$type>,)*
         }
 
         impl $crate::api::http::params::Parameters for $set {
-            const DECLARED: &'static [$crate::api::http::params::Declared] = &[$(
-                $crate::api::http::params::Declared {
-                    place: $crate::api::http::params::parameters!(@place $place),
+            const DECLARED: &'static [$crate::api::http::params::ParameterSpec] = &[$(
+                $crate::api::http::params::ParameterSpec {
+                    location: $crate::api::http::params::parameters!(@location $location),
                     name: $crate::api::http::params::parameters!(@name $field $($name)?),
                     doc: concat!($($doc, "\n"),*).trim_ascii(),
                     schema: <$type as $crate::api::openapi::schema::Schema>::schema_ref,
                 },
             )*];
 
-            fn read(sent: &mut $crate::api::http::params::Sent<'_>) -> Self {
+            fn read(sent: &mut $crate::api::http::params::RequestParameters<'_>) -> Self {
                 Self {
-                    $($field: sent.$place($crate::api::http::params::parameters!(@name $field $($name)?)),)*
+                    $($field: sent.$location($crate::api::http::params::parameters!(@name $field $($name)?)),)*
                 }
             }
         }
@@ -119,8 +119,8 @@ macro_rules! parameters {
             }
         }
     };
-    (@place query) => { $crate::api::http::params::In::Query };
-    (@place header) => { $crate::api::http::params::In::Header };
+    (@location query) => { $crate::api::http::params::In::Query };
+    (@location header) => { $crate::api::http::params::In::Header };
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $name:literal) => { $name };
 }
@@ -128,7 +128,7 @@ pub(crate) use parameters;
 
 /// Reads the parameters of a call; the problem names everything that is wrong with them.
 pub fn read<P: Parameters>(request: &Request) -> Result<P, Problem> {
-    let mut sent = Sent::new(request.uri().query().unwrap_or_default(), request.headers(), P::DECLARED);
+    let mut sent = RequestParameters::new(request.uri().query().unwrap_or_default(), request.headers(), P::DECLARED);
     if !request.method().is_safe() {
         sent.refuse_other_preconditions(P::DECLARED);
     }
@@ -138,7 +138,7 @@ pub fn read<P: Parameters>(request: &Request) -> Result<P, Problem> {
 
 /// Refuses every parameter of a call that takes none.
 pub fn read_none(request: &Request) -> Result<(), Problem> {
-    let mut sent = Sent::new(request.uri().query().unwrap_or_default(), request.headers(), &[]);
+    let mut sent = RequestParameters::new(request.uri().query().unwrap_or_default(), request.headers(), &[]);
     if !request.method().is_safe() {
         sent.refuse_other_preconditions(&[]);
     }
@@ -146,16 +146,17 @@ pub fn read_none(request: &Request) -> Result<(), Problem> {
 }
 
 /// The parameters that a request brings, and what is wrong with them.
-pub struct Sent<'a> {
+pub struct RequestParameters<'a> {
     query: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     headers: &'a HeaderMap,
     errors: Errors,
 }
 
-impl<'a> Sent<'a> {
-    /// Reads a query of the form `name=value&…`, in which only `declared` names may stand, each once.
-    fn new(query: &'a str, headers: &'a HeaderMap, declared: &[Declared]) -> Self {
-        let known = || declared.iter().filter(|parameter| parameter.place == In::Query).map(|parameter| parameter.name);
+impl<'a> RequestParameters<'a> {
+    /// Reads a query of the form `name=value&…`, with `declared` names only, each once.
+    fn new(query: &'a str, headers: &'a HeaderMap, declared: &[ParameterSpec]) -> Self {
+        let known =
+            || declared.iter().filter(|parameter| parameter.location == In::Query).map(|parameter| parameter.name);
         let mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
         let mut errors = Errors::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -163,7 +164,7 @@ impl<'a> Sent<'a> {
             let (Some(name), Some(value)) = (decode(name), decode(value)) else {
                 let shown = decode(name).unwrap_or_default();
                 let invalid = || Invalid::new("encoding", "must be percent-encoded UTF-8");
-                errors.add(|| FieldError::new(Place::parameter(&shown), invalid()));
+                errors.add(|| FieldError::new(Location::parameter(&shown), invalid()));
                 continue;
             };
             if !known().any(|known| known == name) {
@@ -173,11 +174,11 @@ impl<'a> Sent<'a> {
                         [] => "is unknown; this call takes no parameters".to_owned(),
                         known => format!("is unknown; this call takes {}", known.join(", ")),
                     };
-                    FieldError::new(Place::parameter(&name), Invalid::new("unknown-parameter", detail))
+                    FieldError::new(Location::parameter(&name), Invalid::new("unknown-parameter", detail))
                 });
             } else if pairs.iter().any(|(earlier, _)| *earlier == name) {
                 let invalid = || Invalid::new("duplicate-parameter", "must be given only once");
-                errors.add(|| FieldError::new(Place::parameter(&name), invalid()));
+                errors.add(|| FieldError::new(Location::parameter(&name), invalid()));
             } else {
                 pairs.push((name, value));
             }
@@ -187,10 +188,10 @@ impl<'a> Sent<'a> {
 
     /// Refuses the preconditions of a change that are not `declared`: ignored, they would let through what they were sent
     /// to prevent.
-    fn refuse_other_preconditions(&mut self, declared: &[Declared]) {
+    fn refuse_other_preconditions(&mut self, declared: &[ParameterSpec]) {
         for name in ["If-Match", "If-None-Match"] {
             if self.headers.contains_key(name) && !declared.iter().any(|parameter| parameter.name == name) {
-                self.refuse(Place::Header(name), Invalid::new("unsupported", "is no precondition of this call"));
+                self.refuse(Location::Header(name), Invalid::new("unsupported", "is no precondition of this call"));
             }
         }
     }
@@ -198,7 +199,7 @@ impl<'a> Sent<'a> {
     /// Returns the value of a parameter of the query; `None` if it is absent or wrong.
     pub fn query<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
         let (_, text) = self.query.iter().find(|(sent, _)| sent == name)?;
-        T::parse(text).map_err(|invalid| self.refuse(Place::parameter(name), invalid)).ok()
+        T::parse(text).map_err(|invalid| self.refuse(Location::parameter(name), invalid)).ok()
     }
 
     /// Returns the value of a header; `None` if it is absent or wrong.
@@ -207,16 +208,16 @@ impl<'a> Sent<'a> {
     /// wrong, where poem would take it for absent.
     pub fn header<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
         let parsed = joined(self.headers, name)?.and_then(|text| T::parse(&text));
-        parsed.map_err(|invalid| self.refuse(Place::Header(name), invalid)).ok()
+        parsed.map_err(|invalid| self.refuse(Location::Header(name), invalid)).ok()
     }
 
-    /// Everything that is wrong, as one problem.
+    /// All errors, as one problem.
     fn check(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::with_errors(Kind::InvalidParameter, self.errors)) }
     }
 
-    fn refuse(&mut self, place: Place, invalid: Invalid) {
-        self.errors.add(|| FieldError::new(place, invalid));
+    fn refuse(&mut self, location: Location, invalid: Invalid) {
+        self.errors.add(|| FieldError::new(location, invalid));
     }
 }
 
@@ -235,13 +236,13 @@ const PACKED: &str = "parameters";
 
 /// Packs the parameters of a call into one schema: poem-openapi knows only one parameter for each argument of a handler.
 pub fn pack<P: Parameters>() -> MetaSchemaRef {
-    let parameter = |parameter: &Declared| {
+    let parameter = |parameter: &ParameterSpec| {
         let schema = Some(Box::new((parameter.schema)()));
-        let place = match parameter.place {
+        let location = match parameter.location {
             In::Query => "query",
             In::Header => "header",
         };
-        let packed = MetaSchema { description: Some(parameter.doc), items: schema, ..MetaSchema::new(place) };
+        let packed = MetaSchema { description: Some(parameter.doc), items: schema, ..MetaSchema::new(location) };
         (parameter.name, inline(packed))
     };
     inline(MetaSchema { properties: P::DECLARED.iter().map(parameter).collect(), ..MetaSchema::new(PACKED) })
@@ -446,15 +447,15 @@ path_parameter!(ReservationId, |text: &str| ReservationId::parse(text));
 mod tests {
     use super::*;
 
-    fn declared(name: &'static str) -> Declared {
-        Declared { place: In::Query, name, doc: "", schema: <String as Schema>::schema_ref }
+    fn declared(name: &'static str) -> ParameterSpec {
+        ParameterSpec { location: In::Query, name, doc: "", schema: <String as Schema>::schema_ref }
     }
 
     #[test]
     fn an_empty_query_has_no_parameters() {
         let headers = HeaderMap::new();
         for query in ["", "&", "&&"] {
-            assert!(Sent::new(query, &headers, &[]).check().is_ok(), "{query}");
+            assert!(RequestParameters::new(query, &headers, &[]).check().is_ok(), "{query}");
         }
     }
 
@@ -462,7 +463,7 @@ mod tests {
     fn unknown_repeated_and_undecodable_parameters_are_all_named() {
         let headers = HeaderMap::new();
         let known = ["limit", "q"].map(declared);
-        let sent = Sent::new("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &headers, &known);
+        let sent = RequestParameters::new("limit=1&x=2&limit=3&q=%ff&q=a+b%21", &headers, &known);
         let codes: Vec<_> = sent.errors.listed().iter().map(|error| error.code).collect();
         assert_eq!(codes, ["unknown-parameter", "duplicate-parameter", "encoding"]);
         assert_eq!(sent.query, [("limit".into(), "1".into()), ("q".into(), "a b!".into())]);

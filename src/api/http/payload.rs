@@ -17,7 +17,7 @@ use super::problem::{Kind, Problem};
 use crate::api::openapi::schema::{Read, Schema};
 use crate::config::Settings;
 use crate::files::errors::Pointer;
-use crate::files::json::{self, Document, Flaw};
+use crate::files::json::{self, Document, JsonError};
 
 /// Which media types `PATCH` takes (RFC 5789, section 3.1).
 pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -282,10 +282,10 @@ async fn read_body(
 /// Reads a body, and what a call takes of it.
 fn read<T: Read>(bytes: &[u8]) -> Result<T, Problem> {
     let Document { value, inexact: mut errors } = json::read(bytes, json::MAX_VALUES).map_err(|flaw| match flaw {
-        Flaw::Empty => Problem::new(Kind::InvalidJson, "The body is empty; this call takes a JSON object."),
-        Flaw::Duplicates(errors) => Problem::with_errors(Kind::InvalidJson, errors),
-        Flaw::TooManyValues(error) => Problem::with_errors(Kind::InvalidBody, error),
-        Flaw::Broken { what, line, column } => {
+        JsonError::Empty => Problem::new(Kind::InvalidJson, "The body is empty; this call takes a JSON object."),
+        JsonError::Duplicates(errors) => Problem::with_errors(Kind::InvalidJson, errors),
+        JsonError::TooManyValues(error) => Problem::with_errors(Kind::InvalidBody, error),
+        JsonError::Broken { what, line, column } => {
             Problem::new(Kind::InvalidJson, format!("The body {what}, at line {line} column {column}."))
         }
     })?;

@@ -14,7 +14,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use serde::Serialize;
 
 use crate::domain::{Invalid, Refusal};
-use crate::files::errors::{Errors, FieldError, ImportError, Place};
+use crate::files::errors::{Errors, FieldError, ImportError, Location};
 use crate::store::{StoreError, WriteError};
 
 /// The longest path that a problem repeats as its `instance`.
@@ -83,140 +83,140 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The body is not JSON: it is empty or cut short, breaks the grammar, is not UTF-8, names a member twice or is
-    /// nested too deeply. Nothing was changed. The detail says where reading stopped.
+    /// The body is not JSON: it is empty or truncated, has a syntax error, is not UTF-8, repeats a member or is nested
+    /// too deeply. Nothing was changed. The detail has the position of the error.
     InvalidJson = BAD_REQUEST, "invalid-json", "The body is not valid JSON";
-    /// The request breaks a rule of HTTP/1.1 (RFC 9112): its header `Host` is missing, repeated or malformed, or its body
-    /// was cut short or is framed wrongly. Nothing was changed. The connection ends.
-    MalformedRequest = BAD_REQUEST, "malformed-request", "The request breaks the rules of HTTP";
-    /// A parameter of the query or a header has a value that it cannot have, is unknown or is given more than once.
-    /// Nothing was changed. `errors` names each one.
+    /// The request breaks a rule of HTTP/1.1 (RFC 9112): its header `Host` is missing, repeated or malformed, or its
+    /// body is truncated or framed wrongly. Nothing was changed. The connection is closed.
+    MalformedRequest = BAD_REQUEST, "malformed-request", "The request is malformed";
+    /// A query parameter or a header has an invalid value, is unknown or is repeated. Nothing was changed. `errors`
+    /// lists each one.
     InvalidParameter = BAD_REQUEST, "invalid-parameter", "A parameter is not valid";
-    /// The `cursor` was not made by this service for this list. Begin again without a cursor.
+    /// The `cursor` was not made by this service for this list. Start again without a cursor.
     InvalidCursor = BAD_REQUEST, "invalid-cursor", "The cursor is not valid";
-    /// The request has no token, or not a good one. Nothing was changed. Send `Authorization: Bearer TOKEN` with a token
-    /// that the operator of the server has given you; `stockroom token new` makes one.
-    Unauthorized = UNAUTHORIZED, "unauthorized", "A token is needed";
-    /// The token is good, but its role does not allow this call. Nothing was changed. The detail names the role that is
-    /// needed: `read`, `write` or `admin`, each of which includes those before it.
+    /// The request has no valid token. Nothing was changed. Send `Authorization: Bearer TOKEN` with a token from the
+    /// operator of the server; `stockroom token new` makes one.
+    Unauthorized = UNAUTHORIZED, "unauthorized", "A token is required";
+    /// The token is valid, but its role does not allow this call. Nothing was changed. The detail names the required
+    /// role: `read`, `write` or `admin`, each of which includes those before it.
     Forbidden = FORBIDDEN, "forbidden", "The role of the token does not allow this";
-    /// A page of another origin sent the request, as its `Origin` or `Sec-Fetch-Site` says, and there are no tokens to tell
-    /// whether its user meant it. Use a page of the same origin, or a client that is no browser; or list the page's origin
-    /// in `--cors-origins`.
+    /// A page of another origin sent the request, by its `Origin` or `Sec-Fetch-Site`, and without tokens its user's
+    /// intent cannot be verified. Use a page of the same origin or a client that is not a browser, or list the page's
+    /// origin in `--cors-origins`.
     CrossSite = FORBIDDEN, "cross-site-request", "Requests from other sites are refused";
     /// There is no such item or reservation, or nothing at all, at this path.
-    NotFound = NOT_FOUND, "not-found", "There is nothing here";
-    /// The path is there, but not for this method. The header `Allow` lists those it has.
+    NotFound = NOT_FOUND, "not-found", "Not found";
+    /// The path exists, but not with this method. The header `Allow` lists its methods.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method";
-    /// The call answers in none of the media types that the request's `Accept` takes. Nothing was changed. The detail
-    /// lists those it has.
-    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "The answer has no acceptable media type";
+    /// The operation has none of the media types in the request's `Accept`. Nothing was changed. The detail lists those
+    /// it has.
+    NotAcceptable = NOT_ACCEPTABLE, "not-acceptable", "No acceptable media type";
     /// The body did not arrive in time. Nothing was changed; send the request again.
-    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body took too long";
-    /// An item with this id is there already; it was not changed. Replace it with `PUT`, or choose another id.
-    ItemExists = CONFLICT, "item-exists", "There is already an item with this id";
-    /// A barcode is that of another item, which the detail names. Nothing was changed. Take it away there first.
-    BarcodeTaken = CONFLICT, "barcode-taken", "The barcode is another item's";
-    /// The change would leave less stock than open reservations hold, or less than none. Nothing was changed. The members
-    /// `quantity`, `reserved` and `available` tell what there is.
+    RequestTimeout = REQUEST_TIMEOUT, "request-timeout", "The body did not arrive in time";
+    /// An item with this id exists; it was not changed. Replace it with `PUT`, or choose another id.
+    ItemExists = CONFLICT, "item-exists", "An item with this id exists";
+    /// A barcode belongs to another item, which the detail names. Nothing was changed. Remove it from that item first.
+    BarcodeTaken = CONFLICT, "barcode-taken", "The barcode belongs to another item";
+    /// The change would leave less stock than open reservations hold, or a negative stock. Nothing was changed. The
+    /// members `quantity`, `reserved` and `available` have the numbers.
     InsufficientStock = CONFLICT, "insufficient-stock", "There is not enough stock";
-    /// The movement would bring the stock above 10^12, which is the most that an item can have. Nothing was changed. The
-    /// member `quantity` tells what there is.
-    TooMuchStock = CONFLICT, "too-much-stock", "There would be too much stock";
+    /// The movement would raise the stock above its maximum of 10^12. Nothing was changed. The member `quantity` is the
+    /// stock.
+    TooMuchStock = CONFLICT, "too-much-stock", "The stock would be too large";
     /// The movement was reversed before. Nothing was changed. The member `position` is that of the reversal, which can be
     /// reversed in turn.
     AlreadyReversed = CONFLICT, "already-reversed", "The movement is already reversed";
-    /// Only movements can be reversed, reversals included, and only of an item that was not deleted since. Nothing was
-    /// changed. Correct any other change by one of its kind.
+    /// Only movements can be reversed, reversals included, and only while their item exists. Nothing was changed.
+    /// Correct any other change by a change of the same kind.
     NotReversible = CONFLICT, "not-reversible", "The entry cannot be reversed";
     /// Open reservations hold some of the item's stock, so that the item cannot be deleted. Nothing was changed. Fulfil or
     /// release them first: `GET /reservations?item={id}&state=open` lists them.
     HasReservations = CONFLICT, "has-reservations", "The item has open reservations";
-    /// The reservation holds less than was to leave. Nothing was changed. The member `quantity` tells what it holds.
-    ExceedsReservation = CONFLICT, "exceeds-reservation", "The reservation holds less";
-    /// The reservation's time was up before it was fulfilled or released: what it held is available to others. Nothing was
+    /// The reservation holds less than the requested quantity. Nothing was changed. The member `quantity` is the
+    /// quantity that it holds.
+    ExceedsReservation = CONFLICT, "exceeds-reservation", "The reservation holds less than that";
+    /// The reservation expired before it was fulfilled or released: its quantity is available to others. Nothing was
     /// changed. Make a new reservation.
     ReservationExpired = CONFLICT, "reservation-expired", "The reservation has expired";
-    /// The reservation was closed in another way already: what was fulfilled cannot be released, nor the other way round.
-    /// Nothing was changed.
+    /// The reservation was already closed in another way: a fulfilled one cannot be released, nor a released one
+    /// fulfilled. Nothing was changed.
     ReservationClosed = CONFLICT, "reservation-closed", "The reservation is closed";
-    /// Some of the movements are refused, and so none was carried out. `errors` names each one that is, by its index, with
+    /// Some movements are refused, and none was carried out. `errors` lists each refused one by its index, with
     /// the name of the problem that it would have alone.
-    BatchRefused = CONFLICT, "batch-refused", "Some of the movements are refused";
-    /// Some of the items of an import are refused, and so none was imported. `errors` names each one that is, by its line,
-    /// with the name of the problem that it would have alone; at most the first 100, and `error_count` tells how many
-    /// there are. With `mode=upsert`, existing items are changed rather than refused. A row is `stale` if its item has
-    /// changed since the file was made: export again, or leave the column `version` out to import it regardless.
-    ImportRefused = CONFLICT, "import-refused", "Some of the items are refused";
-    /// The item is not in the state that `If-Match` or `If-None-Match` demands: somebody else changed it. Nothing was
-    /// changed. Read the item again before you send the change again.
-    PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The item is in another state";
-    /// This server changes items only under `If-Match`, so that nobody overwrites what another has changed. Nothing was
-    /// changed. Read the item, and send its `ETag` as `If-Match`.
+    BatchRefused = CONFLICT, "batch-refused", "Some movements are refused";
+    /// Some of the items of an import are refused, and none was imported. `errors` lists the first 100 of them by line,
+    /// each with the name of the problem that it would have alone; `error_count` is the number of all. With
+    /// `mode=upsert`, existing items are changed rather than refused. A row is `stale` if its item has changed since
+    /// the file was made: export again, or leave the column `version` out to import it regardless.
+    ImportRefused = CONFLICT, "import-refused", "Some items are refused";
+    /// The item does not match `If-Match` or `If-None-Match`: another client changed it. Nothing was changed. Read the
+    /// item again before you repeat the change.
+    PreconditionFailed = PRECONDITION_FAILED, "precondition-failed", "The precondition failed";
+    /// This server requires `If-Match` for changes of items, so that no client overwrites the change of another.
+    /// Nothing was changed. Read the item, and send its `ETag` as `If-Match`.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "The change needs If-Match";
-    /// The feed cannot go on behind that event: it is of another ledger, or of a later state of this one than the one that
-    /// was restored from a copy. What followed there may be another change here. Read the ledger from the start
-    /// (`after=0`), or go on from now (without `Last-Event-ID` and `after`), and make good what lies between.
-    FeedReset = GONE, "feed-reset", "The feed does not go on from there";
-    /// The body has more bytes than this server takes. Nothing was changed.
+    /// The feed cannot continue after that event: it belongs to another ledger, or to a state of this one that a
+    /// restore from a backup undid. Other changes may follow here. Read the ledger from the start (`after=0`), or
+    /// follow from now on (without `Last-Event-ID` and `after`) and reconcile the difference.
+    FeedReset = GONE, "feed-reset", "The feed cannot continue from there";
+    /// The body is larger than this server accepts. Nothing was changed.
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
-    /// The request's path and query together are longer than this server reads: 16 KiB. Nothing was changed.
+    /// The request's path and query together are longer than 16 KiB. Nothing was changed.
     UriTooLong = URI_TOO_LONG, "uri-too-long", "The request's target is too long";
-    /// The body is of a media type that this call does not read: the header `Accept` (of `PATCH`, `Accept-Patch`) lists
-    /// those it does. Or it is compressed, which no call reads.
+    /// The operation does not accept the body's media type: the header `Accept` (for `PATCH`, `Accept-Patch`) lists
+    /// those it does. Or the body has a `Content-Encoding`, which no operation accepts.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong media type";
-    /// The request names a host under which this server is not known, so that a page of another site may have sent it. Use
-    /// the server's address, or list the name in `--hosts` (`STOCKROOM_HOSTS`).
-    MisdirectedRequest = MISDIRECTED_REQUEST, "misdirected-request", "The server does not answer for this host";
+    /// The request's `Host` is not a name of this server, so that a page of another site may have sent it. Use the
+    /// server's address, or list the name in `--hosts` (`STOCKROOM_HOSTS`).
+    MisdirectedRequest = MISDIRECTED_REQUEST, "misdirected-request", "The server does not serve this host";
     /// This `Idempotency-Key` was used for another request within the last 24 hours. Nothing was changed. Use a new key
-    /// for a new request, and the old one only to send the same request again.
+    /// for a new request, and the old one only to repeat the same request.
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for another request";
-    /// As many idempotency keys of this client are remembered as this server keeps (`--max-idempotency-keys`). Nothing was
-    /// changed. Send the request again after the seconds in `Retry-After`, when the oldest key is 24 hours old, or without
-    /// a key.
+    /// The server keeps no more idempotency keys for this client (`--max-idempotency-keys`). Nothing was changed. Send
+    /// the request again after the seconds in `Retry-After`, when the oldest key is 24 hours old, or without a key.
     TooManyIdempotencyKeys = TOO_MANY_REQUESTS, "too-many-idempotency-keys", "Too many idempotency keys";
-    /// The body is JSON, but not what this call takes. Nothing was changed. `errors` names every member that is wrong.
-    InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this call takes";
-    /// The file is not what an import takes. Nothing was imported. `errors` names what is wrong, by line and by column or
-    /// JSON Pointer; at most the first 100 things, and `error_count` tells how many there are.
+    /// The body is JSON, but not valid for this operation. Nothing was changed. `errors` lists every invalid member.
+    InvalidBody = UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid";
+    /// The file is not valid. Nothing was imported. `errors` lists the first 100 errors by line and by column or JSON
+    /// Pointer; `error_count` is the number of all.
     InvalidImport = UNPROCESSABLE_ENTITY, "invalid-import", "The file cannot be imported";
     /// The header of the CSV file has more than 1,000 columns. Nothing was imported.
     TooManyColumns = UNPROCESSABLE_ENTITY, "too-many-columns", "The file has too many columns";
-    /// Something went wrong that should not have. It is in the server's log under the `request_id`. Whether a change
-    /// was made is not known: read before you send it again.
+    /// An unexpected error, which the server's log has under the `request_id`. The change may have been made: read
+    /// before you send it again.
     Internal = INTERNAL_SERVER_ERROR, "internal-error", "The server failed";
     /// The body has a transfer coding besides `chunked`. Nothing was changed. Send the body as it is.
     UnsupportedTransferCoding = NOT_IMPLEMENTED, "unsupported-transfer-coding", "The transfer coding is not supported";
-    /// The answer took too long. Whether a change was made is not known: read before you send it again.
-    ResponseTimeout = SERVICE_UNAVAILABLE, "response-timeout", "The answer took too long";
-    /// The change waited too long for its turn and was taken back before it began: it was certainly not made. Send it
+    /// The response took too long. The change may have been made: read before you send it again.
+    ResponseTimeout = SERVICE_UNAVAILABLE, "response-timeout", "The response took too long";
+    /// The change waited too long in the queue and was withdrawn before it began: it was certainly not made. Send it
     /// again after the seconds in `Retry-After`.
     NotDone = SERVICE_UNAVAILABLE, "not-done", "The change was not made";
-    /// More changes wait than the server queues, large bodies of other requests hold all the memory that they may, or other
-    /// lists, searches and sums hold all their places. Nothing was changed. Send the request again after the seconds in
+    /// The queue of changes is full, large bodies of other requests fill their share of the memory, or other lists,
+    /// searches and sums use all their slots. Nothing was changed. Send the request again after the seconds in
     /// `Retry-After`.
     Busy = SERVICE_UNAVAILABLE, "busy", "The server is busy";
-    /// The list, search or sum took longer than the server lets it (`--query-timeout`). Nothing was changed. Ask for less,
-    /// by a narrower filter, a smaller page or without `count`; or try again after the seconds in `Retry-After`.
+    /// The list, search or sum exceeded the time limit (`--query-timeout`). Nothing was changed. Narrow the filter,
+    /// reduce the page or leave `count` out; or try again after the seconds in `Retry-After`.
     QueryTimeout = SERVICE_UNAVAILABLE, "query-timeout", "The query took too long";
-    /// The client has sent more requests than the server takes of one in that time (`--rate-limit`). Nothing was changed.
-    /// Send the request again after the seconds in `Retry-After`, and fewer of them.
+    /// The client exceeded its rate limit (`--rate-limit`). Nothing was changed. Send the request again after the
+    /// seconds in `Retry-After`, and fewer of them.
     TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "The client sends too many requests";
-    /// As many clients follow the ledger as this server takes (`--max-followers`), or half of them are this one. Try again after the seconds in
-    /// `Retry-After`, or read page by page.
+    /// The ledger has as many followers as this server accepts (`--max-followers`), or half of them are this client's.
+    /// Try again after the seconds in `Retry-After`, or read page by page.
     TooManyFollowers = SERVICE_UNAVAILABLE, "too-many-followers", "Too many clients follow the ledger";
-    /// As many exports are under way as may be at once, or two of this client, another import, or uploads that hold all the disk space that they
-    /// may. Nothing was begun. Send the request again after the seconds in `Retry-After`.
+    /// The maximum number of exports is running, two exports of this client are, another import is, or uploads fill
+    /// their share of the disk. Nothing was started. Send the request again after the seconds in `Retry-After`.
     TooManyTransfers = SERVICE_UNAVAILABLE, "too-many-transfers", "Too many exports or imports are under way";
-    /// The storage does not answer. Whether a change was made is not known: read before you send it again, after the
-    /// seconds in `Retry-After`.
+    /// The storage does not respond. The change may have been made: read before you send it again, after the seconds in
+    /// `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The storage is unavailable";
-    /// The server has just been started, and waits for its database or brings it up to date. Nothing was done. Send the
-    /// request again after the seconds in `Retry-After`.
+    /// The server has just started, and waits for its database or migrates it. Nothing was done. Send the request again
+    /// after the seconds in `Retry-After`.
     Starting = SERVICE_UNAVAILABLE, "starting", "The server is starting";
-    /// The service is about to stop. It still answers, but send further requests to another replica, or later.
+    /// The service is about to stop. It still responds, but send further requests to another replica, or later.
     ShuttingDown = SERVICE_UNAVAILABLE, "shutting-down", "The service is shutting down";
-    /// The disk is full. Nothing was changed. Somebody must make room first.
+    /// The disk is full. Nothing was changed. The operator must free space first.
     StorageFull = INSUFFICIENT_STORAGE, "storage-full", "The storage is full";
 }
 
@@ -242,7 +242,7 @@ impl Problem {
         Self { kind, detail: detail.into(), errors: Errors::default(), numbers: BTreeMap::new(), headers }
     }
 
-    /// All errors of one request or file at once. Beside those that are listed stands how many there are.
+    /// All errors of one request or file at once. `error_count` is their number, `errors` lists the first.
     pub fn with_errors(kind: Kind, errors: impl Into<Errors>) -> Self {
         let errors = errors.into();
         let whole = match kind {
@@ -269,7 +269,7 @@ impl Problem {
         self.kind
     }
 
-    /// The problem that a poem error stands for; what is not foreseen is the server's fault, and is logged as such.
+    /// The problem for an error of poem; an unexpected one is an internal error, and is logged.
     pub fn from_poem(error: poem::Error) -> Self {
         if error.is::<poem::error::NotFoundError>() || error.is::<poem_openapi::error::ParsePathError>() {
             return Self::new(Kind::NotFound, "There is nothing at this path.");
@@ -285,7 +285,7 @@ impl Problem {
         Self::new(Kind::Internal, "The server failed; its log has more under this request_id.")
     }
 
-    /// The answer that tells of the problem, for a request to the path `instance`.
+    /// The response with the problem, for a request to the path `instance`.
     pub fn into_response(self, base_path: &str, instance: &str, request_id: &str) -> Response {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -397,7 +397,7 @@ impl From<WriteError> for Problem {
                 let mut errors = Errors::default();
                 for (index, refusal) in refused {
                     errors.add(|| {
-                        let pointer = Place::Pointer(format!("/movements/{index}"));
+                        let pointer = Location::Pointer(format!("/movements/{index}"));
                         FieldError::new(pointer, Invalid::new(refusal.code(), refusal.to_string()))
                     });
                 }
@@ -406,7 +406,7 @@ impl From<WriteError> for Problem {
             WriteError::ImportRefused(rows) => Self::with_errors(Kind::ImportRefused, Errors::from(rows)),
             WriteError::KeyReused => {
                 let used = Invalid::new("used", "must be a key that no other request had");
-                let error = FieldError::new(Place::Header("Idempotency-Key"), used);
+                let error = FieldError::new(Location::Header("Idempotency-Key"), used);
                 Self::with_errors(Kind::IdempotencyKeyReused, error)
             }
             WriteError::TooManyKeys { retry_after } => {
@@ -428,7 +428,7 @@ impl From<Refusal> for Problem {
             Refusal::NotFound | Refusal::NoBarcode | Refusal::NoReservation => Self::new(Kind::NotFound, detail),
             Refusal::BarcodeTaken { .. } => {
                 let taken = Invalid::new("taken", "must be barcodes that no other item has");
-                let errors = FieldError::new(Place::Pointer("/barcodes".to_owned()), taken).into();
+                let errors = FieldError::new(Location::Pointer("/barcodes".to_owned()), taken).into();
                 Self { errors, ..Self::new(Kind::BarcodeTaken, detail) }
             }
             Refusal::HasReservations { reserved } => {
@@ -448,7 +448,7 @@ impl From<Refusal> for Problem {
             Refusal::ReservationClosed { .. } => Self::new(Kind::ReservationClosed, detail),
             Refusal::ItemExists => {
                 let taken = Invalid::new("taken", "must be an id that no item has");
-                let errors = FieldError::new(Place::Pointer("/id".to_owned()), taken).into();
+                let errors = FieldError::new(Location::Pointer("/id".to_owned()), taken).into();
                 Self { errors, ..Self::new(Kind::ItemExists, detail) }
             }
             // A row of a file is refused so, in an import as a whole.
@@ -464,7 +464,7 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(wrong) => {
                 let mut errors = Errors::default();
                 for (pointer, invalid) in wrong {
-                    errors.add(|| FieldError::new(Place::Pointer(pointer.to_owned()), invalid));
+                    errors.add(|| FieldError::new(Location::Pointer(pointer.to_owned()), invalid));
                 }
                 Self::with_errors(Kind::InvalidBody, errors)
             }
@@ -505,7 +505,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::NotDone, "The change waited too long for its turn and was not made.")
             }
             StoreError::Withdrawn => {
-                Self::new(Kind::NotDone, "The server stops, or the time is up: the import was taken back, whole.")
+                Self::new(Kind::NotDone, "The server is stopping, or the time is up: the import was rolled back.")
             }
             StoreError::Full => Self::new(Kind::StorageFull, "The disk is full; nothing was changed."),
             StoreError::Panicked => Self::internal(),
@@ -525,7 +525,7 @@ mod tests {
     use crate::domain::ReservationState;
 
     #[test]
-    fn every_kind_has_a_name_of_its_own_and_says_what_to_do() {
+    fn every_kind_of_problem_has_its_own_name_and_a_remedy() {
         let names: HashSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(names.len(), Kind::ALL.len());
         for kind in Kind::ALL {

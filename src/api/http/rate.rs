@@ -13,7 +13,7 @@ use super::client::Client;
 use super::problem::{Kind, Problem};
 use crate::config::Rate;
 
-/// The most clients that are told apart, each in some 100 bytes. Beyond that, clients without a token share one limit.
+/// The most clients that are counted one by one, each in some 100 bytes. Beyond that, clients without a token share one limit.
 const MAX_CLIENTS: usize = 50_000;
 
 /// A limit on the requests of each client (GCRA): a client that was silent can send as many as the limit's count at once,

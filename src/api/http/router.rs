@@ -195,7 +195,7 @@ impl<'a> FromRequest<'a> for MediaType {
     }
 }
 
-/// The answer to `HEAD`: all that `GET` would have, but the body (RFC 9110, section 9.3.2). Its length is told where it
+/// The answer to `HEAD`: all that `GET` would have, but the body (RFC 9110, section 9.3.2). Its length is sent where it
 /// is known without the body: of one that has no end it never is.
 fn without_body(mut response: Response) -> Response {
     let body: poem::http::Response<_> = response.take_body().into_response().into();

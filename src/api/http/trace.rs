@@ -41,7 +41,7 @@ impl RequestId {
         Self(HeaderValue::try_from(text).expect("a UUID is a header value"))
     }
 
-    /// The id, as it stands in the header.
+    /// The id, as it is in the header.
     pub fn to_header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -76,7 +76,7 @@ struct Current {
 
 /// The operation of a request and its sender, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Served {
+pub struct RequestLabels {
     /// The operation.
     pub operation: Option<&'static str>,
     /// The sender.
@@ -89,10 +89,12 @@ pub fn as_current<F: Future>(
     id: &RequestId,
     trace: Option<&TraceContext>,
     answer: F,
-) -> impl Future<Output = (F::Output, Served)> {
+) -> impl Future<Output = (F::Output, RequestLabels)> {
     let current = Current { id: id.clone(), trace: trace.cloned(), operation: Cell::new(None), actor: OnceCell::new() };
-    let served =
-        || CURRENT.with(|current| Served { operation: current.operation.get(), actor: current.actor.get().cloned() });
+    let served = || {
+        CURRENT
+            .with(|current| RequestLabels { operation: current.operation.get(), actor: current.actor.get().cloned() })
+    };
     // Not an async block: it would hold the future, which has kilobytes, twice.
     CURRENT.scope(current, answer.map(move |output| (output, served())))
 }
@@ -123,7 +125,7 @@ pub fn actor(response: &Response) -> Option<&Actor> {
 }
 
 /// Adds the operation and the sender to the answer, for the log. poem-openapi has added the operation to successes.
-pub fn mark(response: &mut Response, served: Served) {
+pub fn mark(response: &mut Response, served: RequestLabels) {
     if let Some(operation) = served.operation.filter(|_| response.data::<OperationId>().is_none()) {
         response.set_data(OperationId(operation));
     }
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_logged_knows_its_request_while_that_is_answered() {
+    async fn log_lines_have_the_id_of_the_request_being_answered() {
         let current = || {
             let mut current = None;
             with_current_request(|id, _| current = Some(id.as_str().to_owned()));
@@ -243,7 +245,7 @@ mod tests {
             set_operation("getItem");
             current()
         };
-        let served = Served { operation: Some("getItem"), actor: None };
+        let served = RequestLabels { operation: Some("getItem"), actor: None };
         assert_eq!(as_current(&id, None, answer).await, (Some(id.as_str().to_owned()), served));
         assert_eq!(current(), None);
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::access::Role;
 use crate::domain::{
     Actor, Amount, Attributes, AttributesPatch, Barcode, Barcodes, Currency, Delta, Description, Event, Invalid,
-    ItemId, Label, Lifetime, Member, Name, Note, Portion, Position, Quantity, Reason, Reference, ReservationId,
-    ReservationState, Timestamp, Version,
+    ItemId, Label, Lifetime, Member, Name, Note, Position, Quantity, Reason, Reference, ReservationId,
+    ReservationState, ReservedQuantity, Timestamp, Version,
 };
 use crate::files::errors::{Errors, FieldError, Pointer};
 
@@ -123,7 +123,7 @@ pub fn read_array<T: Read>(
     let count = values.len();
     let mut read = Vec::with_capacity(count);
     for (index, value) in values.into_iter().enumerate() {
-        // On behind one that is wrong: its errors are not all there are.
+        // On after a wrong one, to report the errors of all.
         read.extend(T::read(value, pointer.element(index), errors));
     }
     (read.len() == count).then_some(read)
@@ -140,7 +140,7 @@ fn integer_from(minimum: i32) -> MetaSchemaRef {
 
 /// Adds what is wrong at `pointer` to `errors`.
 pub fn refuse<T>(pointer: Pointer<'_>, invalid: Invalid, errors: &mut Errors) -> Option<T> {
-    errors.add(|| FieldError::new(pointer.place(), invalid));
+    errors.add(|| FieldError::new(pointer.location(), invalid));
     None
 }
 
@@ -237,7 +237,7 @@ macro_rules! integer_schemas {
 integer_schemas! {
     Delta: -Delta::MAX, Delta::MAX;
     Lifetime: 1, Lifetime::MAX;
-    Portion: 1, Portion::MAX;
+    ReservedQuantity: 1, ReservedQuantity::MAX;
     Quantity: 0, Quantity::MAX;
 }
 

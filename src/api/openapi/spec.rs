@@ -26,7 +26,7 @@ An inventory with exact stock: nothing that was acknowledged is ever lost, and s
 
 Every refusal is a problem document (RFC 9457) that says what was wrong, where, and what to do; its `type` leads to a \
 page about it. An item's entity tag changes with each change of the item: send it back as `If-Match`, and a change that \
-somebody else made meanwhile is never overwritten.";
+another client made in the meantime is never overwritten.";
 
 /// An operation as its handler describes it.
 pub struct Operation {
@@ -76,7 +76,7 @@ pub fn operations<A: OpenApi>() -> Vec<Operation> {
     operations.collect()
 }
 
-/// Returns the role that the handler's extractor stands for.
+/// Returns the role that the handler's extractor demands.
 fn role(operation: &MetaOperation) -> Option<Role> {
     let name = operation.security.first()?.keys().next()?;
     Some(name.parse().expect("a handler demands a role"))
@@ -166,7 +166,7 @@ pub fn document<A: OpenApi>(base_path: &BasePath) -> String {
 
 fn generated<A: OpenApi>() -> Value {
     let generated =
-        OpenApiService::new(Cleaned::<A>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
+        OpenApiService::new(DocumentApi::<A>(PhantomData), "Stockroom", "0.0.0").description(DESCRIPTION).spec();
     // The strict reader refuses a name that comes twice: an operation that another one hides.
     let mut document =
         json::read(generated.as_bytes(), usize::MAX).expect("the generated document is strict JSON").value;
@@ -190,7 +190,7 @@ fn generated<A: OpenApi>() -> Value {
     for movement in ["NewMovement", "NewItemMovement"] {
         let movement = &mut document["components"]["schemas"][movement];
         movement["properties"]["delta"]["not"] = json!({ "const": 0 });
-        // Either the one or the other; each name stands beside its demand, or linters take it for a slip of the pen.
+        // Either the one or the other; each name is repeated beside its demand, or linters report it as undeclared.
         let has = |member: &str| json!({ "properties": { member: {} }, "required": [member] });
         movement["if"] = has("delta");
         movement["then"] = json!({ "not": has("counted") });
@@ -209,7 +209,7 @@ fn generated<A: OpenApi>() -> Value {
     for Operation { path, method, role, problems, .. } in operations::<A>() {
         let operation = &mut document["paths"][&path][method.as_str().to_ascii_lowercase()];
         if let Some(role) = role {
-            // Roles may stand beside any scheme since OpenAPI 3.1.
+            // Any scheme may have roles since OpenAPI 3.1.
             operation["security"] = json!([{ SCHEME: [role.as_str()] }]);
         }
         add_problems(operation, &problems);
@@ -325,7 +325,7 @@ fn mend(value: &mut Value) {
             if let Some(Value::String(description)) = members.get_mut("description") {
                 *description = description.lines().map(str::trim).collect::<Vec<_>>().join("\n");
             }
-            // A property may be called "example" too; the keyword stands beside a type.
+            // A property may be called "example" too; the keyword is beside a type.
             if members.contains_key("type")
                 && let Some(example) = members.shift_remove("example")
             {
@@ -385,32 +385,32 @@ fn problem_schema() -> Value {
         ),
         "required": ["type", "title", "status", "detail", "request_id"],
         "properties": {
-            "type": { "type": "string", "format": "uri-reference", "description": "What kind of problem it is; also the path of a page about it." },
+            "type": { "type": "string", "format": "uri-reference", "description": "The kind of problem; also the path of a page about it." },
             "title": { "type": "string", "description": "A summary, the same for every problem of this kind." },
             "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the answer." },
-            "detail": { "type": "string", "description": "What is wrong with this request." },
-            "instance": { "type": "string", "format": "uri-reference", "description": "The path that was asked for, unless it is very long." },
-            "request_id": { "type": "string", "description": "What the request is called in the server's log." },
-            "quantity": { "type": "integer", "format": "int64", "description": "How much there is, where there is too little or too much." },
-            "reserved": { "type": "integer", "format": "int64", "description": "How much of that is reserved." },
-            "available": { "type": "integer", "format": "int64", "description": "How much of it can be taken." },
-            "position": { "type": "integer", "format": "int64", "description": "The position of the reversal in the ledger, where a movement was reversed before." },
-            "error_count": { "type": "integer", "format": "int64", "description": "How many things are wrong; `errors` has the first 100 of them, or fewer that are long." },
+            "detail": { "type": "string", "description": "The error in this request, and the remedy." },
+            "instance": { "type": "string", "format": "uri-reference", "description": "The path of the request, unless it is very long." },
+            "request_id": { "type": "string", "description": "The id of the request in the server's log." },
+            "quantity": { "type": "integer", "format": "int64", "description": "The stock, if there is too little or too much." },
+            "reserved": { "type": "integer", "format": "int64", "description": "The reserved part of it." },
+            "available": { "type": "integer", "format": "int64", "description": "The available part of it." },
+            "position": { "type": "integer", "format": "int64", "description": "The position of the earlier reversal in the ledger, if the movement was reversed before." },
+            "error_count": { "type": "integer", "format": "int64", "description": "Number of all errors; `errors` has the first 100 of them, or fewer if they are long." },
             "errors": {
                 "type": "array",
                 "maxItems": 100,
-                "description": "What is wrong, all at once.",
+                "description": "The errors.",
                 "items": {
                     "type": "object",
                     "required": ["code", "detail"],
                     "properties": {
-                        "line": { "type": "integer", "format": "int64", "minimum": 1, "description": "In which line of a file." },
-                        "column": { "type": "string", "description": "In which column of a CSV file." },
-                        "pointer": { "type": "string", "description": "Where in the body, or in the line of a file (RFC 6901)." },
-                        "parameter": { "type": "string", "description": "Which parameter." },
-                        "header": { "type": "string", "description": "Which header." },
+                        "line": { "type": "integer", "format": "int64", "minimum": 1, "description": "Line of a file." },
+                        "column": { "type": "string", "description": "Column of a CSV file." },
+                        "pointer": { "type": "string", "description": "JSON Pointer into the body, or into the line of a file (RFC 6901)." },
+                        "parameter": { "type": "string", "description": "Name of a parameter." },
+                        "header": { "type": "string", "description": "Name of a header." },
                         "code": { "type": "string", "description": "A stable word for what is wrong." },
-                        "detail": { "type": "string", "description": "What a valid value is." }
+                        "detail": { "type": "string", "description": "The valid values." }
                     }
                 }
             }
@@ -466,7 +466,7 @@ fn add_problems(operation: &mut Value, kinds: &[Kind]) {
         if matches!(status.as_u16(), 429 | 503) {
             response["headers"] = json!({
                 "Retry-After": {
-                    "description": "After how many seconds to try again.",
+                    "description": "Seconds after which to try again.",
                     "schema": { "type": "integer", "minimum": 0 }
                 }
             });
@@ -476,9 +476,9 @@ fn add_problems(operation: &mut Value, kinds: &[Kind]) {
 }
 
 /// An API as the document has it, without an instance of it.
-struct Cleaned<A>(PhantomData<A>);
+struct DocumentApi<A>(PhantomData<A>);
 
-impl<A: OpenApi> OpenApi for Cleaned<A> {
+impl<A: OpenApi> OpenApi for DocumentApi<A> {
     fn meta() -> Vec<MetaApi> {
         let mut apis = A::meta();
         for operation in apis.iter_mut().flat_map(|api| &mut api.paths).flat_map(|path| &mut path.operations) {

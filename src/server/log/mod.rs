@@ -23,7 +23,7 @@ pub use self::writer::Guard;
 use self::writer::Writer;
 use crate::api::{self, ClientAddress, RequestId, TraceContext, problem};
 use crate::config::{LogFormat, Settings};
-use crate::metrics::{Counter, Held, Metrics};
+use crate::metrics::{Counter, GaugeGuard, Metrics};
 
 /// The log of this process, once it has started.
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -123,7 +123,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Logged<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let (start, _in_flight) = (Instant::now(), Held::new(&self.metrics.in_flight));
+        let (start, _in_flight) = (Instant::now(), GaugeGuard::new(&self.metrics.in_flight));
         let log = LOG.get().filter(|_| tracing::enabled!(target: REQUESTS, Level::INFO));
         let Some(log) = log else {
             let response = self.app.get_response(request).await;

@@ -9,7 +9,7 @@ use super::line::{Line, Style};
 use crate::metrics::Counter;
 
 /// The most bytes of lines that wait for the reader of the log. Without a reader further lines are lost, and the
-/// inventory goes on.
+/// inventory continues.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 /// The time in which the thread lets lines gather before it writes them. To wake it for nearly every line took 7 of the
@@ -17,7 +17,7 @@ const MAX_WAITING: usize = 4 * 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest wait for the last lines at the end of the process.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Hands lines to a thread that writes them to standard error, so that no request waits for the reader of the log.
 pub struct Writer(Arc<Shared>);
@@ -114,7 +114,7 @@ impl Shared {
                 line.plain("lost", lost);
                 lines.extend_from_slice(line.end().as_bytes());
             }
-            // Where standard error is gone there is nobody to tell.
+            // Where standard error is gone nothing can be reported.
             let _ = std::io::stderr().write_all(&lines);
             lines.clear();
         }
@@ -125,6 +125,6 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.shared.state().closed = true;
         self.shared.changed.notify_one();
-        let _ = self.ended.recv_timeout(FAREWELL);
+        let _ = self.ended.recv_timeout(FLUSH_TIMEOUT);
     }
 }

@@ -11,7 +11,7 @@ use super::head::Head;
 use super::{load, save};
 use crate::domain::Epoch;
 use crate::store::disk::{Disk, DiskError, Fault, Transaction};
-use crate::store::machine::{Changes, Found, Known, Wanted};
+use crate::store::machine::{Changes, Loaded, LoadedRows, Prefetch};
 
 /// The time that the database may take for an answer; PostgreSQL itself gives up earlier.
 pub const TIMEOUT: Duration = Duration::from_secs(25);
@@ -88,7 +88,7 @@ impl PostgresDisk {
         result
     }
 
-    async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
+    async fn begin(&mut self, kind: Transaction, prefetch: &Prefetch) -> Result<Loaded, DiskError> {
         let known_head = self.head.known();
         self.connect().await?;
         self.in_transaction = true;
@@ -97,7 +97,7 @@ impl PostgresDisk {
             Transaction::Import => (BEGIN_IMPORT, true),
             Transaction::Snapshot => (BEGIN_SNAPSHOT, false),
         };
-        let (found, epoch) = in_time(load::begin(self.session()?, begin, lock, wanted)).await?;
+        let (found, epoch) = in_time(load::begin(self.session()?, begin, lock, prefetch)).await?;
         self.head.see(known_head, found.head, epoch)?;
         Ok(found)
     }
@@ -121,13 +121,13 @@ impl PostgresDisk {
 }
 
 impl Disk for PostgresDisk {
-    async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
-        let found = self.begin(kind, wanted).await;
+    async fn begin(&mut self, kind: Transaction, prefetch: &Prefetch) -> Result<Loaded, DiskError> {
+        let found = self.begin(kind, prefetch).await;
         self.check(found)
     }
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
-        let known = in_time(load::known(self.session()?, wanted)).await.map_err(DiskError::from);
+    async fn load(&mut self, prefetch: &Prefetch) -> Result<LoadedRows, DiskError> {
+        let known = in_time(load::known(self.session()?, prefetch)).await.map_err(DiskError::from);
         self.check(known)
     }
 
@@ -159,7 +159,7 @@ impl Disk for PostgresDisk {
 
     async fn probe(&mut self) -> Result<(), DiskError> {
         let probed = async {
-            self.begin(Transaction::Batch, &Wanted::default()).await?;
+            self.begin(Transaction::Batch, &Prefetch::default()).await?;
             self.commit_nothing("UPDATE head SET position = position; COMMIT").await
         };
         let probed = probed.await;

@@ -99,14 +99,14 @@ impl Failure {
             Failure::Replaced | Failure::Migrated { .. } => return Fault::Replaced,
             Failure::Corrupt { .. } => return Fault::Broken,
         };
-        let Some(told) = error.as_db_error() else {
+        let Some(database_error) = error.as_db_error() else {
             let by_the_way = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
             return if error.is_closed() || by_the_way { Fault::Lost } else { Fault::Broken };
         };
-        if matches!(told.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+        if matches!(database_error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
             return Fault::Lost;
         }
-        match *told.code() {
+        match *database_error.code() {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Fault::Conflict,
             SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Fault::Busy,
             SqlState::DISK_FULL => Fault::Full,
@@ -182,7 +182,7 @@ fn sources(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn std::err
     std::iter::successors(std::error::Error::source(error), |error| error.source())
 }
 
-/// An error with all that lies behind it, on one line.
+/// An error with its causes, on one line.
 fn causes(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     for source in sources(error) {

@@ -1,4 +1,4 @@
-//! Where the ledger ends, told to those who follow it: also what other replicas have written.
+//! The head of the ledger, published to its followers: also after the writes of other replicas.
 //!
 //! A notification is only a hint to look; the row `head` is the truth, and is looked at each second in any case.
 
@@ -26,7 +26,7 @@ pub const CHANNEL: &str = "stockroom";
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Time limit for reading the row.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The ledger in the database, as it was seen last.
 pub struct Ledger {
@@ -67,7 +67,7 @@ impl Head {
         Self { epoch, publish: watch::Sender::new(position), ledger }
     }
 
-    /// Sees the end grow; it ends itself when nobody tells of it any more.
+    /// Watches the head; ends when it is published no longer.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.publish.subscribe()
     }
@@ -77,7 +77,7 @@ impl Head {
         *self.publish.borrow()
     }
 
-    /// Tells of a position that was committed.
+    /// Publishes a committed position.
     pub fn publish(&self, position: Position) {
         self.publish.send_if_modified(|known| {
             let grown = position > *known;
@@ -126,13 +126,13 @@ async fn listen(connector: &Connector, head: &Head, pauses: &mut u32) -> Result<
     let (hint, hints) = mpsc::channel(1);
     let require_latest = || connector.require_latest(timeline);
     tokio::select! {
-        ended = hear(wire, head, hint) => Err(ended.err().unwrap_or(Failure::Silent)),
-        looked = look(client, head, hints, require_latest, pauses) => looked,
+        ended = receive(wire, head, hint) => Err(ended.err().unwrap_or(Failure::Silent)),
+        ended = poll_head(client, head, hints, require_latest, pauses) => ended,
     }
 }
 
-/// Drives the connection, and passes on that something was said of this ledger.
-async fn hear(wire: Wire, head: &Head, hint: mpsc::Sender<()>) -> Result<(), Failure> {
+/// Drives the connection, and sends a hint for each notification of this ledger.
+async fn receive(wire: Wire, head: &Head, hint: mpsc::Sender<()>) -> Result<(), Failure> {
     let mut wire = pin!(wire);
     while let Some(message) = poll_fn(|cx| wire.poll_message(cx)).await {
         // In another schema of the same database there may be another ledger.
@@ -146,8 +146,8 @@ async fn hear(wire: Wire, head: &Head, hint: mpsc::Sender<()>) -> Result<(), Fai
     Ok(())
 }
 
-/// Looks at the row at each hint and at each period.
-async fn look(
+/// Reads the row of the head at each hint and at each period.
+async fn poll_head(
     client: Client,
     head: &Head,
     mut hints: mpsc::Receiver<()>,
@@ -158,7 +158,7 @@ async fn look(
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         client.prepare("SELECT position, epoch FROM head").await
     };
-    let statement = timeout(PATIENCE, prepare).await.map_err(|_elapsed| Failure::Silent)??;
+    let statement = timeout(READ_TIMEOUT, prepare).await.map_err(|_elapsed| Failure::Silent)??;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -169,7 +169,8 @@ async fn look(
         // Another server may have been promoted, and this one not stopped.
         require_latest()?;
         let known = head.known();
-        let row = timeout(PATIENCE, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
+        let row =
+            timeout(READ_TIMEOUT, client.query_one(&statement, &[])).await.map_err(|_elapsed| Failure::Silent)??;
         let (position, epoch) = rows::head(&row, 0)?;
         *head.ledger.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         // An error here is logged by `see`, and each later request is refused with it.

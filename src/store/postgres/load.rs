@@ -16,7 +16,9 @@ use super::rows::{self, item_from_row, record_from_row, required, reservation_fr
 use crate::domain::{Barcode, Epoch, ItemId, Now, Position, ReservationId, Timestamp, Version};
 use crate::store::Receipt;
 use crate::store::columns::{item, ledger, reservation};
-use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Found, Kept, Key, Known, Remembered, Wanted};
+use crate::store::machine::{
+    Ages, EXPIRED_AT_ONCE, Key, KeyCount, Loaded, LoadedRows, PURGE_LIMIT, Prefetch, StoredKey,
+};
 
 /// The end of the ledger. The lock, which keeps every other writer off to the end of the transaction, comes first.
 const LOCK: &str = "SELECT position, epoch FROM head FOR UPDATE";
@@ -32,7 +34,7 @@ const WALL: &str = "(SELECT floor(extract(epoch FROM clock_timestamp()) * 1000):
 static CLOCK: LazyLock<String> =
     LazyLock::new(|| format!("SELECT last_at, {WALL}, (SELECT version FROM schema) FROM head"));
 
-const REMEMBERED: &str = "
+const SELECT_KEY: &str = "
     SELECT actor, key, fingerprint, receipt, at FROM idempotency
     WHERE (actor, key) IN (SELECT * FROM unnest($1::text[], $2::bytea[]))";
 
@@ -57,19 +59,19 @@ static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT aged.* FROM idempotency_count AS counted CROSS JOIN LATERAL (
              SELECT actor, key, at FROM idempotency
-             WHERE actor = counted.actor AND at <= {WALL} - $1::bigint ORDER BY at LIMIT {FORGOTTEN_AT_ONCE}
-         ) AS aged LIMIT {FORGOTTEN_AT_ONCE}"
+             WHERE actor = counted.actor AND at <= {WALL} - $1::bigint ORDER BY at LIMIT {PURGE_LIMIT}
+         ) AS aged LIMIT {PURGE_LIMIT}"
     )
 });
 
 static AGED_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT id, closed_at FROM reservation WHERE closed_at <= {WALL} - $1::bigint
-         ORDER BY closed_at LIMIT {FORGOTTEN_AT_ONCE}"
+         ORDER BY closed_at LIMIT {PURGE_LIMIT}"
     )
 });
 
-/// The ids of the wanted items ($1), and of those whose stock the wanted reservations ($2) hold.
+/// The ids of the requested items ($1), and of those whose stock the requested reservations ($2) hold.
 const IDS: &str = "(SELECT unnest($1::text[]) UNION SELECT item_id FROM reservation WHERE id = ANY ($2::text[]))";
 
 static ITEMS: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id IN {IDS}", item::LIST));
@@ -97,23 +99,23 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Begins a transaction with the statement `begin`, locks the ledger if `lock`, and loads what is wanted: in one round
-/// trip, or in two if overdue reservations or barcodes are wanted, whose items are known only then.
+/// Begins a transaction with the statement `begin`, locks the ledger if `lock`, and loads what the batch needs: in one round
+/// trip, or in two if overdue reservations or barcodes are needed, whose items are known only then.
 pub async fn begin(
     connection: &ClientWrapper,
     begin: &str,
     lock: bool,
-    wanted: &Wanted,
-) -> Result<(Found, Epoch), Failure> {
+    prefetch: &Prefetch,
+) -> Result<(Loaded, Epoch), Failure> {
     let head = connection.prepare_cached(if lock { LOCK } else { LOOK }).await?;
     let clock = connection.prepare_cached(&CLOCK).await?;
-    let statements = Statements::prepare(connection, wanted).await?;
+    let statements = Statements::prepare(connection, prefetch).await?;
     let (begun, head, time, answers) = tokio::join!(
         biased;
         connection.batch_execute(begin),
         connection.query_one(&head, &[]),
         connection.query_one(&clock, &[]),
-        statements.ask(connection, wanted),
+        statements.ask(connection, prefetch),
     );
     begun?;
     let (head, epoch) = rows::head(&head?, 0)?;
@@ -122,28 +124,28 @@ pub async fn begin(
     let now = now(&time)?;
     let mut known = answers?.known()?;
     add_further_items(connection, &mut known).await?;
-    Ok((Found { now, head, known }, epoch))
+    Ok((Loaded { now, head, known }, epoch))
 }
 
 /// Loads the items of overdue reservations and of barcodes, which are known only once these are loaded.
-async fn add_further_items(connection: &ClientWrapper, known: &mut Known) -> Result<(), Failure> {
+async fn add_further_items(connection: &ClientWrapper, known: &mut LoadedRows) -> Result<(), Failure> {
     let held = known.overdue.iter().map(|id| &known.reservations[id].item_id);
     let further = held.chain(known.owners.values());
     let further: HashSet<_> = further.filter(|id| !known.items.contains_key(*id)).cloned().collect();
     if further.is_empty() {
         return Ok(());
     }
-    let wanted = Wanted { items: further, ..Wanted::default() };
-    let more = Statements::prepare(connection, &wanted).await?.ask(connection, &wanted).await?.known()?;
+    let prefetch = Prefetch { items: further, ..Prefetch::default() };
+    let more = Statements::prepare(connection, &prefetch).await?.ask(connection, &prefetch).await?.known()?;
     known.items.extend(more.items);
     known.reservations.extend(more.reservations);
     known.due.extend(more.due);
     Ok(())
 }
 
-/// Loads what is wanted, in the transaction that is open.
-pub async fn known(connection: &ClientWrapper, wanted: &Wanted) -> Result<Known, Failure> {
-    let mut known = Statements::prepare(connection, wanted).await?.ask(connection, wanted).await?.known()?;
+/// Loads what the batch needs, in the transaction that is open.
+pub async fn known(connection: &ClientWrapper, prefetch: &Prefetch) -> Result<LoadedRows, Failure> {
+    let mut known = Statements::prepare(connection, prefetch).await?.ask(connection, prefetch).await?.known()?;
     add_further_items(connection, &mut known).await?;
     Ok(known)
 }
@@ -186,39 +188,39 @@ struct Statements {
 }
 
 impl Statements {
-    async fn prepare(connection: &ClientWrapper, wanted: &Wanted) -> Result<Self, Failure> {
+    async fn prepare(connection: &ClientWrapper, prefetch: &Prefetch) -> Result<Self, Failure> {
         let prepare = async |needed: bool, sql: &str| -> Result<Option<Statement>, Failure> {
             Ok(if needed { Some(connection.prepare_cached(sql).await?) } else { None })
         };
-        let items = !wanted.items.is_empty() || !wanted.reservations.is_empty();
+        let items = !prefetch.items.is_empty() || !prefetch.reservations.is_empty();
         Ok(Self {
-            remembered: prepare(!wanted.keys.is_empty(), REMEMBERED).await?,
+            remembered: prepare(!prefetch.keys.is_empty(), SELECT_KEY).await?,
             items: prepare(items, &ITEMS).await?,
-            versions: prepare(!wanted.new_items.is_empty(), VERSIONS).await?,
-            reservations: prepare(!wanted.reservations.is_empty(), &RESERVATIONS).await?,
+            versions: prepare(!prefetch.new_items.is_empty(), VERSIONS).await?,
+            reservations: prepare(!prefetch.reservations.is_empty(), &RESERVATIONS).await?,
             due: prepare(items, &DUE).await?,
-            overdue: prepare(wanted.overdue, &OVERDUE).await?,
-            kept: prepare(!wanted.keys.is_empty(), KEPT).await?,
-            entries: prepare(!wanted.entries.is_empty(), &ENTRIES).await?,
-            reversals: prepare(!wanted.reversed.is_empty(), REVERSALS).await?,
-            owners: prepare(!wanted.barcodes.is_empty(), OWNERS).await?,
-            aged_keys: prepare(wanted.aged.is_some(), &AGED_KEYS).await?,
-            aged_reservations: prepare(wanted.aged.is_some(), &AGED_RESERVATIONS).await?,
+            overdue: prepare(prefetch.overdue, &OVERDUE).await?,
+            kept: prepare(!prefetch.keys.is_empty(), KEPT).await?,
+            entries: prepare(!prefetch.entries.is_empty(), &ENTRIES).await?,
+            reversals: prepare(!prefetch.reversed.is_empty(), REVERSALS).await?,
+            owners: prepare(!prefetch.barcodes.is_empty(), OWNERS).await?,
+            aged_keys: prepare(prefetch.aged.is_some(), &AGED_KEYS).await?,
+            aged_reservations: prepare(prefetch.aged.is_some(), &AGED_RESERVATIONS).await?,
         })
     }
 
-    async fn ask(&self, connection: &ClientWrapper, wanted: &Wanted) -> Result<Answers, Failure> {
+    async fn ask(&self, connection: &ClientWrapper, prefetch: &Prefetch) -> Result<FetchedRows, Failure> {
         let ids = |ids: &HashSet<ItemId>| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
-        let (items, new_items) = (ids(&wanted.items), ids(&wanted.new_items));
-        let reservations: Vec<_> = wanted.reservations.iter().map(ReservationId::as_str).collect();
+        let (items, new_items) = (ids(&prefetch.items), ids(&prefetch.new_items));
+        let reservations: Vec<_> = prefetch.reservations.iter().map(ReservationId::as_str).collect();
         let (actors, keys): (Vec<_>, Vec<_>) =
-            wanted.keys.iter().map(|(actor, key)| (actor.as_str(), key.as_bytes())).unzip();
+            prefetch.keys.iter().map(|(actor, key)| (actor.as_str(), key.as_bytes())).unzip();
         let (firsts, lasts): (Vec<_>, Vec<_>) =
-            wanted.entries.iter().map(|(first, last)| (first.get(), last.get())).unzip();
-        let barcodes: Vec<_> = wanted.barcodes.iter().map(Barcode::as_str).collect();
-        let reversed: Vec<_> = wanted.reversed.iter().map(|position| position.get()).collect();
+            prefetch.entries.iter().map(|(first, last)| (first.get(), last.get())).unzip();
+        let barcodes: Vec<_> = prefetch.barcodes.iter().map(Barcode::as_str).collect();
+        let reversed: Vec<_> = prefetch.reversed.iter().map(|position| position.get()).collect();
         let milliseconds = |age: fn(Ages) -> Duration| {
-            wanted.aged.map_or(0, |ages| i64::try_from(age(ages).as_millis()).unwrap_or(i64::MAX))
+            prefetch.aged.map_or(0, |ages| i64::try_from(age(ages).as_millis()).unwrap_or(i64::MAX))
         };
         let (key_age, reservation_age) = (milliseconds(|ages| ages.keys), milliseconds(|ages| ages.reservations));
         let (
@@ -249,7 +251,7 @@ impl Statements {
             ask(connection, &self.aged_keys, vec![&key_age]),
             ask(connection, &self.aged_reservations, vec![&reservation_age]),
         );
-        Ok(Answers {
+        Ok(FetchedRows {
             remembered: remembered?,
             items: found?,
             versions: versions?,
@@ -280,7 +282,7 @@ fn ask<'a>(
 }
 
 /// The rows that were found.
-struct Answers {
+struct FetchedRows {
     remembered: Vec<Row>,
     items: Vec<Row>,
     versions: Vec<Row>,
@@ -295,9 +297,9 @@ struct Answers {
     aged_reservations: Vec<Row>,
 }
 
-impl Answers {
-    fn known(&self) -> Result<Known, Failure> {
-        let mut known = Known::default();
+impl FetchedRows {
+    fn known(&self) -> Result<LoadedRows, Failure> {
+        let mut known = LoadedRows::default();
         for row in &self.items {
             let item = item_from_row(row)?;
             known.items.insert(item.id.clone(), Arc::new(item));
@@ -323,7 +325,7 @@ impl Answers {
         }
         for row in &self.remembered {
             let not_a_digest = |_| corrupt(2, "not 32 bytes");
-            let remembered = Remembered {
+            let remembered = StoredKey {
                 fingerprint: value::<&[u8]>(row, 2)?.try_into().map_err(not_a_digest)?,
                 receipt: Receipt::from_json(value(row, 3)?).map_err(|error| corrupt(3, &error))?,
                 at: timestamp(row, 4)?,
@@ -333,7 +335,7 @@ impl Answers {
         for row in &self.kept {
             let oldest = value::<Option<i64>>(row, 2)?.map(|_| timestamp(row, 2)).transpose()?;
             let count = value::<i64>(row, 1)?.unsigned_abs();
-            known.kept.insert(value(row, 0)?, Kept { count, oldest });
+            known.kept.insert(value(row, 0)?, KeyCount { count, oldest });
         }
         for row in &self.entries {
             let record = record_from_row(row)?;

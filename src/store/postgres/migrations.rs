@@ -66,7 +66,7 @@ pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 const LOCK: i64 = 0x5374_6f63_6b72_6f6f;
 
 /// Time limit of the wait for another replica that changes the schema, and of the tries of a step.
-const PATIENCE: Duration = Duration::from_secs(300);
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Time limit of a step for each lock. Everyone else queues behind a lock that is waited for, and a session of a replica
 /// waits for 5 s. It is longer than PostgreSQL's `deadlock_timeout` (1 s), after which an autovacuum gives way.
@@ -94,7 +94,7 @@ const TABLES: &[&str] = &[
 ];
 
 /// The encoding of the database, and what is in the schema that tables are made in: how many relations of whatever kind
-/// it has that belong to no extension, whether there is the table that tells Stockroom's schema, those of the tables `$2`
+/// it has that belong to no extension, whether there is the table with the version of Stockroom's schema, those of the tables `$2`
 /// to which this user lacks some of the rights `$1`, whether it may make tables there, an owner of these tables whose
 /// rights it lacks, and the statements that give it those of superusers, whose rights it should not get.
 const IDENTIFY: &str = "
@@ -133,7 +133,7 @@ const TO_WRITE: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
 /// The rights to tables that `check` and `export` need.
 const TO_READ: &[&str] = &["SELECT"];
 
-/// The table that tells which schema a database has.
+/// The table with the version of the schema.
 const SCHEMA: &str = "
     CREATE TABLE schema (
         only_row    bool   NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
@@ -224,7 +224,7 @@ pub async fn migrate(connection: &ClientWrapper, url: &PostgresUrl) -> Result<()
     }
     let failed_by = |failure| OpenError::Failed { database: url.to_string(), failure };
     let failed = |error: tokio_postgres::Error| failed_by(error.into());
-    let wait = format!("SET lock_timeout = '{}s'; SET statement_timeout = 0", PATIENCE.as_secs());
+    let wait = format!("SET lock_timeout = '{}s'; SET statement_timeout = 0", MIGRATION_TIMEOUT.as_secs());
     connection.batch_execute(&wait).await.map_err(failed)?;
     if let Err(error) = connection.batch_execute(END_WITH_CLIENT).await {
         // The operating system of the server, or another engine of the same protocol, may not know it.
@@ -236,7 +236,7 @@ pub async fn migrate(connection: &ClientWrapper, url: &PostgresUrl) -> Result<()
         let logged = (found > 0).then(|| Step::begin(schema, migration.purpose, url));
         let begun = Instant::now();
         while let Err(failure) = carry_out(connection, schema, migration).await {
-            if !is_locked(&failure) || begun.elapsed() > PATIENCE {
+            if !is_locked(&failure) || begun.elapsed() > MIGRATION_TIMEOUT {
                 return Err(failed_by(failure));
             }
             connection.batch_execute("ROLLBACK").await.map_err(failed)?;

@@ -38,17 +38,18 @@ use self::head::{Head, Ledger};
 use self::readers::{Lane, Readers, read};
 use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue, Upkeep};
+use super::writer::{GROUP, Queue, Retention};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink,
-    LabelList, LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    LabelList, LabelQuery, LedgerRecord, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written,
+    import,
 };
 use crate::config::PostgresUrl;
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 use crate::metrics::Registry;
 
 /// Time to wait for an unreachable database when the store is opened.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// First pause between attempts to connect; each further one is twice as long, up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -162,11 +163,11 @@ pub enum OpenError {
 impl PostgresStore {
     /// Opens the database at `url` and brings its schema up to date. If it is away, waits for it for a minute.
     pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
-        Self::open_with(url, PATIENCE, Upkeep::default()).await
+        Self::open_with(url, CONNECT_TIMEOUT, Retention::default()).await
     }
 
     /// As [`PostgresStore::open`], with another time for which the database may be away.
-    pub async fn open_with(url: &PostgresUrl, patience: Duration, upkeep: Upkeep) -> Result<Self, OpenError> {
+    pub async fn open_with(url: &PostgresUrl, patience: Duration, upkeep: Retention) -> Result<Self, OpenError> {
         let connector = Connector::new(url)?;
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         let (position, epoch) = loop {
@@ -223,7 +224,7 @@ impl PostgresStore {
     }
 }
 
-/// Brings the schema up to date, and tells where the ledger ends and what it is called.
+/// Migrates the schema, and returns the ledger's head and epoch.
 async fn prepare(connector: &Connector, url: &PostgresUrl) -> Result<(Position, Epoch), OpenError> {
     let failed = |failure: Failure| OpenError::Failed { database: url.to_string(), failure };
     let session = connector.session().await.map_err(failed)?;
@@ -272,7 +273,7 @@ impl Store for PostgresStore {
         Ok(read::each_item(&mut session, &filter, sink).await?)
     }
 
-    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
+    async fn entry(&self, position: Position) -> Result<Option<LedgerRecord>, StoreError> {
         self.same()?;
         read!(self.readers.look_ups, |connection| read::entry(connection, position))
     }

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, RowStream};
 
 use super::error::Failure;
 
-/// The conditions of a query and their values. Nothing that a client sent ever stands in the text.
+/// The conditions of a query and their values. Nothing that a client sent is ever in the text.
 #[derive(Default)]
 pub struct Query {
     conditions: Vec<String>,
@@ -13,17 +13,17 @@ pub struct Query {
 }
 
 impl Query {
-    /// Adds a text, and gives back what stands for it.
+    /// Adds a text, and returns its placeholder.
     pub fn text(&mut self, text: impl Into<String>) -> String {
         self.value(text.into(), Type::TEXT)
     }
 
-    /// Adds a number, and gives back what stands for it.
+    /// Adds a number, and returns its placeholder.
     pub fn number(&mut self, number: i64) -> String {
         self.value(number, Type::INT8)
     }
 
-    /// Adds a truth value, and gives back what stands for it.
+    /// Adds a truth value, and returns its placeholder.
     pub fn flag(&mut self, flag: bool) -> String {
         self.value(flag, Type::BOOL)
     }

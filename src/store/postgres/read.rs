@@ -19,7 +19,8 @@ use crate::domain::{
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, ItemSink, KeyValue,
-    LabelList, LabelQuery, LabelTotal, Record, ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
+    LabelList, LabelQuery, LabelTotal, LedgerRecord, ReservationFilter, ReservationList, ReservationQuery, Sort,
+    SortKey,
 };
 
 static ITEM: LazyLock<String> = LazyLock::new(|| format!("SELECT {} FROM item WHERE id = $1", item::LIST));
@@ -123,7 +124,7 @@ pub async fn labels(connection: &ClientWrapper, query: &LabelQuery) -> Result<La
     let LabelQuery { field, after, limit } = query;
     let mut asked = Query::default();
     let (column, after) = (field.column(), asked.text(after.as_ref().map_or("", Label::as_str)));
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     let limit = asked.number(*limit as i64 + 1);
     let sql = format!(
         "SELECT {column}, count(*), sum(quantity)::text, count(*) FILTER (WHERE low_stock)
@@ -186,14 +187,14 @@ fn select_items(query: &ItemQuery, asked: &mut Query) -> String {
         } else {
             let value = match value {
                 KeyValue::Number(number) => asked.number(*number),
-                // No name has control characters, so that every name stands to the one as it stands to the other.
+                // No name has control characters, so that both compare with every name alike.
                 KeyValue::Text(text) => asked.text(text.replace('\0', "\u{1}")),
             };
             format!("({column}, id) {comparison} ({value}, {})", asked.text(id.as_str()))
         };
         asked.require(after);
     }
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     let limit = asked.number(query.limit as i64 + 1);
     let order =
         if key == SortKey::Id { format!("id{direction}") } else { format!("{column}{direction}, id{direction}") };
@@ -227,7 +228,7 @@ fn conditions(filter: &ItemFilter, asked: &mut Query) {
 }
 
 /// Returns the ledger entry at this position.
-pub async fn entry(connection: &ClientWrapper, position: Position) -> Result<Option<Record>, Failure> {
+pub async fn entry(connection: &ClientWrapper, position: Position) -> Result<Option<LedgerRecord>, Failure> {
     let statement = connection.prepare_cached(&ENTRY).await?;
     connection.query_opt(&statement, &[&position.get()]).await?.as_ref().map(record_from_row).transpose()
 }
@@ -336,7 +337,7 @@ fn select_reservations(query: &ReservationQuery, asked: &mut Query) -> String {
             asked.require(format!("{comparison} {value}"));
         }
     }
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     let limit = asked.number(*limit as i64 + 1);
     format!("SELECT {} FROM reservation{} ORDER BY id LIMIT {limit}", reservation::LIST, asked.clause())
 }

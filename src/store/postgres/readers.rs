@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 
 use super::connect::Connector;
 use super::error::Failure;
-use crate::metrics::{Held, LaneMetrics, Lanes};
+use crate::metrics::{GaugeGuard, LaneMetrics, Lanes};
 use crate::store::disk::Fault;
 use crate::store::lanes::LONG_READS;
 
@@ -26,7 +26,7 @@ pub struct Readers {
 
 impl Readers {
     /// Readers of the database that `connector` leads to. `query_timeout` limits each statement of a long read, and its
-    /// wait for a place.
+    /// wait for a slot.
     pub fn new(connector: &Connector, query_timeout: Duration) -> Self {
         // The time limit covers the wait for a lock.
         let options = format!("-c statement_timeout={} -c lock_timeout=0", query_timeout.as_millis().max(1));
@@ -50,7 +50,7 @@ impl Readers {
     }
 }
 
-/// Some connections, made when they are needed and kept. Each is a place for one read.
+/// Some connections, made when they are needed and kept. Each is a slot for one read.
 pub struct Lane {
     pool: Pool,
     connector: Connector,
@@ -58,18 +58,18 @@ pub struct Lane {
 }
 
 impl Lane {
-    fn new(connector: &Connector, places: usize, wait: Duration, options: &str, metrics: LaneMetrics) -> Self {
-        Self { pool: connector.pool(places, wait, options), connector: connector.clone(), metrics }
+    fn new(connector: &Connector, slots: usize, wait: Duration, options: &str, metrics: LaneMetrics) -> Self {
+        Self { pool: connector.pool(slots, wait, options), connector: connector.clone(), metrics }
     }
 
-    /// Waits for a place; its connection may have been idle for long.
-    pub async fn enter(&self) -> Result<Place, Failure> {
-        let (arrived, waiting) = (Instant::now(), Held::new(&self.metrics.waiting));
+    /// Waits for a slot; its connection may have been idle for long.
+    pub async fn enter(&self) -> Result<PooledReader, Failure> {
+        let (arrived, waiting) = (Instant::now(), GaugeGuard::new(&self.metrics.waiting));
         let connection = self.pool.get().await;
         drop(waiting);
         self.metrics.wait.observe(arrived.elapsed().as_secs_f64());
-        let running = Held::new(&self.metrics.running);
-        Ok(Place { connection: Some((connection?, running)), connector: self.connector.clone() })
+        let running = GaugeGuard::new(&self.metrics.running);
+        Ok(PooledReader { connection: Some((connection?, running)), connector: self.connector.clone() })
     }
 
     /// Counts a read that spent its time limit.
@@ -85,26 +85,26 @@ impl Lane {
 
 /// A connection that one read has for itself until it [leaves](Place::leave).
 ///
-/// A read that was dropped before that may still be under way in the database. Then the place is free only once it is
+/// A read that was dropped before that may still be under way in the database. Then the slot is free only once it is
 /// not, and gets a new connection: nobody knows in which state the read left the old one.
-pub struct Place {
-    connection: Option<(Object, Held)>,
+pub struct PooledReader {
+    connection: Option<(Object, GaugeGuard)>,
     connector: Connector,
 }
 
-impl Place {
+impl PooledReader {
     /// The connection.
     pub fn connection(&mut self) -> &mut Object {
-        &mut self.connection.as_mut().expect("it is there until the place is left").0
+        &mut self.connection.as_mut().expect("it is there until the slot is left").0
     }
 
-    /// Frees the place after a read that came to its end.
+    /// Frees the slot after a read that came to its end.
     pub fn leave(mut self) {
         self.connection = None;
     }
 }
 
-impl Drop for Place {
+impl Drop for PooledReader {
     fn drop(&mut self) {
         if let Some((connection, running)) = self.connection.take()
             && let Ok(runtime) = Handle::try_current()
@@ -130,10 +130,10 @@ macro_rules! read {
         let mut is_second = false;
         loop {
             let read = async {
-                let mut place = $lane.enter().await?;
-                let $connection = place.connection();
+                let mut slot = $lane.enter().await?;
+                let $connection = slot.connection();
                 let read = $read.await;
-                place.leave();
+                slot.leave();
                 read
             };
             match read.await {

@@ -9,10 +9,10 @@ use tokio_postgres::{Row, RowStream};
 use super::error::Failure;
 use crate::domain::{
     Actor, Amount, Attributes, Barcodes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId,
-    Label, Name, Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
-    Timestamp, UnitPrice, Version,
+    Label, Name, Note, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
+    ReservedQuantity, Timestamp, UnitPrice, Version,
 };
-use crate::store::Record;
+use crate::store::LedgerRecord;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::ledger::changed_from_json;
 
@@ -44,7 +44,7 @@ pub fn item_from_row(row: &Row) -> Result<Item, Failure> {
 }
 
 /// Reads a row of the columns of [`ledger`].
-pub fn record_from_row(row: &Row) -> Result<Record, Failure> {
+pub fn record_from_row(row: &Row) -> Result<LedgerRecord, Failure> {
     let entry = Entry {
         item_id: required(row, ledger::item_id, ItemId::parse)?,
         event: required(row, ledger::event, Event::parse)?,
@@ -61,7 +61,7 @@ pub fn record_from_row(row: &Row) -> Result<Record, Failure> {
         reverses: value::<Option<i64>>(row, ledger::reverses)?.map(Position::new),
         at: timestamp(row, ledger::at)?,
     };
-    Ok(Record { position: Position::new(value(row, ledger::position)?), entry })
+    Ok(LedgerRecord { position: Position::new(value(row, ledger::position)?), entry })
 }
 
 /// Reads a row of the columns of [`reservation`].
@@ -69,7 +69,7 @@ pub fn reservation_from_row(row: &Row) -> Result<Reservation, Failure> {
     Ok(Reservation {
         id: required(row, reservation::id, ReservationId::parse)?,
         item_id: required(row, reservation::item_id, ItemId::parse)?,
-        quantity: Portion::new(value(row, reservation::quantity)?)
+        quantity: ReservedQuantity::new(value(row, reservation::quantity)?)
             .map_err(|error| Failure::corrupt(reservation::quantity, &error))?,
         state: required(row, reservation::state, ReservationState::parse)?,
         reference: optional(row, reservation::reference, Reference::parse)?,

@@ -14,7 +14,7 @@ use crate::domain::{
     Actor, Amount, Barcodes, Currency, Epoch, EventId, Item, Label, Note, Position, Quantity, Reason, Reference,
     Reservation, ReservationId, Timestamp,
 };
-use crate::store::Record;
+use crate::store::LedgerRecord;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::disk::{DiskError, Fault};
 use crate::store::ledger::changed_to_json;
@@ -81,12 +81,12 @@ struct Step {
 }
 
 /// Statements that follow each other without waiting for each other's answers.
-struct Flight<'a> {
+struct Pipeline<'a> {
     connection: &'a ClientWrapper,
     steps: Vec<Step>,
 }
 
-impl Flight<'_> {
+impl Pipeline<'_> {
     async fn add(&mut self, sql: &str, values: Vec<Box<dyn ToSql + Send + Sync>>) -> Result<(), Failure> {
         let statement = self.connection.prepare_cached(sql).await.map_err(Failure::from)?;
         self.steps.push(Step { statement, values });
@@ -124,16 +124,16 @@ macro_rules! column {
     };
 }
 
-/// Saves items, reservations and ledger entries. The transaction goes on.
+/// Saves items, reservations and ledger entries. The transaction stays open.
 pub async fn changes(connection: &ClientWrapper, changes: &Changes) -> Result<(), DiskError> {
-    let mut flight = Flight { connection, steps: Vec::new() };
+    let mut flight = Pipeline { connection, steps: Vec::new() };
     put(&mut flight, changes).await?;
     flight.send(false).await
 }
 
 /// Saves everything, commits it, and notifies all who follow the ledger that is called `epoch`.
 pub async fn commit(connection: &ClientWrapper, changes: &Changes, epoch: Epoch) -> Result<(), DiskError> {
-    let mut flight = Flight { connection, steps: Vec::new() };
+    let mut flight = Pipeline { connection, steps: Vec::new() };
     put(&mut flight, changes).await?;
     remember(&mut flight, changes).await?;
     let at = changes.now.at.unix_milliseconds();
@@ -143,7 +143,7 @@ pub async fn commit(connection: &ClientWrapper, changes: &Changes, epoch: Epoch)
     flight.send(true).await
 }
 
-async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
+async fn put(flight: &mut Pipeline<'_>, changes: &Changes) -> Result<(), Failure> {
     let (mut stored, mut stock, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
     for (id, change) in &changes.items {
         match &change.item {
@@ -186,7 +186,7 @@ async fn put(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> 
 }
 
 /// Saves the barcodes of items, first all that are given up: an item may get what another one had.
-async fn put_barcodes(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
+async fn put_barcodes(flight: &mut Pipeline<'_>, changes: &Changes) -> Result<(), Failure> {
     let changed = || changes.items.iter().filter(|(_, change)| change.barcodes);
     let released: Vec<_> = changed().filter(|(_, change)| change.existed).map(|(id, _)| id).collect();
     if !released.is_empty() {
@@ -202,7 +202,7 @@ async fn put_barcodes(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), 
     Ok(())
 }
 
-async fn put_items(flight: &mut Flight<'_>, items: &[&Item]) -> Result<(), Failure> {
+async fn put_items(flight: &mut Pipeline<'_>, items: &[&Item]) -> Result<(), Failure> {
     let label = |label: &Option<Label>| label.as_ref().map(|label| label.as_str().to_owned());
     let barcodes = |barcodes: &Barcodes| Some(barcodes).filter(|barcodes| !barcodes.is_empty()).map(Barcodes::to_json);
     let values = vec![
@@ -234,7 +234,7 @@ fn price(item: &Item, part: fn(&Amount, &Currency) -> String) -> Option<String> 
     item.details.unit_price.as_ref().map(|price| part(&price.amount, &price.currency))
 }
 
-async fn put_reservations(flight: &mut Flight<'_>, reservations: &[&Reservation]) -> Result<(), Failure> {
+async fn put_reservations(flight: &mut Pipeline<'_>, reservations: &[&Reservation]) -> Result<(), Failure> {
     let values = vec![
         column!(reservations, |held| held.id.as_str().to_owned()),
         column!(reservations, |held| held.item_id.as_str().to_owned()),
@@ -248,7 +248,7 @@ async fn put_reservations(flight: &mut Flight<'_>, reservations: &[&Reservation]
     flight.add(&PUT_RESERVATIONS, values).await
 }
 
-async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failure> {
+async fn append(flight: &mut Pipeline<'_>, entries: &[LedgerRecord]) -> Result<(), Failure> {
     let text = |text: Option<&str>| text.map(str::to_owned);
     let values = vec![
         column!(entries, |record| record.position.get()),
@@ -270,7 +270,7 @@ async fn append(flight: &mut Flight<'_>, entries: &[Record]) -> Result<(), Failu
     flight.add(&APPEND, values).await
 }
 
-async fn remember(flight: &mut Flight<'_>, changes: &Changes) -> Result<(), Failure> {
+async fn remember(flight: &mut Pipeline<'_>, changes: &Changes) -> Result<(), Failure> {
     let Changes { forgotten, remembered, more_keys, .. } = changes;
     if !forgotten.is_empty() {
         let keys = vec![

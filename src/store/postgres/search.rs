@@ -5,7 +5,7 @@ use deadpool_postgres::ClientWrapper;
 use super::error::Failure;
 use super::query::Query;
 use super::rows::value;
-use crate::store::search::{FoldedTexts, SearchText, Wanted};
+use crate::store::search::{Condition, FoldedTexts, SearchText};
 
 /// Puts texts of items into the table, in place of those that were there. Parameters: [`Columns`].
 pub const PUT: &str = "
@@ -62,12 +62,12 @@ pub async fn fill(connection: &ClientWrapper) -> Result<(), Failure> {
 /// Returns the condition on an item that it is found.
 pub fn condition(text: &SearchText, asked: &mut Query) -> String {
     match text.wanted() {
-        Wanted::Nothing => "false".to_owned(),
-        Wanted::Start(start) => {
+        Condition::Nothing => "false".to_owned(),
+        Condition::Start(start) => {
             let pattern = asked.text(format!("{}%", literal(start)));
             format!("id IN (SELECT id FROM item_search WHERE id_start LIKE {pattern} OR name_start LIKE {pattern})")
         }
-        Wanted::Part(part) => {
+        Condition::Part(part) => {
             let pattern = asked.text(format!("%{}%", literal(part)));
             format!("id IN (SELECT id FROM item_search WHERE text LIKE {pattern})")
         }

@@ -1,13 +1,13 @@
 use std::fs;
 use std::path::Path;
 
-use super::copy::{self, Copied, CopyError, NewFile};
+use super::copy::{self, CopyError, CopyReport, NewFile};
 use super::file::{COMPANIONS, LOCK, folder_of, resolved, with_suffix};
 use super::{OpenError, connect, migrations};
 
 /// Copies the database at `database`, also beside a server, into the new file `target`, which is on stable storage
 /// afterwards and has the mode of the database.
-pub fn backup(database: &Path, target: &Path) -> Result<Copied, CopyError> {
+pub fn backup(database: &Path, target: &Path) -> Result<CopyReport, CopyError> {
     let source = connect::open_beside(database)?;
     migrations::require_known(&source, database)?;
     refuse_parts_of(database, target)?;
@@ -18,7 +18,7 @@ pub fn backup(database: &Path, target: &Path) -> Result<Copied, CopyError> {
     let metadata = fs::metadata(database).map_err(|error| OpenError::File { path: database.to_owned(), error })?;
     copy.file().set_permissions(metadata.permissions()).map_err(|error| copy.failed(error))?;
     let bytes = copy.keep()?;
-    Ok(Copied { report, bytes })
+    Ok(CopyReport { report, bytes })
 }
 
 /// Refuses a target that is the database or a part of it.

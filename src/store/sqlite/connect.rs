@@ -56,13 +56,13 @@ pub fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// A connection that only reads, to a database that this process has not open otherwise.
-pub struct Beside {
+pub struct SeparateReader {
     connection: Connection,
     /// Held where the connection relies on a file that nobody changes.
     _unchanged: Option<Unchanged>,
 }
 
-impl Deref for Beside {
+impl Deref for SeparateReader {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -75,7 +75,7 @@ impl Deref for Beside {
 ///
 /// SQLite needs files beside a database with a log, also to read it. Where it cannot make them, and there is no log, the
 /// database is opened as one that nobody changes, and kept from servers meanwhile.
-pub fn open_beside(path: &Path) -> Result<Beside, OpenError> {
+pub fn open_beside(path: &Path) -> Result<SeparateReader, OpenError> {
     let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let cannot_read = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => OpenError::denied(path, path, "read", error),
@@ -97,7 +97,7 @@ pub fn open_beside(path: &Path) -> Result<Beside, OpenError> {
     let connection = connection.map_err(in_path)?;
     let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     match (read, log) {
-        (Ok(()), _) => Ok(Beside { connection, _unchanged: unchanged }),
+        (Ok(()), _) => Ok(SeparateReader { connection, _unchanged: unchanged }),
         (Err(error), Some(log)) if is_closed && is_about_files(&error) => {
             Err(OpenError::ClosedFolder { path: path.to_owned(), log, error })
         }

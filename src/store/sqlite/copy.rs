@@ -18,7 +18,7 @@ use crate::store::Report;
 
 /// A copy that was made.
 #[derive(Debug)]
-pub struct Copied {
+pub struct CopyReport {
     /// The counts of `check` in the copy.
     pub report: Report,
     /// Its size in bytes.
@@ -115,7 +115,7 @@ pub fn refuse_existing(target: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// A database without its name yet: a file beside its target, for its owner alone, which is removed with what lies
+/// A database without its name yet: a file beside its target, for its owner alone, which is removed with the files
 /// beside it unless it is kept.
 pub struct NewFile {
     path: PathBuf,

@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::{load, read, rows, save};
 use crate::domain::{Now, Position, Timestamp};
 use crate::store::disk::{Disk, DiskError, Transaction};
-use crate::store::machine::{Changes, Found, Known, Wanted};
+use crate::store::machine::{Changes, Loaded, LoadedRows, Prefetch};
 
 /// 16 MiB, so that an import does not read and write the indexes of many items again and again.
 const LARGE_CACHE: &str = "PRAGMA cache_size = -16384";
@@ -20,7 +20,7 @@ const LARGE_CACHE: &str = "PRAGMA cache_size = -16384";
 /// SQLite's own default of 2 MB; the memory of the large cache is given back.
 const USUAL_CACHE: &str = "PRAGMA cache_size = -2000; PRAGMA shrink_memory";
 
-/// A connection that writes, and the end of the ledger behind it: no other process writes to the file.
+/// A connection that writes, and the head of the ledger: no other process writes to the file.
 pub struct SqliteDisk {
     connection: Connection,
     head: Position,
@@ -58,7 +58,7 @@ impl SqliteDisk {
         self.published.subscribe()
     }
 
-    fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> rusqlite::Result<Found> {
+    fn begin(&mut self, kind: Transaction, prefetch: &Prefetch) -> rusqlite::Result<Loaded> {
         if kind == Transaction::Import {
             self.connection.execute_batch(LARGE_CACHE)?;
             self.large_cache = true;
@@ -66,10 +66,10 @@ impl SqliteDisk {
         }
         self.execute(if kind == Transaction::Snapshot { "BEGIN" } else { "BEGIN IMMEDIATE" })?;
         self.now = now(self.last_at);
-        Ok(Found {
+        Ok(Loaded {
             now: self.now,
             head: self.head,
-            known: load::known(&self.connection, &self.cache, wanted, self.now)?,
+            known: load::known(&self.connection, &self.cache, prefetch, self.now)?,
         })
     }
 
@@ -123,12 +123,12 @@ impl SqliteDisk {
 }
 
 impl Disk for SqliteDisk {
-    async fn begin(&mut self, kind: Transaction, wanted: &Wanted) -> Result<Found, DiskError> {
-        self.begin(kind, wanted).map_err(failed)
+    async fn begin(&mut self, kind: Transaction, prefetch: &Prefetch) -> Result<Loaded, DiskError> {
+        self.begin(kind, prefetch).map_err(failed)
     }
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, DiskError> {
-        load::known(&self.connection, &self.cache, wanted, self.now).map_err(failed)
+    async fn load(&mut self, prefetch: &Prefetch) -> Result<LoadedRows, DiskError> {
+        load::known(&self.connection, &self.cache, prefetch, self.now).map_err(failed)
     }
 
     async fn save(&mut self, changes: &Changes) -> Result<(), DiskError> {
@@ -170,6 +170,6 @@ impl Disk for SqliteDisk {
 pub fn now(last_at: Option<Timestamp>) -> Now {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = Timestamp::from_unix_milliseconds(since_epoch.as_millis() as i64)
-        .expect("the system's clock stands before the year 10000");
+        .expect("the system's clock is before the year 10000");
     Now { at: last_at.map_or(wall, |last| wall.max(last)), wall }
 }

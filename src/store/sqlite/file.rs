@@ -1,4 +1,4 @@
-//! The database file and what lies beside it, examined before SQLite opens them.
+//! The database file and the files beside it, examined before SQLite opens them.
 //!
 //! SQLite opens a file that it may not write, and says so at the first write. And it replays a write-ahead log that it
 //! finds beside a file, also one that an earlier file of that name left behind: a log does not name its database. Both
@@ -9,7 +9,7 @@
 //! SQLite turns a new database to a log by a transaction with a rollback journal, whose header is synced before the log
 //! is made, and turns none back while a server has it. A log is therefore looked for before the header is read: a
 //! header that is read after a log was seen is the one that was written before it. A copy of another program (`cp`) of
-//! a database in use has a header that wants a log, and cannot be told from the right one.
+//! a database in use has a header that wants a log, and cannot be distinguished from the right one.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -80,7 +80,7 @@ pub fn refuse_foreign_log(path: &Path, file: &File) -> Result<(), OpenError> {
     if header.has_log() { Ok(()) } else { Err(OpenError::ForeignLog { path: path.to_owned(), log }) }
 }
 
-/// Refuses a database that this process may not write: its folder, its file, or what lies beside it.
+/// Refuses a database that this process may not write: its folder, its file, or the files beside it.
 pub fn require_writable(path: &Path) -> Result<(), OpenError> {
     let database = resolved(path);
     require_writable_folder(path)?;

@@ -10,7 +10,7 @@ use super::read::{ITEM, RESERVATION};
 use super::rows::{item_from_row, receipt, record_from_row, required, reservation_from_row, timestamp};
 use crate::domain::{ItemId, Now, Position, Reservation, ReservationId, Version};
 use crate::store::columns::{ledger, reservation};
-use crate::store::machine::{Ages, EXPIRED_AT_ONCE, FORGOTTEN_AT_ONCE, Kept, Key, Known, Remembered, Wanted};
+use crate::store::machine::{Ages, EXPIRED_AT_ONCE, Key, KeyCount, LoadedRows, PURGE_LIMIT, Prefetch, StoredKey};
 
 static DUE: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -29,7 +29,7 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
 
 const LAST_VERSION: &str = "SELECT max(version) FROM ledger WHERE item_id = ?1";
 
-const REMEMBERED: &str = "SELECT fingerprint, receipt, at FROM idempotency WHERE actor = ?1 AND key = ?2";
+const SELECT_KEY: &str = "SELECT fingerprint, receipt, at FROM idempotency WHERE actor = ?1 AND key = ?2";
 
 const KEPT: &str = "
     SELECT count, (SELECT min(at) FROM idempotency WHERE idempotency.actor = idempotency_count.actor)
@@ -46,46 +46,56 @@ const REVERSAL: &str = "SELECT position FROM ledger WHERE reverses = ?1";
 static AGED_KEYS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT idempotency.actor, key, at FROM idempotency_count CROSS JOIN idempotency USING (actor)
-         WHERE at <= ?1 LIMIT {FORGOTTEN_AT_ONCE}"
+         WHERE at <= ?1 LIMIT {PURGE_LIMIT}"
     )
 });
 
 static AGED_RESERVATIONS: LazyLock<String> = LazyLock::new(|| {
-    format!("SELECT id, closed_at FROM reservation WHERE closed_at <= ?1 ORDER BY closed_at LIMIT {FORGOTTEN_AT_ONCE}")
+    format!("SELECT id, closed_at FROM reservation WHERE closed_at <= ?1 ORDER BY closed_at LIMIT {PURGE_LIMIT}")
 });
 
-/// Loads everything that is wanted, in the transaction that is open.
-pub fn known(connection: &Connection, cache: &ItemCache, wanted: &Wanted, now: Now) -> rusqlite::Result<Known> {
-    let mut known = Known { remembered: remembered(connection, wanted)?, ..Known::default() };
-    load_kept(connection, wanted, &mut known)?;
-    load_entries(connection, wanted, &mut known)?;
-    for reversed in &wanted.reversed {
+/// Loads everything that the batch needs, in the transaction that is open.
+pub fn known(
+    connection: &Connection,
+    cache: &ItemCache,
+    prefetch: &Prefetch,
+    now: Now,
+) -> rusqlite::Result<LoadedRows> {
+    let mut known = LoadedRows { remembered: remembered(connection, prefetch)?, ..LoadedRows::default() };
+    load_kept(connection, prefetch, &mut known)?;
+    load_entries(connection, prefetch, &mut known)?;
+    for reversed in &prefetch.reversed {
         let mut statement = connection.prepare_cached(REVERSAL)?;
         let found: Option<i64> = statement.query_row([reversed.get()], |row| row.get(0)).optional()?;
         known.reversals.extend(found.map(|position| (*reversed, Position::new(position))));
     }
-    if let Some(ages) = wanted.aged {
+    if let Some(ages) = prefetch.aged {
         load_aged(connection, ages, now, &mut known)?;
     }
-    for barcode in &wanted.barcodes {
+    for barcode in &prefetch.barcodes {
         let mut statement = connection.prepare_cached(OWNER)?;
         let owner = statement.query_row([barcode.as_str()], |row| required(row, 0, ItemId::parse)).optional()?;
         known.owners.extend(owner.map(|owner| (barcode.clone(), owner)));
     }
-    load_reservations(connection, wanted, now, &mut known)?;
-    load_items(connection, cache, wanted, now, &mut known)?;
+    load_reservations(connection, prefetch, now, &mut known)?;
+    load_items(connection, cache, prefetch, now, &mut known)?;
     Ok(known)
 }
 
-fn load_reservations(connection: &Connection, wanted: &Wanted, now: Now, known: &mut Known) -> rusqlite::Result<()> {
-    if !wanted.reservations.is_empty() {
+fn load_reservations(
+    connection: &Connection,
+    prefetch: &Prefetch,
+    now: Now,
+    known: &mut LoadedRows,
+) -> rusqlite::Result<()> {
+    if !prefetch.reservations.is_empty() {
         let mut statement = connection.prepare_cached(&RESERVATION)?;
-        for id in &wanted.reservations {
+        for id in &prefetch.reservations {
             let found = statement.query_row([id.as_str()], reservation_from_row).optional()?;
             known.reservations.extend(found.map(|found| (id.clone(), found)));
         }
     }
-    if wanted.overdue {
+    if prefetch.overdue {
         let mut statement = connection.prepare_cached(&OVERDUE)?;
         for overdue in statement.query_map([now.wall.unix_milliseconds()], reservation_from_row)? {
             let overdue = overdue?;
@@ -99,14 +109,14 @@ fn load_reservations(connection: &Connection, wanted: &Wanted, now: Now, known: 
 fn load_items(
     connection: &Connection,
     cache: &ItemCache,
-    wanted: &Wanted,
+    prefetch: &Prefetch,
     now: Now,
-    known: &mut Known,
+    known: &mut LoadedRows,
 ) -> rusqlite::Result<()> {
     let held: Vec<ItemId> = known.reservations.values().map(|held| held.item_id.clone()).collect();
     let owners: Vec<ItemId> = known.owners.values().cloned().collect();
     let mut items = connection.prepare_cached(&ITEM)?;
-    for id in wanted.items.iter().chain(&held).chain(&owners) {
+    for id in prefetch.items.iter().chain(&held).chain(&owners) {
         if known.items.contains_key(id) {
             continue;
         }
@@ -123,7 +133,7 @@ fn load_items(
                 }
                 known.items.insert(id.clone(), item);
             }
-            None if wanted.new_items.contains(id) => {
+            None if prefetch.new_items.contains(id) => {
                 let last: Option<i64> =
                     connection.prepare_cached(LAST_VERSION)?.query_row([id.as_str()], |row| row.get(0))?;
                 known.versions.extend(last.map(|number| (id.clone(), Version::new(number))));
@@ -139,15 +149,15 @@ fn due(connection: &Connection, id: &ItemId, now: Now) -> rusqlite::Result<Vec<R
     connection.prepare_cached(&DUE)?.query_map(values, reservation_from_row)?.collect()
 }
 
-fn remembered(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<HashMap<Key, Remembered>> {
+fn remembered(connection: &Connection, prefetch: &Prefetch) -> rusqlite::Result<HashMap<Key, StoredKey>> {
     let mut remembered = HashMap::new();
-    if wanted.keys.is_empty() {
+    if prefetch.keys.is_empty() {
         return Ok(remembered);
     }
-    let mut statement = connection.prepare_cached(REMEMBERED)?;
-    for (actor, key) in &wanted.keys {
+    let mut statement = connection.prepare_cached(SELECT_KEY)?;
+    for (actor, key) in &prefetch.keys {
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Remembered { fingerprint: row.get(0)?, receipt: receipt(row, 1)?, at: timestamp(row, 2)? })
+            Ok(StoredKey { fingerprint: row.get(0)?, receipt: receipt(row, 1)?, at: timestamp(row, 2)? })
         };
         let found = statement.query_row([actor, key], read).optional()?;
         remembered.extend(found.map(|found| ((actor.clone(), key.clone()), found)));
@@ -155,16 +165,16 @@ fn remembered(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Hash
     Ok(remembered)
 }
 
-fn load_kept(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rusqlite::Result<()> {
-    if wanted.keys.is_empty() {
+fn load_kept(connection: &Connection, prefetch: &Prefetch, known: &mut LoadedRows) -> rusqlite::Result<()> {
+    if prefetch.keys.is_empty() {
         return Ok(());
     }
     let mut statement = connection.prepare_cached(KEPT)?;
-    let actors: HashSet<_> = wanted.keys.iter().map(|(actor, _)| actor).collect();
+    let actors: HashSet<_> = prefetch.keys.iter().map(|(actor, _)| actor).collect();
     for actor in actors {
         let read = |row: &rusqlite::Row<'_>| {
             let oldest = row.get::<_, Option<i64>>(1)?.map(|_| timestamp(row, 1)).transpose()?;
-            Ok(Kept { count: row.get::<_, i64>(0)?.unsigned_abs(), oldest })
+            Ok(KeyCount { count: row.get::<_, i64>(0)?.unsigned_abs(), oldest })
         };
         let found = statement.query_row([actor], read).optional()?;
         known.kept.extend(found.map(|found| (actor.clone(), found)));
@@ -172,8 +182,8 @@ fn load_kept(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rus
     Ok(())
 }
 
-fn load_entries(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rusqlite::Result<()> {
-    for (first, last) in &wanted.entries {
+fn load_entries(connection: &Connection, prefetch: &Prefetch, known: &mut LoadedRows) -> rusqlite::Result<()> {
+    for (first, last) in &prefetch.entries {
         let mut statement = connection.prepare_cached(&ENTRIES)?;
         for record in statement.query_map([first.get(), last.get()], record_from_row)? {
             let record = record?;
@@ -183,7 +193,7 @@ fn load_entries(connection: &Connection, wanted: &Wanted, known: &mut Known) -> 
     Ok(())
 }
 
-fn load_aged(connection: &Connection, ages: Ages, now: Now, known: &mut Known) -> rusqlite::Result<()> {
+fn load_aged(connection: &Connection, ages: Ages, now: Now, known: &mut LoadedRows) -> rusqlite::Result<()> {
     let since = |age| now.wall.saturating_sub(age).unix_milliseconds();
     let mut statement = connection.prepare_cached(&AGED_KEYS)?;
     let keys = statement.query_map([since(ages.keys)], |row| Ok(((row.get(0)?, row.get(1)?), timestamp(row, 2)?)))?;
@@ -204,7 +214,7 @@ mod tests {
     use crate::store::sqlite::tests::plan;
 
     #[test]
-    fn what_is_past_its_time_is_found_by_an_index() {
+    fn overdue_rows_are_found_by_an_index() {
         let keys = plan(&AGED_KEYS, vec![Value::Integer(0)]);
         assert!(keys.contains("SEARCH idempotency USING INDEX idempotency_by_age (actor=? AND at<?)"), "{keys}");
         let oldest = plan(KEPT, vec![Value::Text(String::new())]);

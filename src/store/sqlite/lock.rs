@@ -186,8 +186,8 @@ fn in_use(path: &Path, database: &File) -> OpenError {
 
 /// Writes the name of this process into the file beside its database, over that of another one.
 fn name_holder(beside: &File) -> io::Result<()> {
-    // A container has process numbers of its own; its host name tells which one it is. What is left of a longer name
-    // stands behind the line break, and is not read.
+    // A container has process numbers of its own; its host name identifies it. The rest of a longer name
+    // is after the line break, and is not read.
     let host = rustix::system::uname();
     let holder = format!("{HOLDER}{} on {}\n", std::process::id(), host.nodename().to_string_lossy());
     beside.write_all_at(holder.as_bytes(), 0)

@@ -40,7 +40,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::new("barcodes", include_str!("../../../migrations/sqlite/0011_barcodes.sql")),
 ];
 
-/// "Stoc" in ASCII: tells a database of Stockroom from any other (`PRAGMA application_id`).
+/// "Stoc" in ASCII: identifies a database of Stockroom (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5374_6f63;
 
 /// The newest schema that this program knows.

@@ -34,20 +34,21 @@ use tokio_util::sync::CancellationToken;
 pub use self::backup::backup;
 use self::cache::{Cached, ItemCache};
 pub use self::check::check;
-pub use self::copy::{Copied, CopyError, NewFile, refuse_existing};
+pub use self::copy::{CopyError, CopyReport, NewFile, refuse_existing};
 use self::disk::SqliteDisk;
 use self::error::unavailable;
 use self::file::Ownership;
 pub use self::file::folder_of;
 use self::lock::Lock;
 use self::readers::Readers;
-pub use self::restore::{Restored, restore};
+pub use self::restore::{RestoreReport, restore};
 use super::lanes::QUERY_TIMEOUT;
 use super::summary::SummaryCache;
-use super::writer::{GROUP, Queue, Upkeep};
+use super::writer::{GROUP, Queue, Retention};
 use super::{
     EntryList, EntryQuery, History, HistoryQuery, Import, Imported, ItemFilter, ItemList, ItemQuery, ItemSink,
-    LabelList, LabelQuery, Record, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written, import,
+    LabelList, LabelQuery, LedgerRecord, ReservationList, ReservationQuery, Store, StoreError, WriteError, Written,
+    import,
 };
 use crate::domain::{Epoch, Item, ItemId, Position, Reservation, ReservationId, Summary};
 use crate::metrics::{Gauge, Registry, Unit};
@@ -103,7 +104,7 @@ pub enum OpenError {
          --database",
         path = path.display(), file = file.display(), remedy = remedy(error)
     )]
-    Denied {
+    Denial {
         /// The database file.
         path: PathBuf,
         /// The file or folder that is in the way.
@@ -115,7 +116,7 @@ pub enum OpenError {
         /// Its owner, and the user of this process.
         ownership: Ownership,
     },
-    /// A write-ahead log lies beside a database that has none.
+    /// A write-ahead log is beside a database that has none.
     #[error(
         "{log} belongs to another database than {path}, and would be mixed into it: move it away, and do not delete it, \
          because changes may be nowhere else; stockroom restore does so by itself",
@@ -214,7 +215,7 @@ fn remedy(error: &io::Error) -> &'static str {
 impl OpenError {
     fn denied(path: &Path, file: &Path, access: &'static str, error: io::Error) -> Self {
         let ownership = Ownership::of(file);
-        Self::Denied { path: path.to_owned(), file: file.to_owned(), access, error, ownership }
+        Self::Denial { path: path.to_owned(), file: file.to_owned(), access, error, ownership }
     }
 
     /// Names a damaged file as such.
@@ -237,11 +238,11 @@ impl SqliteStore {
     /// Opens the database at `path`, creates it if there is none, brings its schema up to date, and keeps every other
     /// process from doing the same until [`Store::close`]. Panics outside a Tokio runtime.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, GROUP, Upkeep::default())
+        Self::open_with(path, GROUP, Retention::default())
     }
 
     /// As [`SqliteStore::open`], with at most `group` writes in one commit.
-    pub fn open_with(path: &Path, group: usize, upkeep: Upkeep) -> Result<Self, OpenError> {
+    pub fn open_with(path: &Path, group: usize, upkeep: Retention) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
@@ -251,7 +252,7 @@ impl SqliteStore {
         Self::open_locked(path, lock, group, upkeep).map_err(OpenError::explained)
     }
 
-    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, upkeep: Upkeep) -> Result<Self, OpenError> {
+    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, upkeep: Retention) -> Result<Self, OpenError> {
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
         let mut connection = connect::open_writable(lock.path()).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
@@ -343,7 +344,7 @@ impl Store for SqliteStore {
         self.readers.transfer(move |connection| read::each_item(connection, &filter, sink)).await
     }
 
-    async fn entry(&self, position: Position) -> Result<Option<Record>, StoreError> {
+    async fn entry(&self, position: Position) -> Result<Option<LedgerRecord>, StoreError> {
         self.readers.look_up(|connection| read::entry(connection, position))
     }
 

@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::cache::ItemCache;
 use super::rows::{corrupt, head, item_from_row, page, quantity, record_from_row, required, reservation_from_row};
-use super::search::{self, Way};
+use super::search::{self, AccessPath};
 use crate::domain::{
     Item, ItemId, Label, Position, Reference, Reservation, ReservationId, ReservationState, Summary, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::{
     After, EntryList, EntryQuery, History, HistoryQuery, ItemFilter, ItemList, ItemQuery, KeyValue, LabelList,
-    LabelQuery, LabelTotal, Record, ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
+    LabelQuery, LabelTotal, LedgerRecord, ReservationFilter, ReservationList, ReservationQuery, Sort, SortKey,
 };
 
 /// The query for the item with an id.
@@ -52,7 +52,7 @@ pub fn reservation(connection: &Connection, id: &ReservationId) -> rusqlite::Res
 pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> rusqlite::Result<ItemList> {
     // One statement is a snapshot by itself, and a way that fits an earlier moment finds the same.
     let snapshot = query.count.then(|| connection.unchecked_transaction()).transpose()?;
-    let way = query.filter.text.as_ref().map_or(Ok(Way::Candidates), |text| search::way(connection, text))?;
+    let way = query.filter.text.as_ref().map_or(Ok(AccessPath::Candidates), |text| search::way(connection, text))?;
     let (sql, values) = select_items(query, way);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
@@ -64,7 +64,7 @@ pub fn items(connection: &Connection, cache: &ItemCache, query: &ItemQuery) -> r
     let (items, more) = page(&mut rows, query.limit, query.max_bytes, read, |item| item.text_bytes())?;
     let mut total = None;
     if snapshot.is_some() {
-        let (conditions, values) = conditions(&query.filter, Way::Candidates);
+        let (conditions, values) = conditions(&query.filter, AccessPath::Candidates);
         let sql = format!("SELECT count(*) FROM item{}", where_clause(&conditions));
         let count: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
         total = Some(count as u64);
@@ -106,7 +106,7 @@ fn select_labels(query: &LabelQuery) -> (String, Vec<Value>) {
         "SELECT {column}, count(*), sum(quantity / 1000000), sum(quantity % 1000000), sum(low_stock)
          FROM item WHERE {column} > ? GROUP BY {column} ORDER BY {column} LIMIT ?"
     );
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     (sql, vec![Value::Text(after.to_owned()), Value::Integer(*limit as i64 + 1)])
 }
 
@@ -132,7 +132,7 @@ pub fn each_item(
     filter: &ItemFilter,
     mut sink: impl FnMut(Option<Item>) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
-    let (conditions, values) = conditions(filter, Way::Candidates);
+    let (conditions, values) = conditions(filter, AccessPath::Candidates);
     let sql = format!("SELECT {} FROM item{} ORDER BY id", item::LIST, where_clause(&conditions));
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
@@ -145,7 +145,7 @@ pub fn each_item(
     Ok(())
 }
 
-fn select_items(query: &ItemQuery, way: Way) -> (String, Vec<Value>) {
+fn select_items(query: &ItemQuery, way: AccessPath) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let Sort { key, descending } = query.sort;
     let (column, direction, comparison) =
@@ -165,7 +165,7 @@ fn select_items(query: &ItemQuery, way: Way) -> (String, Vec<Value>) {
     let (filters, filtered) = self::conditions(&query.filter, way);
     conditions.extend(filters);
     values.extend(filtered);
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     values.push(Value::Integer(query.limit as i64 + 1));
     let order =
         if key == SortKey::Id { format!("id{direction}") } else { format!("{column}{direction}, id{direction}") };
@@ -173,7 +173,7 @@ fn select_items(query: &ItemQuery, way: Way) -> (String, Vec<Value>) {
     (format!("SELECT {columns} FROM item{filter} ORDER BY {order} LIMIT ?"), values)
 }
 
-fn conditions(filter: &ItemFilter, way: Way) -> (Vec<String>, Vec<Value>) {
+fn conditions(filter: &ItemFilter, way: AccessPath) -> (Vec<String>, Vec<Value>) {
     let ItemFilter { barcode, category, location, low_stock, updated_since, text } = filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     if let Some(barcode) = barcode {
@@ -210,7 +210,7 @@ fn where_clause(conditions: &[String]) -> String {
 }
 
 /// Returns the ledger entry at this position.
-pub fn entry(connection: &Connection, position: Position) -> rusqlite::Result<Option<Record>> {
+pub fn entry(connection: &Connection, position: Position) -> rusqlite::Result<Option<LedgerRecord>> {
     connection.prepare_cached(&ENTRY)?.query_row([position.get()], record_from_row).optional()
 }
 
@@ -220,7 +220,7 @@ pub fn entries(connection: &Connection, query: &EntryQuery) -> rusqlite::Result<
     let (sql, values) = select_entries(query);
     let mut statement = snapshot.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (entries, more) = page(&mut rows, query.limit, query.max_bytes, record_from_row, Record::text_bytes)?;
+    let (entries, more) = page(&mut rows, query.limit, query.max_bytes, record_from_row, LedgerRecord::text_bytes)?;
     let (head, _) = head(&snapshot)?;
     Ok(EntryList { entries, more, head })
 }
@@ -257,7 +257,7 @@ pub fn history(connection: &Connection, query: &HistoryQuery) -> rusqlite::Resul
     let mut statement = connection.prepare_cached(&HISTORY)?;
     let before = before.map_or(i64::MAX, Version::get);
     let mut rows = statement.query(params![id.as_str(), before, *limit as i64 + 1])?;
-    let (entries, more) = page(&mut rows, *limit, *max_bytes, record_from_row, Record::text_bytes)?;
+    let (entries, more) = page(&mut rows, *limit, *max_bytes, record_from_row, LedgerRecord::text_bytes)?;
     if entries.is_empty() {
         let known =
             connection.prepare_cached("SELECT 1 FROM ledger WHERE item_id = ?1 LIMIT 1")?.exists([id.as_str()])?;
@@ -288,7 +288,7 @@ fn select_reservations(query: &ReservationQuery) -> (String, Vec<Value>) {
         .filter_map(|(condition, value)| Some((condition, Value::Text(value?.to_owned()))))
         .unzip();
     let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    // One more tells whether there is more.
+    // One more shows whether there is a next page.
     values.push(Value::Integer(*limit as i64 + 1));
     let columns = reservation::LIST;
     (format!("SELECT {columns} FROM reservation{filter} ORDER BY id LIMIT ?"), values)
@@ -302,10 +302,10 @@ mod tests {
     use crate::store::{LabelField, SearchText};
 
     fn plan_of(query: &ItemQuery) -> String {
-        plan_along(query, Way::Candidates)
+        plan_along(query, AccessPath::Candidates)
     }
 
-    fn plan_along(query: &ItemQuery, way: Way) -> String {
+    fn plan_along(query: &ItemQuery, way: AccessPath) -> String {
         let (sql, values) = select_items(query, way);
         plan(&sql, values)
     }
@@ -341,7 +341,7 @@ mod tests {
         for text in ["a", "abc", "abcd"] {
             let filter = || ItemFilter { text: Some(SearchText::parse(text).unwrap()), ..ItemFilter::default() };
             for key in [SortKey::Id, SortKey::Name, SortKey::Quantity, SortKey::CreatedAt, SortKey::UpdatedAt] {
-                let along = plan_along(&query(filter(), key, false, None), Way::Order);
+                let along = plan_along(&query(filter(), key, false, None), AccessPath::Order);
                 assert!(along.starts_with("SCAN item USING INDEX") && !along.contains("TEMP B-TREE"), "{along}");
                 let few = plan_of(&query(filter(), key, false, None));
                 assert!(few.starts_with("SEARCH item USING INTEGER PRIMARY KEY"), "{few}");

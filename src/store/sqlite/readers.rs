@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::open_read_only;
 use super::error::unavailable;
 use super::lock::Lock;
-use crate::metrics::{Held, LaneMetrics, Lanes};
+use crate::metrics::{GaugeGuard, LaneMetrics, Lanes};
 use crate::store::StoreError;
 use crate::store::lanes::LONG_READS;
 
@@ -19,7 +19,7 @@ const STEPS: i32 = 1_000;
 /// Read-only connections, opened when they are needed and kept.
 pub struct Readers {
     idle: Mutex<Vec<Reader>>,
-    /// The places of long reads.
+    /// The slots of long reads.
     long: Arc<Semaphore>,
     query_timeout: Duration,
     lanes: Lanes,
@@ -36,7 +36,7 @@ struct Reader {
 
 impl Readers {
     /// Readers of the database that this process has locked, which the writer has made already. `query_timeout` limits a
-    /// long read, and its wait for a place.
+    /// long read, and its wait for a slot.
     pub fn new(lock: Arc<Lock>, query_timeout: Duration) -> Self {
         let long = Arc::new(Semaphore::new(LONG_READS));
         let lanes = Lanes::default();
@@ -61,21 +61,21 @@ impl Readers {
     }
 
     /// Runs a read that may take longer on a thread where that holds up nobody else. It ends when its time is up or its
-    /// caller drops it, and has its place until then.
+    /// caller drops it, and has its slot until then.
     pub async fn read_long<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (arrived, waiting) = (Instant::now(), Held::new(&self.lane.waiting));
-        let place = timeout(self.query_timeout, Arc::clone(&self.long).acquire_owned()).await;
+        let (arrived, waiting) = (Instant::now(), GaugeGuard::new(&self.lane.waiting));
+        let slot = timeout(self.query_timeout, Arc::clone(&self.long).acquire_owned()).await;
         drop(waiting);
         self.lane.wait.observe(arrived.elapsed().as_secs_f64());
-        let place = place.map_err(|_elapsed| StoreError::Busy)?.map_err(|_| closed())?;
-        let running = Held::new(&self.lane.running);
+        let slot = slot.map_err(|_elapsed| StoreError::Busy)?.map_err(|_| closed())?;
+        let running = GaugeGuard::new(&self.lane.running);
         let (dropped, deadline) = (CancellationToken::new(), Instant::now() + self.query_timeout);
         let _guard = dropped.clone().drop_guard();
         let result = self.aside(move |readers| {
-            let _place = (place, running);
+            let _slot = (slot, running);
             let mut reader = readers.reader()?;
             let connection = &mut reader.connection;
             // Not sqlite3_interrupt, which could hit the next statement of the connection.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::copy::{self, Copied, CopyError, NewFile, sync_folder};
+use super::copy::{self, CopyError, CopyReport, NewFile, sync_folder};
 use super::file::{self, current_user, folder_of, resolved, with_suffix};
 use super::lock::Lock;
 use super::{OpenError, connect, migrations};
@@ -36,16 +36,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A database that was restored.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoreReport {
     /// The copy that is the database now.
-    pub copied: Copied,
+    pub copied: CopyReport,
     /// The new name of a log of another database, which was moved away.
     pub moved_log: Option<PathBuf>,
 }
 
 /// Puts a copy of the database at `copy` in the place of the database at `database`, or where none is yet. It gets a
 /// schema of this version and an epoch of its own, and is on stable storage afterwards.
-pub fn restore(copy: &Path, database: &Path) -> Result<Restored, CopyError> {
+pub fn restore(copy: &Path, database: &Path) -> Result<RestoreReport, CopyError> {
     if let (Ok(copy_metadata), Ok(metadata)) = (fs::metadata(copy), fs::metadata(database))
         && file::is_same(&copy_metadata, &metadata)
     {
@@ -87,7 +87,7 @@ pub fn restore(copy: &Path, database: &Path) -> Result<Restored, CopyError> {
     remove(&with_suffix(database, "-wal"))?;
     remove(&with_suffix(database, "-shm"))?;
     sync_folder(database)?;
-    Ok(Restored { copied: Copied { report, bytes: metadata.len() }, moved_log })
+    Ok(RestoreReport { copied: CopyReport { report, bytes: metadata.len() }, moved_log })
 }
 
 /// An empty file where there is no database yet, so that it can be locked. It goes unless it is kept.

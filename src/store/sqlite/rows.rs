@@ -5,12 +5,12 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows};
 
 use crate::domain::{
     Actor, Amount, Attributes, Barcodes, Currency, Description, Details, Entry, Epoch, Event, Invalid, Item, ItemId,
-    Label, Name, Note, Portion, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
-    Timestamp, UnitPrice, Version,
+    Label, Name, Note, Position, Quantity, Reason, Reference, Reservation, ReservationId, ReservationState,
+    ReservedQuantity, Timestamp, UnitPrice, Version,
 };
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::ledger::changed_from_json;
-use crate::store::{Receipt, Record};
+use crate::store::{LedgerRecord, Receipt};
 
 /// Returns the ledger's last position, and the time of that entry.
 pub fn head(connection: &Connection) -> rusqlite::Result<(Position, Option<Timestamp>)> {
@@ -59,7 +59,7 @@ pub fn item_from_row(row: &Row<'_>) -> rusqlite::Result<Item> {
 }
 
 /// Reads a row of the columns of [`ledger`].
-pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
+pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<LedgerRecord> {
     let entry = Entry {
         item_id: required(row, ledger::item_id, ItemId::parse)?,
         event: required(row, ledger::event, Event::parse)?,
@@ -76,7 +76,7 @@ pub fn record_from_row(row: &Row<'_>) -> rusqlite::Result<Record> {
         reverses: row.get::<_, Option<i64>>(ledger::reverses)?.map(Position::new),
         at: timestamp(row, ledger::at)?,
     };
-    Ok(Record { position: Position::new(row.get(ledger::position)?), entry })
+    Ok(LedgerRecord { position: Position::new(row.get(ledger::position)?), entry })
 }
 
 /// Reads a row of the columns of [`reservation`].
@@ -84,7 +84,7 @@ pub fn reservation_from_row(row: &Row<'_>) -> rusqlite::Result<Reservation> {
     Ok(Reservation {
         id: required(row, reservation::id, ReservationId::parse)?,
         item_id: required(row, reservation::item_id, ItemId::parse)?,
-        quantity: Portion::new(row.get(reservation::quantity)?)
+        quantity: ReservedQuantity::new(row.get(reservation::quantity)?)
             .map_err(|error| corrupt(reservation::quantity, error))?,
         state: required(row, reservation::state, ReservationState::parse)?,
         reference: optional(row, reservation::reference, Reference::parse)?,

@@ -9,7 +9,7 @@ use crate::domain::{
     Actor, Barcodes, Description, Details, Item, ItemId, Label, Note, Position, Quantity, Reason, Reference,
     Reservation, ReservationId, Timestamp,
 };
-use crate::store::Record;
+use crate::store::LedgerRecord;
 use crate::store::columns::{item, ledger, reservation};
 use crate::store::ledger::changed_to_json;
 use crate::store::machine::{Changes, ItemChange};
@@ -56,7 +56,7 @@ fn insert(table: &str, columns: &[&str]) -> String {
 }
 
 /// Saves everything. Texts to search come last: FTS5 writes out what it has, and merges it with what was there, at each
-/// statement that could be taken back by itself, as one that returns a row can.
+/// statement that could be rolled back by itself, as one that returns a row can.
 pub fn changes(connection: &Connection, changes: &Changes) -> rusqlite::Result<()> {
     let mut items: Vec<_> = changes.items.iter().collect();
     // Neighbours in an index are written together.
@@ -180,12 +180,12 @@ fn put_reservation(connection: &Connection, new: &Reservation) -> rusqlite::Resu
     Ok(())
 }
 
-fn append(connection: &Connection, entries: &[Record]) -> rusqlite::Result<()> {
+fn append(connection: &Connection, entries: &[LedgerRecord]) -> rusqlite::Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
     let mut append = connection.prepare_cached(&APPEND)?;
-    for Record { position, entry } in entries {
+    for LedgerRecord { position, entry } in entries {
         bind(&mut append, ledger::position, position.get())?;
         bind(&mut append, ledger::item_id, entry.item_id.as_str())?;
         bind(&mut append, ledger::event, entry.event.as_str())?;

@@ -4,7 +4,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
-use crate::store::search::{FoldedTexts, SearchText, Wanted, contain, start_trigram, trigrams};
+use crate::store::search::{Condition, FoldedTexts, SearchText, contain, start_trigram, trigrams};
 
 const PUT: &str = "INSERT OR REPLACE INTO item_search (rowid, id, name, description) VALUES (?1, ?2, ?3, ?4)";
 
@@ -44,9 +44,9 @@ pub fn register(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// The way in which a list comes to the items that are found.
+/// The access path of a list to its items.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Way {
+pub enum AccessPath {
     /// Over the candidates, which are few enough to be sorted afterwards.
     Candidates,
     /// Along the index of the list's order, to the end of the page.
@@ -58,21 +58,21 @@ const FEW: i64 = 1_000;
 
 /// Returns the better way to a page of items that are found. Where more than a thousand of a million items are candidates,
 /// an index leads to one in fewer than a thousand steps on average, and its end costs less than sorting most of them.
-pub fn way(connection: &Connection, text: &SearchText) -> rusqlite::Result<Way> {
-    let Some(candidates) = candidates(text) else { return Ok(Way::Candidates) };
+pub fn way(connection: &Connection, text: &SearchText) -> rusqlite::Result<AccessPath> {
+    let Some(candidates) = candidates(text) else { return Ok(AccessPath::Candidates) };
     let count = "SELECT count(*) FROM (SELECT 1 FROM item_search WHERE item_search MATCH ?1 LIMIT ?2)";
     let count: i64 = connection.prepare_cached(count)?.query_row(params![candidates, FEW + 1], |row| row.get(0))?;
-    Ok(if count > FEW { Way::Order } else { Way::Candidates })
+    Ok(if count > FEW { AccessPath::Order } else { AccessPath::Candidates })
 }
 
 /// Returns the condition on an item that it is found, and its values.
-pub fn condition(text: &SearchText, way: Way) -> (String, Vec<Value>) {
+pub fn condition(text: &SearchText, way: AccessPath) -> (String, Vec<Value>) {
     let Some(candidates) = candidates(text) else { return ("false".to_owned(), Vec::new()) };
     // The sign keeps SQLite from looking items up by their rows.
-    let row = if way == Way::Order { "+row" } else { "row" };
+    let row = if way == AccessPath::Order { "+row" } else { "row" };
     let condition = format!("{row} IN (SELECT rowid FROM item_search WHERE item_search MATCH ?)");
     match text.wanted() {
-        Wanted::Part(part) if part.chars().nth(3).is_some() => (
+        Condition::Part(part) if part.chars().nth(3).is_some() => (
             format!("{condition} AND contains_folded(?, id, name, description)"),
             vec![Value::Text(candidates), Value::Text(part.to_owned())],
         ),
@@ -84,9 +84,9 @@ pub fn condition(text: &SearchText, way: Way) -> (String, Vec<Value>) {
 /// Returns the FTS5 query for all items that can be found, and perhaps others; `None` if there are none.
 fn candidates(text: &SearchText) -> Option<String> {
     match text.wanted() {
-        Wanted::Nothing => None,
-        Wanted::Start(start) => Some(all_of(&[&start_trigram(start)])),
-        Wanted::Part(part) => Some(all_of(&trigrams(part))),
+        Condition::Nothing => None,
+        Condition::Start(start) => Some(all_of(&[&start_trigram(start)])),
+        Condition::Part(part) => Some(all_of(&trigrams(part))),
     }
 }
 

@@ -17,11 +17,11 @@ use crate::api::http::problem::{Kind, Problem};
 use crate::config::HostName;
 
 /// The rules for requests from browsers.
-pub struct Door {
+pub struct BrowserPolicy {
     hosts: Vec<HostName>,
 }
 
-impl Door {
+impl BrowserPolicy {
     /// The rules, with `hosts` for names that lead here.
     pub fn new(hosts: &[HostName]) -> Self {
         Self { hosts: hosts.to_vec() }
@@ -128,7 +128,7 @@ mod tests {
 
     fn serves(hosts: &[&str], host: &str) -> bool {
         let hosts: Vec<HostName> = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        Door::new(&hosts).serves(Host::parse(host).unwrap())
+        BrowserPolicy::new(&hosts).serves(Host::parse(host).unwrap())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 "use strict";
 
-// Swagger UI keeps what it is told under Authorize in this entry, and only if persistAuthorization is set at its start.
+// Swagger UI keeps the credentials of Authorize in this entry, and only if persistAuthorization is set at its start.
 const AUTHORIZED = "authorized";
 const KEEP = "stockroom-keep-token";
 const keep = document.getElementById("keep");
