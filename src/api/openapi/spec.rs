@@ -387,7 +387,7 @@ fn problem_schema() -> Value {
         "properties": {
             "type": { "type": "string", "format": "uri-reference", "description": "The kind of problem; also the path of a page about it." },
             "title": { "type": "string", "description": "A summary, the same for every problem of this kind." },
-            "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the answer." },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status of the response." },
             "detail": { "type": "string", "description": "The error in this request, and the remedy." },
             "instance": { "type": "string", "format": "uri-reference", "description": "The path of the request, unless it is very long." },
             "request_id": { "type": "string", "description": "The id of the request in the server's log." },
