@@ -251,9 +251,9 @@ impl Problem {
         };
         let (count, listed) = (errors.count(), errors.listed().len() as u64);
         let detail = match count {
-            1 => format!("One thing is wrong with the {whole}; see errors."),
-            _ if count == listed => format!("{count} things are wrong with the {whole}; see errors."),
-            _ => format!("{count} things are wrong with the {whole}; errors has the first {listed}."),
+            1 => format!("The {whole} has one error; see errors."),
+            _ if count == listed => format!("The {whole} has {count} errors; see errors."),
+            _ => format!("The {whole} has {count} errors; errors lists the first {listed}."),
         };
         let numbers = BTreeMap::from([("error_count", i64::try_from(count).unwrap_or(i64::MAX))]);
         Self { errors, numbers, ..Self::new(kind, detail) }
