@@ -189,7 +189,7 @@ async fn import(settings: &Settings, name: &str, layout: Layout, arguments: &Arg
 /// one, and one into a mistyped path, makes none.
 async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFile>), String> {
     // Only a server forgets what is old: an import does what it says, and a dry run nothing.
-    let upkeep = Retention::new(settings, false);
+    let retention = Retention::new(settings, false);
     match &settings.database {
         Database::Sqlite(path) => {
             let new = if path.symlink_metadata().is_ok() {
@@ -198,7 +198,7 @@ async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFi
                 sqlite::refuse_existing(path).map_err(|error| error.to_string())?;
                 Some(NewFile::create(path).map_err(|error| error.to_string())?)
             };
-            match SqliteStore::open_with(new.as_ref().map_or(path, NewFile::path), GROUP, upkeep) {
+            match SqliteStore::open_with(new.as_ref().map_or(path, NewFile::path), GROUP, retention) {
                 Ok(store) => Ok((Arc::new(store), new)),
                 Err(error @ OpenError::InUse { .. }) => {
                     Err(format!("{error}; or send the file to that process with --server"))
@@ -206,7 +206,7 @@ async fn open_store(settings: &Settings) -> Result<(Arc<dyn Store>, Option<NewFi
                 Err(error) => Err(error.to_string()),
             }
         }
-        Database::Postgres(url) => match PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, upkeep).await {
+        Database::Postgres(url) => match PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, retention).await {
             Ok(store) => Ok((Arc::new(store), None)),
             Err(error) => Err(error.to_string()),
         },

@@ -144,17 +144,19 @@ pub async fn run_with(
 
 async fn open(settings: &Settings) -> Result<Arc<dyn Store>, ServeError> {
     let query_timeout = settings.query_timeout.get();
-    let upkeep = Retention::new(settings, true);
+    let retention = Retention::new(settings, true);
     match &settings.database {
         Database::Sqlite(path) => {
             let path = path.clone();
             // It waits for the disk, and perhaps for long.
-            let opened = tokio::task::spawn_blocking(move || SqliteStore::open_with(&path, GROUP, upkeep)).await;
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open_with(&path, GROUP, retention)).await;
             let opened = opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
             Ok(Arc::new(opened.with_query_timeout(query_timeout)))
         }
         Database::Postgres(url) => Ok(Arc::new(
-            PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, upkeep).await?.with_query_timeout(query_timeout),
+            PostgresStore::open_with(url, postgres::CONNECT_TIMEOUT, retention)
+                .await?
+                .with_query_timeout(query_timeout),
         )),
     }
 }

@@ -1,8 +1,8 @@
 //! The state machine that decides every write of every store: no SQL, no clock, no I/O.
 //!
-//! The writer collects the operations that wait and asks each for what it wants to know ([`Prefetch`]). The disk loads all
-//! of it at once ([`Loaded`]). The operations are then decided one after the other, each on the state that those before it
-//! left ([`Batch`]). What they changed is saved at once ([`Changes`]), however many of them touched the same item.
+//! The writer collects the operations that wait and asks each for its [`Prefetch`]. The disk loads them in one step
+//! ([`Loaded`]). The operations are then decided in order, each on the state after those before it ([`Batch`]). Their
+//! changes are saved in one step ([`Changes`]), however many operations touched the same item.
 //!
 //! Each operation works on a [`Draft`], which is merged into the batch if it succeeds and dropped if it does not. So a
 //! refusal, or a panic, harms no other operation of the batch.
@@ -157,7 +157,7 @@ pub struct Loaded {
     pub now: Now,
     /// The last position of the ledger.
     pub head: Position,
-    /// Everything that was prefetch.
+    /// The prefetched rows.
     pub known: LoadedRows,
 }
 

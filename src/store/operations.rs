@@ -270,7 +270,7 @@ impl Operation for Expire {
     }
 }
 
-/// Forgets the idempotency keys and the closed reservations that have these ages, at most `PURGE_LIMIT` of each.
+/// Deletes the idempotency keys and the closed reservations that have these ages, at most `PURGE_LIMIT` of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Purge(pub Ages);
 

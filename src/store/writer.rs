@@ -61,7 +61,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Returns the upkeep of a store with these settings. Only a server sweeps.
+    /// Returns the limits of a store with these settings. Only a server sweeps.
     pub fn new(settings: &Settings, sweeping: bool) -> Self {
         Self {
             sweeping,
@@ -97,11 +97,11 @@ impl Queue {
     /// Returns a queue, and the writer that carries out what waits in it until [`Queue::close`].
     ///
     /// At most `group` writes share one commit.
-    pub fn new<D: Disk>(disk: D, group: usize, upkeep: Retention) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new<D: Disk>(disk: D, group: usize, retention: Retention) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, jobs) = mpsc::channel(QUEUE);
         let state = Arc::new(State { healthy: AtomicBool::new(true), closing: AtomicBool::new(false) });
         let metrics = WriterMetrics::default();
-        let writer = Writer { disk, group, upkeep, state: Arc::clone(&state), metrics: metrics.clone() };
+        let writer = Writer { disk, group, retention, state: Arc::clone(&state), metrics: metrics.clone() };
         (Self { sender: Mutex::new(Some(sender)), state, metrics }, writer.run(jobs))
     }
 
@@ -303,7 +303,7 @@ struct ImportJob {
 struct Writer<D> {
     disk: D,
     group: usize,
-    upkeep: Retention,
+    retention: Retention,
     state: Arc<State>,
     metrics: WriterMetrics,
 }
@@ -415,7 +415,7 @@ impl<D: Disk> Writer<D> {
         let mut prefetch = Prefetch::default();
         jobs.iter().for_each(|job| job.prefetch(&mut prefetch));
         let found = self.disk.begin(Transaction::Batch, &prefetch).await?;
-        let mut batch = Batch::new(found, self.upkeep.max_idempotency_keys);
+        let mut batch = Batch::new(found, self.retention.max_idempotency_keys);
         if let Some(prefetch) = batch.prefetch_of_repeats() {
             batch.add(self.disk.load(&prefetch).await?);
         }
@@ -467,7 +467,8 @@ impl<D: Disk> Writer<D> {
         }
         let withdrawn = || turn.answer.is_closed() || self.state.closing.load(Ordering::Relaxed);
         let imported =
-            caught(true, import::carry_out(&mut self.disk, import, self.upkeep.max_idempotency_keys, withdrawn)).await;
+            caught(true, import::carry_out(&mut self.disk, import, self.retention.max_idempotency_keys, withdrawn))
+                .await;
         let answer = match imported {
             Ok(answer) => {
                 self.disk.roll_back().await;
@@ -498,7 +499,7 @@ impl<D: Disk> Writer<D> {
             }
             return false;
         }
-        let Retention { sweeping, keep_reservations, .. } = self.upkeep;
+        let Retention { sweeping, keep_reservations, .. } = self.retention;
         if !sweeping {
             return false;
         }

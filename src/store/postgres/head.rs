@@ -1,6 +1,6 @@
 //! The head of the ledger, published to its followers: also after the writes of other replicas.
 //!
-//! A notification is only a hint to look; the row `head` is the truth, and is looked at each second in any case.
+//! A notification is only a hint; the row of `head` is authoritative, and is read every second anyway.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

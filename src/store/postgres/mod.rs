@@ -167,14 +167,14 @@ impl PostgresStore {
     }
 
     /// As [`PostgresStore::open`], with another time for which the database may be away.
-    pub async fn open_with(url: &PostgresUrl, patience: Duration, upkeep: Retention) -> Result<Self, OpenError> {
+    pub async fn open_with(url: &PostgresUrl, max_wait: Duration, retention: Retention) -> Result<Self, OpenError> {
         let connector = Connector::new(url)?;
         let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
         let (position, epoch) = loop {
             match prepare(&connector, url).await {
                 Err(OpenError::Failed { failure, .. }) if failure.is_absence() => {
                     let waited = start.elapsed();
-                    if waited + pause > patience {
+                    if waited + pause > max_wait {
                         return Err(OpenError::Away { database: url.to_string(), waited, failure });
                     }
                     tracing::warn!(database = %url, error = %failure, "the database is not there yet");
@@ -189,7 +189,7 @@ impl PostgresStore {
         let (committed, stop) = (head.subscribe(), CancellationToken::new());
         let readers = Readers::new(&connector, QUERY_TIMEOUT);
         let disk = PostgresDisk::new(connector.clone(), Arc::clone(&head), epoch);
-        let (queue, writer) = Queue::new(disk, GROUP, upkeep);
+        let (queue, writer) = Queue::new(disk, GROUP, retention);
         let writer = Mutex::new(Some(tokio::spawn(writer)));
         let follower = head::follow(connector.clone(), head, stop.clone());
         let follower = Mutex::new(Some(tokio::spawn(follower)));

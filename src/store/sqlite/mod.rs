@@ -242,17 +242,17 @@ impl SqliteStore {
     }
 
     /// As [`SqliteStore::open`], with at most `group` writes in one commit.
-    pub fn open_with(path: &Path, group: usize, upkeep: Retention) -> Result<Self, OpenError> {
+    pub fn open_with(path: &Path, group: usize, retention: Retention) -> Result<Self, OpenError> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(OpenError::OldSqlite { found: rusqlite::version() });
         }
         file::require_writable(path)?;
         let lock = Arc::new(Lock::acquire(path)?);
         file::refuse_foreign_log(path, lock.file())?;
-        Self::open_locked(path, lock, group, upkeep).map_err(OpenError::explained)
+        Self::open_locked(path, lock, group, retention).map_err(OpenError::explained)
     }
 
-    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, upkeep: Retention) -> Result<Self, OpenError> {
+    fn open_locked(path: &Path, lock: Arc<Lock>, group: usize, retention: Retention) -> Result<Self, OpenError> {
         let in_path = |error| OpenError::Sqlite { path: path.to_owned(), error };
         let mut connection = connect::open_writable(lock.path()).map_err(in_path)?;
         migrations::migrate(&mut connection, path)?;
@@ -264,7 +264,7 @@ impl SqliteStore {
             tracing::warn!(seconds = ahead.seconds(), "{ahead}");
         }
         let head = disk.head();
-        let (queue, writer) = Queue::new(disk, group, upkeep);
+        let (queue, writer) = Queue::new(disk, group, retention);
         let (ended, ends) = oneshot::channel();
         let runtime = Handle::current();
         std::thread::Builder::new()

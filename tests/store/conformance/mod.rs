@@ -182,7 +182,7 @@ macro_rules! conformance {
 /// The most idempotency keys of an actor in these tests.
 const MAX_KEYS: u64 = 40;
 
-fn upkeep() -> Retention {
+fn retention() -> Retention {
     Retention { max_idempotency_keys: MAX_KEYS, ..Retention::default() }
 }
 
@@ -194,15 +194,15 @@ async fn forget_everything(store: &Arc<dyn Store>) {
 
 async fn in_folder() -> (tempfile::TempDir, Arc<dyn Store>) {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = SqliteStore::open_with(&folder.path().join("stockroom.db"), 256, upkeep()).unwrap();
+    let store = SqliteStore::open_with(&folder.path().join("stockroom.db"), 256, retention()).unwrap();
     (folder, Arc::new(store))
 }
 
 /// Opens a new PostgreSQL database, where there is a server.
 async fn in_postgres() -> Option<Arc<dyn Store>> {
     let url = crate::common::postgres::any_database()?;
-    let patience = Duration::from_secs(60);
-    Some(Arc::new(PostgresStore::open_with(&url.parse().unwrap(), patience, upkeep()).await.unwrap()))
+    let max_wait = Duration::from_secs(60);
+    Some(Arc::new(PostgresStore::open_with(&url.parse().unwrap(), max_wait, retention()).await.unwrap()))
 }
 
 conformance! {

@@ -61,10 +61,10 @@ async fn replicas_together_remember_exactly_as_many_keys_as_one_actor_can_have()
     const KEYS: usize = 25;
     let Some(server) = Postgres::shared() else { return };
     let database = server.database();
-    let upkeep = Retention { max_idempotency_keys: KEYS as u64, ..Retention::default() };
+    let retention = Retention { max_idempotency_keys: KEYS as u64, ..Retention::default() };
     let mut writes = Vec::new();
     for replica in 0..3 {
-        let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), upkeep).await.unwrap();
+        let store = PostgresStore::open_with(&url(&database), Duration::from_secs(60), retention).await.unwrap();
         let store = Arc::new(store);
         for number in 0..KEYS {
             let (store, name) = (Arc::clone(&store), format!("r{replica}-{number}"));
